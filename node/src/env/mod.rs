@@ -1,0 +1,44 @@
+//! Everything that touches the world outside the process: wall clock, disk, network, randomness.
+//!
+//! The node reaches the world through [`Env`] alone, so that the simulator can run the very same
+//! code on a simulated world. Timers are `tokio::time`, which the simulator pauses.
+//!
+//! Architecture invariant: outside this module (and RocksDB inside `index::rocks`) nothing in the
+//! node reads a clock, opens a file or a socket, or draws a random number.
+
+pub mod clock;
+pub mod disk;
+pub mod net;
+pub mod rng;
+
+use std::sync::Arc;
+
+use crate::index::IndexOpener;
+
+/// The world as one node sees it.
+#[derive(Clone)]
+pub struct Env {
+    /// Wall clock.
+    pub clock: Arc<dyn clock::Clock>,
+    /// Files of the data directory.
+    pub disk: Arc<dyn disk::Disk>,
+    /// Sockets.
+    pub net: Arc<dyn net::Net>,
+    /// Randomness.
+    pub rng: Arc<dyn rng::Rng>,
+    /// Opens the index of a data directory: RocksDB in production.
+    pub index: Arc<dyn IndexOpener>,
+}
+
+impl Env {
+    /// The real world.
+    pub fn real() -> Env {
+        Env {
+            clock: Arc::new(clock::SystemClock),
+            disk: Arc::new(disk::RealDisk),
+            net: Arc::new(net::TcpNet),
+            rng: Arc::new(rng::OsRng),
+            index: Arc::new(crate::index::rocks::RocksOpener),
+        }
+    }
+}

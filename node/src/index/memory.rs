@@ -1,0 +1,1 @@
+//! The ordered in-memory arm.

@@ -1,0 +1,8 @@
+//! The Posthouse storage node.
+#![deny(missing_docs)]
+
+pub mod env;
+pub mod index;
+pub mod machine;
+pub mod raft;
+pub mod types;

@@ -1,0 +1,350 @@
+//! What a log entry carries: one command, and what applying it answers.
+//!
+//! Everything that the machine may not find out for itself is inside: the time, ids drawn at
+//! random, the parsed summary. Encoded with postcard; the stored octets of a chunk travel beside
+//! the encoded head, so that they are never copied into it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::*;
+
+/// A command for one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The proposing leader's wall clock, ms since the epoch. The machine lets its own time never
+    /// go back: the effective time is the highest seen so far.
+    pub time_ms: u64,
+    /// What to do.
+    pub op: Op,
+}
+
+/// One atomic step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Creates an account with its INBOX. Idempotent under its request_id.
+    CreateAccount {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Its name.
+        name: AccountName,
+    },
+    /// Removes the account's name and marks it as going; later `ReapAccount` steps remove its rows.
+    DeleteAccount {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Its name.
+        name: AccountName,
+    },
+    /// Removes up to `limit` rows of an account that is going.
+    ReapAccount {
+        /// Which.
+        account: AccountId,
+        /// At most so many messages.
+        limit: u32,
+    },
+    /// Creates a mailbox.
+    CreateMailbox {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// Name.
+        mailbox: MailboxName,
+    },
+    /// Stores one message for each target: deliver and append. The octets of a blob of one chunk
+    /// travel with this very entry; those of larger ones came before as `PutChunk`.
+    Store(Box<Store>),
+    /// One chunk of a blob that is still arriving; its octets travel with the entry.
+    PutChunk {
+        /// Which arrival; random.
+        upload: UploadId,
+        /// From 0.
+        seq: u32,
+        /// What the octets are.
+        chunk: ChunkMeta,
+    },
+    /// Forgets the chunks of one arrival that broke off.
+    DropUpload {
+        /// Which arrival.
+        upload: UploadId,
+    },
+    /// Forgets chunks of arrivals that began before a time (their leader died).
+    DropUploadsBefore {
+        /// Milliseconds since the epoch.
+        before_ms: u64,
+    },
+    /// Adds, removes or replaces flags.
+    SetFlags {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        mailbox: MailboxName,
+        /// Which messages; inclusive ranges, ascending; `u32::MAX`: no upper bound.
+        uids: Vec<(Uid, Uid)>,
+        /// How.
+        mode: FlagMode,
+        /// System flags ("\Seen", …) and keywords, validated.
+        flags: Vec<String>,
+        /// 0: no condition (RFC 7162, section 3.1.3).
+        unchanged_since: ModSeq,
+    },
+    /// Removes messages.
+    Expunge {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        mailbox: MailboxName,
+        /// Which messages; see `SetFlags`.
+        uids: Vec<(Uid, Uid)>,
+        /// Also those without \Deleted.
+        force: bool,
+    },
+    /// A change of the system shard.
+    System(SystemOp),
+}
+
+/// How flags are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FlagMode {
+    /// Union.
+    Add,
+    /// Difference.
+    Remove,
+    /// These and no others.
+    Replace,
+}
+
+/// Identity of an arrival in chunks. Random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UploadId(pub [u8; 16]);
+
+/// Raw octets per chunk; every chunk of a blob but the last has exactly so many.
+pub const CHUNK_BYTES: u32 = 1 << 20;
+
+/// One stored chunk of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkMeta {
+    /// Octets before encoding, 0 to [`CHUNK_BYTES`].
+    pub raw_len: u32,
+    /// Octets as stored.
+    pub stored_len: u32,
+    /// How they are encoded.
+    pub codec: Codec,
+    /// CRC-32 (IEEE) of the stored octets.
+    pub crc: u32,
+}
+
+/// A blob and where its octets come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobMeta {
+    /// BLAKE3 of the octets.
+    pub id: BlobId,
+    /// Octets in all.
+    pub size: u64,
+    /// Its chunks, in order; at least one (an empty blob has one empty chunk).
+    pub chunks: Vec<ChunkMeta>,
+    /// `None`: the one chunk's octets travel with this entry; else the arrival they came in.
+    pub upload: Option<UploadId>,
+}
+
+/// One message for several targets of one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Who gets it, at least one.
+    pub targets: Vec<Target>,
+    /// RFC 9051 INTERNALDATE, ms since the epoch.
+    pub internal_date_ms: u64,
+    /// The octets.
+    pub blob: BlobMeta,
+    /// What the leader's parser found. Postcard of `mailbox::summary::Summary`; opaque here.
+    pub summary: Vec<u8>,
+}
+
+/// One recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Retry identity: one message per request_id and account and mailbox.
+    pub request_id: RequestId,
+    /// Owner.
+    pub account: AccountName,
+    /// Where.
+    pub mailbox: MailboxName,
+    /// Validated flags and keywords.
+    pub flags: Vec<String>,
+}
+
+/// A change of the system shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SystemOp {
+    /// First command of a cluster: its identity, its first node, its shards with all slots spread
+    /// evenly over them.
+    Init {
+        /// UUID, 16 octets.
+        cluster_id: [u8; 16],
+        /// The first node.
+        node: NodeInfo,
+        /// Number of data shards, 1 to 4096.
+        shards: u32,
+        /// Replicas a shard should have, 1 to 9.
+        replication: u32,
+    },
+    /// Records the hash of a one-use token.
+    AddToken {
+        /// BLAKE3 of the token.
+        hash: [u8; 32],
+        /// When it stops working, ms since the epoch.
+        expires_ms: u64,
+    },
+    /// Spends a token and adds a node under the next node id. Repeating it with the same
+    /// `join_id` gives the same answer.
+    JoinNode {
+        /// BLAKE3 of the token.
+        token_hash: [u8; 32],
+        /// Random, drawn once by the joining node.
+        join_id: [u8; 16],
+        /// Address, zone and so on; its `id` is ignored.
+        node: NodeInfo,
+    },
+    /// A node says where it listens now.
+    SetNode(NodeInfo),
+    /// The replicas that a shard has or is about to get.
+    SetReplicas {
+        /// Which shard.
+        shard: ShardId,
+        /// Voters and learners. Generations only grow.
+        replicas: Vec<ReplicaInfo>,
+    },
+    /// A replica reports that it lost acknowledged data and must be rebuilt under a new
+    /// generation.
+    ReplicaDamaged {
+        /// Which shard.
+        shard: ShardId,
+        /// Which replica.
+        replica: ReplicaId,
+    },
+}
+
+/// A node as the system shard knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its number.
+    pub id: NodeId,
+    /// `host:port` of its gRPC.
+    pub addr: String,
+    /// `host:port` of its LMTP door, empty for none.
+    pub lmtp_addr: String,
+    /// Failure domain.
+    pub zone: String,
+}
+
+/// A replica as the system shard wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaInfo {
+    /// Which.
+    pub id: ReplicaId,
+    /// False while it catches up as a learner.
+    pub voter: bool,
+}
+
+/// What applying a command answers. Stored under the request_id and given again to a retry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done, nothing to say. Also the answer of blank and membership entries.
+    Done,
+    /// Refused; the state did not change.
+    Error(ApplyError),
+    /// `CreateAccount`, `DeleteAccount`.
+    Account {
+        /// Its id.
+        account: AccountId,
+        /// When it was created.
+        created_ms: u64,
+    },
+    /// `CreateMailbox`.
+    Mailbox {
+        /// Its id.
+        mailbox: MailboxId,
+        /// Its era.
+        uidvalidity: u32,
+        /// The account's modseq after the change.
+        modseq: ModSeq,
+    },
+    /// `Store`: one result per target, in order.
+    Stored(Vec<StoreResult>),
+    /// `SetFlags`.
+    Flags {
+        /// The account's modseq after the change.
+        modseq: ModSeq,
+        /// Changed uids.
+        changed: Vec<(Uid, Uid)>,
+        /// Uids that failed the UNCHANGEDSINCE test.
+        modified: Vec<(Uid, Uid)>,
+    },
+    /// `Expunge`.
+    Expunged {
+        /// The account's modseq after the change.
+        modseq: ModSeq,
+        /// Removed uids.
+        vanished: Vec<(Uid, Uid)>,
+    },
+    /// `ReapAccount`: whether rows are left.
+    Reaped {
+        /// False: done.
+        more: bool,
+    },
+    /// `JoinNode`.
+    Joined {
+        /// The new node's number.
+        node: NodeId,
+    },
+}
+
+/// The outcome of one target of a `Store`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreResult {
+    /// It is there.
+    Stored {
+        /// Era of the mailbox.
+        uidvalidity: u32,
+        /// The message.
+        uid: Uid,
+        /// The account's modseq after the change.
+        modseq: ModSeq,
+        /// The email.
+        email: EmailId,
+        /// True when an earlier request with the same identity had stored it.
+        duplicate: bool,
+    },
+    /// It is not.
+    Failed(ApplyError),
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ApplyError {
+    /// No such account.
+    #[error("account not found")]
+    NoAccount,
+    /// No such mailbox.
+    #[error("mailbox not found")]
+    NoMailbox,
+    /// The name is taken.
+    #[error("already exists")]
+    Exists,
+    /// Chunks of the arrival are missing: it was dropped as too old.
+    #[error("the upload was dropped")]
+    NoUpload,
+    /// A counter cannot grow any more, or the command would be too large.
+    #[error("limit reached: {0}")]
+    Limit(String),
+    /// Unknown, expired or spent token.
+    #[error("the join token is unknown, expired or already used")]
+    BadToken,
+    /// The cluster is formed already, or not yet.
+    #[error("{0}")]
+    Refused(String),
+}

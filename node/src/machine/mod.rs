@@ -1,0 +1,2 @@
+//! The replicated state machine: pure and deterministic.
+pub mod command;
