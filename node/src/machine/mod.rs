@@ -22,9 +22,12 @@
 
 pub mod blob;
 pub mod command;
+pub mod hash;
 pub mod limits;
 pub mod op;
+pub mod read;
 pub mod request;
+pub mod rows;
 pub mod scope;
 pub mod system;
 pub mod txn;
