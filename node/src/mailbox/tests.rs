@@ -89,7 +89,8 @@ fn one_in_each(node: &FakeNode) -> [String; 2] {
 #[tokio::test]
 async fn what_is_delivered_is_listed_and_fetched() {
     let (_, ops) = node();
-    account(&ops, "Ann@example.org").await;
+    let created = ops.create_account(&id(7), "Ann@example.org").await;
+    assert_eq!(ops.get_account("ann@EXAMPLE.org").await, created);
     let octets = mail(b"Hello from the relay station.\r\n");
     let outcome = ops
         .deliver(
@@ -374,6 +375,28 @@ async fn a_full_window_is_an_early_answer() {
         .await
         .unwrap();
     assert_eq!(outcome.results[0].outcome.clone().unwrap().uid, 1);
+}
+
+#[tokio::test]
+async fn a_message_larger_than_the_window_passes_through_it() {
+    let (_, ops) = node_with(Limits {
+        node_window_bytes: 3 << 19,
+        window_wait: Duration::from_secs(5),
+        ..Limits::default()
+    });
+    account(&ops, "a@x").await;
+    let octets = noise(10 << 20);
+    // The room that it waits for is held by its own chunks in flight.
+    let outcome = ops
+        .deliver(
+            &Caller::default(),
+            head(1, &["a@x"]),
+            pieces(&octets, 256 << 10),
+        )
+        .await
+        .unwrap();
+    assert!(outcome.results[0].outcome.is_ok());
+    assert_eq!(fetch(&ops, "a@x", 1, (0, 0)).await.unwrap(), octets);
 }
 
 #[tokio::test]
