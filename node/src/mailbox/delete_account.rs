@@ -6,13 +6,9 @@
 
 use std::time::Duration;
 
-use super::{Led, Operations, Result, What, check, error::from_apply, unexpected};
+use super::{Operations, Result, What, check, error::from_apply, unexpected};
 use crate::machine::command::{Op, Reply};
-use crate::machine::read;
-use crate::types::*;
 
-/// Messages that one `ReapAccount` removes.
-pub const REAP_STEP: u32 = 1000;
 /// How long a deletion goes on reaping before it answers.
 const REAP_WHILE: Duration = Duration::from_secs(1);
 
@@ -33,32 +29,6 @@ impl Operations {
             Reply::Done => Ok(()),
             Reply::Error(e) => Err(from_apply(e, What::Account)),
             other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Removes the rows of a deleted account, step by step, until none is left.
-    async fn reap(&self, led: &Led, account: AccountId) -> Result<()> {
-        loop {
-            let op = Op::ReapAccount {
-                account,
-                limit: REAP_STEP,
-            };
-            match self.propose(led, op).await? {
-                Reply::Reaped { more: true } => (),
-                Reply::Reaped { more: false } | Reply::Error(_) => return Ok(()),
-                other => return Err(unexpected(&other)),
-            }
-        }
-    }
-
-    /// Removes the rows of one deleted account of a shard that this node leads; false when there is
-    /// none. For the worker that reaps.
-    pub async fn reap_one(&self, shard: ShardId) -> Result<bool> {
-        let led = self.replica(shard)?;
-        let view = self.read(&led).await?;
-        match read::reapable(&*view.view, view.space)? {
-            Some(account) => self.reap(&led, account).await.map(|()| true),
-            None => Ok(false),
         }
     }
 }

@@ -20,6 +20,9 @@ use super::{Caller, Led, MailboxError, Operations, Result, unexpected};
 use crate::machine::command::{BlobMeta, CHUNK_BYTES, Op, Reply, UploadId};
 use crate::types::*;
 
+/// Octets that a client's size hint may reserve.
+const TRUSTED_HINT_BYTES: u64 = 64 << 10;
+
 /// A message that is here whole, ready for its `Store` commands.
 pub(crate) struct Arrived {
     pub(crate) blob: BlobMeta,
@@ -234,10 +237,10 @@ impl Operations {
                 let part = piece.split_to(piece.len().min(CHUNK_BYTES as usize - buffer.len()));
                 held.merge(sender.room(&windows, part.len()).await?);
                 if buffer.is_empty() {
-                    // The hint is the client's word: it saves growing, it never reserves more
-                    // than a chunk.
-                    let hint = size_hint.clamp(part.len() as u64, CHUNK_BYTES as u64);
-                    buffer.reserve(hint as usize);
+                    // The hint is the client's word, and no window counts what it reserves: it
+                    // saves the growing of small messages, no more.
+                    let trusted = size_hint.min(TRUSTED_HINT_BYTES) as usize;
+                    buffer.reserve(trusted.max(part.len()));
                 }
                 buffer.extend_from_slice(&part);
             }

@@ -741,6 +741,7 @@ async fn a_deleted_account_is_gone_with_all_its_rows() {
     );
     for shard in [1, 2] {
         while ops.reap_one(ShardId(shard)).await.unwrap() {}
+        ops.drop_old_uploads(ShardId(shard)).await.unwrap();
     }
     let logs = node.shards.iter().flat_map(|s| s.log.lock().clone());
     assert!(
