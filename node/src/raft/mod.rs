@@ -1,6 +1,7 @@
 //! Shards: one Raft group each, on the shared journal and index.
 
 pub mod shard;
+pub mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
