@@ -3,6 +3,10 @@
 
 pub mod env;
 pub mod index;
+pub mod journal;
 pub mod machine;
+pub mod placement;
 pub mod raft;
+pub mod transport;
 pub mod types;
+pub mod workers;

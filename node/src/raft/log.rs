@@ -40,6 +40,8 @@ pub struct LogCheckpoint {
     pub purged: Option<LogId>,
     /// Up to where it knows the log to be committed.
     pub committed: Option<LogId>,
+    /// Its last entry; what a replay has read of later ones was truncated.
+    pub last: Option<LogId>,
 }
 
 /// One entry's place.
@@ -144,6 +146,7 @@ impl Log {
             vote: s.vote,
             purged: s.purged,
             committed: s.committed,
+            last: s.last(),
         }
     }
 
@@ -154,7 +157,7 @@ impl Log {
             let _ = tx.send(result.map(drop));
         });
         self.journal.submit(vec![record], done).await?;
-        rx.await.map_err(|_| JournalError::closed())?
+        rx.await.map_err(|_| JournalError::Closed)?
     }
 
     /// Saves a vote; durable when this returns.
@@ -189,11 +192,7 @@ impl Log {
 
     /// The last entry's id, or the purge mark when there is none.
     pub fn last(&self) -> Option<LogId> {
-        let s = self.state.lock();
-        match s.entries.back() {
-            Some(slot) => Some(LogId::new(slot.leader, s.first + s.entries.len() as u64 - 1)),
-            None => s.purged,
-        }
+        self.state.lock().last()
     }
 
     /// Appends entries; readable when this returns, synced when `done` is called.
@@ -270,6 +269,7 @@ impl Log {
 
     /// Removes the entries after `last`, exclusive.
     pub async fn truncate_after(&self, last: Option<LogId>) -> Result<(), JournalError> {
+        let mut unpin = Vec::new();
         {
             let mut s = self.state.lock();
             let keep_upto = last.map_or(s.first, |l| l.index() + 1).max(s.first);
@@ -279,7 +279,7 @@ impl Log {
                 self.shard
             );
             while s.first + s.entries.len() as u64 > keep_upto {
-                s.drop_back(&self.journal);
+                s.drop_back(&mut unpin);
             }
             self.flushed.send_if_modified(|f| {
                 *f = keep_upto.min(*f);
@@ -291,12 +291,20 @@ impl Log {
             // Everything: index 0 would keep entry 0, so the whole log is reset instead.
             mark.head.kind = RecordKind::Reset;
         }
-        self.submit_and_wait(mark).await
+        self.submit_and_wait(mark).await?;
+        self.unpin(unpin);
+        Ok(())
+    }
+
+    /// Lets go of segments, once the record that ended their entries is synced.
+    fn unpin(&self, segments: Vec<u64>) {
+        segments.into_iter().for_each(|s| self.journal.pin(s, -1));
     }
 
     /// Removes the entries up to `upto`, inclusive. Beyond the last entry, the log starts anew there
     /// (a snapshot was installed).
     pub async fn purge(&self, upto: LogId) -> Result<(), JournalError> {
+        let mut unpin = Vec::new();
         let kind = {
             let mut s = self.state.lock();
             if s.purged.is_some_and(|p| p.index() >= upto.index()) {
@@ -307,7 +315,7 @@ impl Log {
             match upto.index() >= next {
                 true => {
                     while !s.entries.is_empty() {
-                        s.drop_front(&self.journal);
+                        s.drop_front(&mut unpin);
                     }
                     s.first = upto.index() + 1;
                     s.cached_from = s.first;
@@ -315,7 +323,7 @@ impl Log {
                 }
                 false => {
                     while s.first <= upto.index() {
-                        s.drop_front(&self.journal);
+                        s.drop_front(&mut unpin);
                     }
                     RecordKind::Purge
                 }
@@ -328,7 +336,9 @@ impl Log {
                 newer
             });
         }
-        self.submit_and_wait(self.mark(kind, Some(upto))).await
+        self.submit_and_wait(self.mark(kind, Some(upto))).await?;
+        self.unpin(unpin);
+        Ok(())
     }
 
     /// What the log knows of the entry at `index`; `None` when it does not hold it.
@@ -351,7 +361,7 @@ impl Log {
     /// Waits until the entry at `index` is synced here.
     pub async fn wait_flushed(&self, index: u64) -> Result<(), JournalError> {
         let mut flushed = self.flushed.subscribe();
-        flushed.wait_for(|f| *f > index).await.map(drop).map_err(|_| JournalError::closed())
+        flushed.wait_for(|f| *f > index).await.map(drop).map_err(|_| JournalError::Closed)
     }
 
     /// One behind the highest synced index.
@@ -384,32 +394,43 @@ impl Log {
             Some(Found::Cached(entry)) => Ok(Some(entry)),
             Some(Found::At(id, place)) => {
                 let payload: Bytes = self.journal.read(place).await?;
-                decode_payload(id, payload).map(Some).map_err(|e| JournalError::undecodable(place, e.0))
+                decode_payload(id, payload).map(Some).map_err(|e| JournalError::Io {
+                    what: format!("read entry {index} of shard {}", self.shard),
+                    kind: std::io::ErrorKind::InvalidData,
+                    message: e.to_string(),
+                })
             }
         }
     }
 }
 
 impl State {
-    fn drop_front(&mut self, journal: &Journal) {
+    fn last(&self) -> Option<LogId> {
+        match self.entries.back() {
+            Some(slot) => Some(LogId::new(slot.leader, self.first + self.entries.len() as u64 - 1)),
+            None => self.purged,
+        }
+    }
+
+    fn drop_front(&mut self, unpin: &mut Vec<u64>) {
         let slot = self.entries.pop_front().expect("an entry to drop");
-        self.forget(&slot, journal);
+        self.forget(&slot, unpin);
         self.first += 1;
         self.cached_from = self.cached_from.max(self.first);
     }
 
-    fn drop_back(&mut self, journal: &Journal) {
+    fn drop_back(&mut self, unpin: &mut Vec<u64>) {
         let slot = self.entries.pop_back().expect("an entry to drop");
-        self.forget(&slot, journal);
+        self.forget(&slot, unpin);
         self.cached_from = self.cached_from.min(self.first + self.entries.len() as u64);
     }
 
-    fn forget(&mut self, slot: &Slot, journal: &Journal) {
+    fn forget(&mut self, slot: &Slot, unpin: &mut Vec<u64>) {
         if let Some(entry) = &slot.cached {
             self.cached_bytes -= payload_len(entry);
         }
         if let Some(place) = slot.place {
-            journal.pin(place.segment, -1);
+            unpin.push(place.segment);
         }
     }
 

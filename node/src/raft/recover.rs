@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::log::{LogCheckpoint, Recovered};
 use super::types::{LogId, log_id};
-use crate::journal::{DamagedRange, RecordHead, RecordKind, Recovery, Replayed};
+use crate::journal::{Cause, DamagedRange, RecordHead, RecordKind, Recovery, Replayed};
 use crate::types::*;
 
 /// Identity of a log in the journal.
@@ -66,6 +66,7 @@ impl RecoveredLogs {
                 if let Some(purged) = mark.purged {
                     purge(log, purged);
                 }
+                truncate(log, mark.last.map_or(0, |l| l.index() + 1));
             }
             return;
         }
@@ -108,7 +109,11 @@ impl RecoveredLogs {
     }
 
     fn damaged(&mut self, damage: &DamagedRange) {
-        match &damage.head {
+        // The headers and footers of segments repeat what the records say.
+        if matches!(damage.cause, Cause::SegmentHeader | Cause::Footer) {
+            return;
+        }
+        match damage.record.as_ref().map(|(head, _)| head) {
             // A moved blob is repaired when it is read or scrubbed.
             Some(head) if head.kind == RecordKind::Blob => {}
             Some(head) if head.kind == RecordKind::Entry => {

@@ -70,6 +70,14 @@ pub fn space_of(view: &dyn View, shard: ShardId) -> Result<Option<Space>, IndexE
     .transpose()
 }
 
+/// Removes all rows of a space that nothing points to any more.
+pub fn purge_space(index: &dyn Index, space: Space) -> Result<(), IndexError> {
+    while let Some(batch) = machine::rows::purge_step(index, space)? {
+        index.write(batch)?;
+    }
+    Ok(())
+}
+
 /// What other parts of the node see of a replica's state: shared with readers and workers.
 pub struct Replicated {
     /// Which shard.
@@ -246,14 +254,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         applied.save(&mut batch, space);
         let key = Key::ShardSpace(self.shared.shard).encode(Space::NODE);
         batch.put(Family::Local, key, Bytes::copy_from_slice(&space.0.to_be_bytes()));
-        machine::rows::purge_space(&*self.shared.index, old, &mut batch)
-            .map_err(|e| self.index_error(e))?;
         self.shared.index.write(batch).map_err(|e| self.index_error(e))?;
         self.shared.index.flush().await.map_err(|e| self.index_error(e))?;
         self.space = space;
         self.applied = applied;
         self.shared.applied.send_replace(self.applied.log_id);
         self.shared.persisted.send_replace(self.applied.log_id);
+        // A crash in between leaves rows that no shard points to; the next start removes them.
+        purge_space(&*self.shared.index, old).map_err(|e| self.index_error(e))?;
         let _ = self.events.send((self.shared.shard, vec![Event::PlacementChanged { version: 0 }]));
         Ok(())
     }

@@ -1,0 +1,2 @@
+//! Paced background loops.
+pub mod space;
