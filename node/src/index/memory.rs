@@ -23,6 +23,9 @@ const PAGE_ROWS: usize = 64;
 /// The number of a batch; also: the state after it.
 type Seq = u64;
 
+/// A row at each moment that still counts, ascending; `None`: removed.
+type Versions = Vec<(Seq, Option<Bytes>)>;
+
 /// The rows of one directory: what outlives a crash, and what does not yet.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
@@ -31,7 +34,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Rows {
-    families: [BTreeMap<Bytes, Vec<(Seq, Option<Bytes>)>>; 3],
+    families: [BTreeMap<Bytes, Versions>; 3],
     /// Keys with more than one version or with a removal, to be looked at when versions expire.
     dirty: BTreeSet<(Family, Bytes)>,
     seq: Seq,
@@ -212,7 +215,10 @@ impl MemoryView {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
     ) -> Result<(), IndexError> {
         let mut last: Option<Bytes> = None;
-        while from < to {
+        if from >= to {
+            return Ok(());
+        }
+        loop {
             let page = {
                 let rows = self.store.inner.lock();
                 check(&rows, self.incarnation)?;

@@ -22,9 +22,12 @@
 
 pub mod blob;
 pub mod command;
+pub mod hash;
 pub mod limits;
 pub mod op;
+pub mod read;
 pub mod request;
+pub mod rows;
 pub mod scope;
 pub mod system;
 pub mod txn;
@@ -92,7 +95,32 @@ pub fn apply(txn: &mut Txn, command: &Command) -> Result<Reply, IndexError> {
         Op::DropUpload { upload } => op::upload::drop_one(txn, *upload),
         Op::DropUploadsBefore { before_ms } => op::upload::drop_before(txn, *before_ms),
         Op::System(op) => system::apply(txn, op),
-        _ => Err(ApplyError::Refused("not built yet".into()).into()),
+        Op::DeleteAccount { request_id, name } => op::delete_account::apply(txn, *request_id, name),
+        Op::ReapAccount { account, limit } => op::reap_account::apply(txn, *account, *limit),
+        Op::SetFlags {
+            request_id,
+            account,
+            mailbox,
+            uids,
+            mode,
+            flags,
+            unchanged_since,
+        } => {
+            let what = op::set_flags::SetFlags {
+                uids,
+                mode: *mode,
+                flags,
+                unchanged_since: *unchanged_since,
+            };
+            op::set_flags::apply(txn, *request_id, account, mailbox, &what)
+        }
+        Op::Expunge {
+            request_id,
+            account,
+            mailbox,
+            uids,
+            force,
+        } => op::expunge::apply(txn, *request_id, account, mailbox, uids, *force),
     };
     request::trim(txn)?;
     match done {

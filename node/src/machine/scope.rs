@@ -3,11 +3,11 @@
 use super::Txn;
 use super::command::ApplyError;
 use super::txn::limit;
-use super::{Stop, limits};
+use super::{Stop, blob, limits, read};
 use crate::index::keys::{Key, KeyRange};
 use crate::index::values::{
-    AccountNameRow, AccountRow, ChangeKind, ChangeRow, KeywordNameRow, KeywordRow, MailboxNameRow,
-    MailboxRow, MessageRow, flag,
+    AccountNameRow, AccountRow, ChangeKind, ChangeRow, EmailRow, KeywordNameRow, KeywordRow,
+    MailboxNameRow, MailboxRow, MessageRow, flag,
 };
 use crate::index::{Family, IndexError, Next, View, values};
 use crate::types::*;
@@ -180,18 +180,26 @@ pub struct Flags {
     pub keywords: Vec<u16>,
 }
 
-/// The flags of these names. Keywords that the mailbox has not seen get a number when `make`, and
-/// are left out otherwise; the caller then writes the mailbox.
-pub fn flags(
-    txn: &mut Txn,
+/// Flags by name, some of whose keywords the mailbox may not have seen yet.
+pub struct NamedFlags {
+    /// With the numbers that new keywords will have.
+    pub flags: Flags,
+    /// New keywords: lower case, as spelled.
+    new: Vec<(String, String)>,
+}
+
+/// The flags of these names. New keywords get a number when `make`, and are left out otherwise.
+/// Writes nothing: the caller may still refuse.
+pub fn find_flags(
+    txn: &Txn,
     account: AccountId,
     mailbox: MailboxId,
-    row: &mut MailboxRow,
+    row: &MailboxRow,
     names: &[String],
     make: bool,
-) -> Result<Flags, Stop> {
+) -> Result<NamedFlags, Stop> {
     let mut flags = Flags::default();
-    let mut new: Vec<(String, &String)> = Vec::new();
+    let mut new: Vec<(String, String)> = Vec::new();
     for name in names {
         if let Some(bit) = system_flag(name) {
             flags.system |= 1 << bit;
@@ -205,39 +213,112 @@ pub fn flags(
         };
         match txn.get::<KeywordNameRow>(&key)? {
             Some(known) => flags.keywords.push(known.id),
-            None if make && new.iter().all(|(known, _)| *known != lower) => new.push((lower, name)),
+            None if make && new.iter().all(|(known, _)| *known != lower) => {
+                let n = limits::KEYWORDS_PER_MAILBOX;
+                let id = row.next_keyword as usize + new.len();
+                if id >= n as usize {
+                    return Err(limit(format!("{n} keywords in a mailbox")).into());
+                }
+                flags.keywords.push(id as u16);
+                new.push((lower, name.clone()));
+                if new.len() > limits::KEYWORDS_PER_MESSAGE {
+                    return Err(too_many_keywords().into());
+                }
+            }
             None => {}
         }
     }
     flags.keywords.sort_unstable();
     flags.keywords.dedup();
-    // All checks come before the first write.
-    if flags.keywords.len() + new.len() > limits::KEYWORDS_PER_MESSAGE {
-        let n = limits::KEYWORDS_PER_MESSAGE;
-        return Err(limit(format!("{n} keywords on a message")).into());
+    if flags.keywords.len() > limits::KEYWORDS_PER_MESSAGE {
+        return Err(too_many_keywords().into());
     }
-    if row.next_keyword as usize + new.len() > limits::KEYWORDS_PER_MAILBOX as usize {
-        let n = limits::KEYWORDS_PER_MAILBOX;
-        return Err(limit(format!("{n} keywords in a mailbox")).into());
+    Ok(NamedFlags { flags, new })
+}
+
+/// The error of a message with too many keywords.
+pub fn too_many_keywords() -> ApplyError {
+    limit(format!(
+        "{} keywords on a message",
+        limits::KEYWORDS_PER_MESSAGE
+    ))
+}
+
+impl NamedFlags {
+    /// Writes the new keywords; the caller writes the mailbox.
+    pub fn write_new(
+        &self,
+        txn: &mut Txn,
+        account: AccountId,
+        mailbox: MailboxId,
+        row: &mut MailboxRow,
+    ) {
+        for (lower, name) in &self.new {
+            let id = row.next_keyword;
+            row.next_keyword += 1;
+            let key = Key::KeywordName {
+                account,
+                mailbox,
+                name: lower,
+            };
+            txn.put(&key, &KeywordNameRow { id });
+            let key = Key::Keyword {
+                account,
+                mailbox,
+                id,
+            };
+            txn.put(&key, &KeywordRow { name: name.clone() });
+        }
     }
-    for (lower, name) in new {
-        let id = row.next_keyword;
-        row.next_keyword += 1;
-        flags.keywords.push(id);
-        let key = Key::KeywordName {
-            account,
-            mailbox,
-            name: &lower,
-        };
-        txn.put(&key, &KeywordNameRow { id });
-        let key = Key::Keyword {
-            account,
-            mailbox,
-            id,
-        };
-        txn.put(&key, &KeywordRow { name: name.clone() });
+}
+
+/// The messages of these ranges that exist. More than a command may touch are refused, before any
+/// is changed; the bound is in the error, the caller splits.
+pub fn messages(
+    txn: &Txn,
+    account: AccountId,
+    mailbox: MailboxId,
+    ranges: &[(Uid, Uid)],
+) -> Result<Vec<(Uid, MessageRow)>, Stop> {
+    let bound = limits::MESSAGES_PER_COMMAND as usize;
+    if ranges.len() > bound {
+        return Err(limit(format!("{bound} ranges of uids in a command")).into());
     }
-    Ok(flags)
+    let mut found = Vec::new();
+    let mut ranges = ranges.to_vec();
+    ranges.sort_unstable();
+    let mut next = 1;
+    for (first, last) in &ranges {
+        // What overlaps is taken once.
+        let first = (*first).max(next);
+        if first > *last {
+            continue;
+        }
+        let room = bound - found.len();
+        let (rows, more) =
+            read::messages(txn, txn.space(), account, mailbox, (first, *last), room)?;
+        found.extend(rows);
+        if more.is_some() {
+            return Err(limit(format!("{bound} messages in a command")).into());
+        }
+        next = last.saturating_add(1);
+    }
+    Ok(found)
+}
+
+/// Takes one message's reference to an email away; with the last one the email and its reference
+/// to the blob go.
+pub fn drop_email_ref(txn: &mut Txn, account: AccountId, email: EmailId) -> Result<(), IndexError> {
+    let key = Key::Email { account, email };
+    let mut row: EmailRow = txn.need(&key)?;
+    if row.refs > 1 {
+        row.refs -= 1;
+        txn.put(&key, &row);
+        return Ok(());
+    }
+    txn.delete(&key);
+    txn.delete(&Key::Summary { account, email });
+    blob::drop_ref(txn, row.blob)
 }
 
 /// The bit number of a system flag; compared without case (RFC 9051, section 2.3.2).

@@ -78,7 +78,9 @@ fn one(
     if mailbox.uidnext == Uid::MAX {
         return Err(limit("the mailbox has no uids left").into());
     }
-    let flags = scope::flags(txn, id, mailbox_id, &mut mailbox, &target.flags, true)?;
+    let named = scope::find_flags(txn, id, mailbox_id, &mailbox, &target.flags, true)?;
+    named.write_new(txn, id, mailbox_id, &mut mailbox);
+    let flags = named.flags;
 
     let now_ms = txn.now_ms()?;
     let uid = mailbox.uidnext;
