@@ -19,7 +19,7 @@ use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space
 use super::types::*;
 use super::Shards;
 use crate::index::keys::{Key, KeyRange, Space};
-use crate::index::{Batch, Family, Index, IndexError, Next, View};
+use crate::index::{Batch, Family, Index, IndexError, Next};
 use crate::journal::{Append, Journal, RecordHead, RecordKind};
 use crate::machine::Event;
 use crate::transport::network::Factory;
