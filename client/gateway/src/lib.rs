@@ -3,7 +3,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`lmtp`] | takes mail in: RFC 2033 with the extensions that mail servers use |
-//! | [`store`] | what a door needs of the cluster, and the client library seen that way |
+//! | [`store`] | what a door needs of the cluster |
+//! | [`cluster`] | the client library, as such a store |
 //! | [`spool`] | room for large messages that must be sent a second time after a fail-over |
 //! | [`listen`] | sockets, handed in by whoever hosts a door |
 //! | [`config`] | the settings of the `posthouse-gateway` process |
@@ -16,6 +17,7 @@
 //! knows of the cluster, it knows through `posthouse-client`.
 #![deny(missing_docs)]
 
+// pub mod cluster;
 pub mod config;
 pub mod listen;
 pub mod lmtp;
