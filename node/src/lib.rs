@@ -3,6 +3,7 @@
 
 pub mod env;
 pub mod index;
+pub mod journal;
 pub mod machine;
 pub mod raft;
 pub mod types;
