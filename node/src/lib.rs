@@ -16,7 +16,10 @@
 #![deny(missing_docs)]
 
 pub mod api;
+pub mod blobs;
+pub mod config;
 pub mod env;
+pub mod identity;
 pub mod index;
 pub mod journal;
 pub mod machine;

@@ -69,7 +69,9 @@ pub struct Peer {
     pub node: NodeId,
     /// Its address.
     pub addr: String,
-    /// Its service.
+    /// The connection itself, for its public services.
+    pub channel: Channel,
+    /// Its peer service.
     pub client: PeerClient<Channel>,
     /// Small messages to it, over one stream.
     pub control: Control,
@@ -132,10 +134,11 @@ impl Peers {
         {
             return Ok(peer.clone());
         }
-        let client = client(channel(Arc::clone(&self.net), &addr)?);
+        let channel = channel(Arc::clone(&self.net), &addr)?;
+        let client = client(channel.clone());
         let control =
             Control::start(node, addr.clone(), client.clone(), self.identity.clone(), self.stop.clone());
-        let peer = Peer { node, addr, client, control };
+        let peer = Peer { node, addr, channel, client, control };
         map.insert(node, peer.clone());
         Ok(peer)
     }
