@@ -19,6 +19,9 @@ pub mod error;
 pub mod mailboxes;
 pub mod messages;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use posthouse_client::proto;

@@ -141,7 +141,7 @@ mod tests {
                 "{bad:?}: {e:?}"
             );
         }
-        assert!(flags("flags", &vec!["a".repeat(201)]).is_err());
+        assert!(flags("flags", &["a".repeat(201)]).is_err());
         assert!(flags("flags", &vec!["a".to_owned(); 101]).is_err());
     }
 

@@ -36,7 +36,7 @@ pub mod summary;
 pub mod window;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 

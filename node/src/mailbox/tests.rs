@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use super::append::AppendHead;
 use super::deliver::{DeliverHead, Recipient};
+use super::expunge::Expunge;
 use super::fake::{FakeNode, id, node, node_with, pieces};
 use super::fetch::FetchBlob;
+use super::set_flags::SetFlags;
 use super::*;
-use crate::machine::command::Op;
+use crate::machine::command::{FlagMode, Op};
 
 fn to(accounts: &[&str]) -> Vec<Recipient> {
     let recipient = |account: &&str| Recipient {
@@ -578,4 +580,153 @@ async fn an_unknown_outcome_keeps_the_chunks() {
         .unwrap();
     assert_eq!(retry.results[0].outcome.clone().unwrap().uid, 1);
     assert_eq!(fetch(&ops, "a@x", 1, (0, 0)).await.unwrap(), octets);
+}
+
+/// Delivers so many small messages.
+async fn fill(ops: &Operations, account: &str, messages: u32) {
+    for n in 0..messages {
+        let head = DeliverHead {
+            request_id: [n.to_le_bytes(), *b"fill", *b"fill", *b"fill"].concat(),
+            recipients: to(&[account]),
+            ..DeliverHead::default()
+        };
+        let octets = n.to_le_bytes();
+        let outcome = ops
+            .deliver(&Caller::default(), head, pieces(&octets, 4))
+            .await
+            .unwrap();
+        outcome.results[0].outcome.clone().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn flags_are_set_and_messages_expunged() {
+    let (_, ops) = node();
+    account(&ops, "a@x").await;
+    fill(&ops, "a@x", 10).await;
+    let set = |n: u8, uids: Vec<(u32, u32)>, flags: &[&str], unchanged_since| SetFlags {
+        request_id: id(n),
+        account: "a@x".to_owned(),
+        mailbox: "INBOX".to_owned(),
+        uids,
+        mode: FlagMode::Add,
+        flags: flags.iter().map(|f| f.to_string()).collect(),
+        unchanged_since,
+    };
+    let first = ops
+        .set_flags(set(1, vec![(2, 4), (9, 0)], &["\\deleted", "$Junk"], 0))
+        .await
+        .unwrap();
+    assert_eq!(first.changed, [(2, 4), (9, 10)]);
+    let again = ops
+        .set_flags(set(1, vec![(2, 4), (9, 0)], &["\\deleted", "$Junk"], 0))
+        .await;
+    assert_eq!(again.as_ref(), Ok(&first));
+    let conditional = ops
+        .set_flags(set(2, vec![(1, 2)], &["\\Seen"], first.modseq - 1))
+        .await
+        .unwrap();
+    assert_eq!(
+        (conditional.changed, conditional.modified),
+        (vec![(1, 1)], vec![(2, 2)])
+    );
+    let nothing = ops
+        .set_flags(set(3, vec![(90_000, 0)], &["\\Seen"], 0))
+        .await
+        .unwrap();
+    assert_eq!(nothing.changed, []);
+    for (bad, field) in [
+        (set(4, vec![], &["\\Seen"], 0), "uids"),
+        (set(4, vec![(1, 0)], &["\\Recent"], 0), "flags[0]"),
+    ] {
+        match ops.set_flags(bad).await {
+            Err(MailboxError::BadRequest { field: named, .. }) => assert_eq!(named, field),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    let expunge = |n: u8, uids: Vec<(u32, u32)>, force| Expunge {
+        request_id: id(n),
+        account: "a@x".to_owned(),
+        mailbox: "INBOX".to_owned(),
+        uids,
+        force,
+    };
+    let gone = ops.expunge(expunge(5, vec![(3, 5)], false)).await.unwrap();
+    assert_eq!(gone.vanished, [(3, 4)]);
+    assert_eq!(ops.expunge(expunge(5, vec![(3, 5)], false)).await, Ok(gone));
+    let all = ops.expunge(expunge(6, vec![], false)).await.unwrap();
+    assert_eq!(all.vanished, [(2, 2), (9, 10)]);
+    let forced = ops.expunge(expunge(7, vec![(1, 0)], true)).await.unwrap();
+    assert_eq!(forced.vanished, [(1, 1), (5, 8)]);
+    assert_eq!(
+        ops.expunge(expunge(7, vec![(1, 0)], true)).await,
+        Ok(forced)
+    );
+    assert_eq!(ops.usage("a@x").await.unwrap().messages, 0);
+    let nowhere = Expunge {
+        mailbox: "Nowhere".to_owned(),
+        ..expunge(8, vec![], false)
+    };
+    assert_eq!(
+        ops.expunge(nowhere).await,
+        Err(MailboxError::NotFound(What::Mailbox))
+    );
+}
+
+#[tokio::test]
+async fn huge_uid_sets_go_in_steps_and_a_retry_changes_nothing() {
+    let (node, ops) = node();
+    account(&ops, "a@x").await;
+    fill(&ops, "a@x", 20_500).await;
+    let all = Expunge {
+        request_id: id(1),
+        account: "a@x".to_owned(),
+        mailbox: "INBOX".to_owned(),
+        uids: Vec::new(),
+        force: true,
+    };
+    let first = ops.expunge(all.clone()).await.unwrap();
+    assert_eq!(first.vanished, [(1, 20_500)]);
+    let expunges = |node: &FakeNode| {
+        let logs = node.shards.iter().flat_map(|s| s.log.lock().clone());
+        logs.filter(|op| matches!(op, Op::Expunge { .. })).count()
+    };
+    assert_eq!(expunges(&node), 3);
+    // Between try and retry a message came: the retry does not see it.
+    ops.deliver(&Caller::default(), head(9, &["a@x"]), pieces(b"new", 3))
+        .await
+        .unwrap();
+    assert_eq!(ops.expunge(all).await, Ok(first));
+    assert_eq!(ops.usage("a@x").await.unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_gone_with_all_its_rows() {
+    let (node, ops) = node();
+    account(&ops, "a@x").await;
+    fill(&ops, "a@x", 2_500).await;
+    ops.delete_account(&id(1), "a@x").await.unwrap();
+    ops.delete_account(&id(1), "A@x").await.unwrap();
+    assert_eq!(
+        ops.delete_account(&id(2), "a@x").await,
+        Err(MailboxError::NotFound(What::Account))
+    );
+    assert_eq!(
+        ops.usage("a@x").await,
+        Err(MailboxError::NotFound(What::Account))
+    );
+    for shard in [1, 2] {
+        while ops.reap_one(ShardId(shard)).await.unwrap() {}
+    }
+    let logs = node.shards.iter().flat_map(|s| s.log.lock().clone());
+    assert!(
+        logs.filter(|op| matches!(op, Op::ReapAccount { .. }))
+            .count()
+            >= 3
+    );
+    account(&ops, "b@x").await;
+    // The name is free again.
+    ops.create_account(&id(3), "a@x").await.unwrap();
+    assert_eq!(ops.usage("a@x").await.unwrap().messages, 0);
 }
