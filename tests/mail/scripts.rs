@@ -55,7 +55,9 @@ async fn smtplib_delivers(receiver: Receiver) {
     samples.retain(|sample| is_clean(&sample.octets));
     assert!(samples.len() > 40);
     let dir = tempfile::tempdir().unwrap();
-    let to = "ann@example.org,nobody@example.org,carl+x@example.org";
+    // One account that is there: smtplib reads a single reply after the message, where LMTP has
+    // one for each recipient (RFC 2033, section 4.2).
+    let to = "nobody@example.org,carl+x@example.org";
     let output = run(Command::new("python3")
         .args(["-c", SMTPLIB, receiver.lmtp(), to])
         .args(write(dir.path(), &samples)));
@@ -67,9 +69,8 @@ async fn smtplib_delivers(receiver: Receiver) {
             "[('nobody@example.org', (550, b'5.1.1 <nobody@example.org> no such account'))]"
         );
     }
-    for account in ["ann@example.org", "carl+x@example.org"] {
-        assert_received(received(&receiver, account, samples.len()).await, &samples);
-    }
+    let received = received(&receiver, "carl+x@example.org", samples.len()).await;
+    assert_received(received, &samples);
 }
 
 async fn every_octet_comes_back(receiver: Receiver) {
