@@ -17,7 +17,7 @@
 //! knows of the cluster, it knows through `posthouse-client`.
 #![deny(missing_docs)]
 
-// pub mod cluster;
+pub mod cluster;
 pub mod config;
 pub mod listen;
 pub mod lmtp;
