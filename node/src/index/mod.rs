@@ -6,6 +6,8 @@
 //! atomic, and batches survive in order.
 
 pub mod contract;
+#[cfg(test)]
+mod golden;
 pub mod keys;
 pub mod memory;
 pub mod rocks;
