@@ -103,12 +103,7 @@ pub(crate) struct Try {
 impl Try {
     /// The request around `message`.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        self.request_for(message, self.timeout)
-    }
-
-    /// The request around `message` when its answer may be read for as long as `timeout`.
-    pub(crate) fn request_for<T>(&self, message: T, timeout: Duration) -> Request<T> {
-        self.router.decorate(message, timeout)
+        self.router.decorate(message, self.timeout)
     }
 }
 
@@ -236,7 +231,7 @@ impl Client {
                 self.step(step, &deadline, &last).await?;
                 continue;
             };
-            let attempt = self.try_at(&addr, deadline.left(), &call);
+            let attempt = async { call(self.try_at(&addr, deadline.left())?).await };
             match self.attempt(&[shard], &addr, &deadline, attempt).await {
                 Ok(answer) => {
                     self.router.note_leader(shard, &addr);
@@ -255,24 +250,14 @@ impl Client {
         Err(deadline.passed(&last))
     }
 
-    /// Starts one try at `addr`.
-    pub(crate) async fn try_at<R, F, Fut>(
-        &self,
-        addr: &str,
-        timeout: Duration,
-        call: F,
-    ) -> Result<Response<R>, Failure>
-    where
-        F: Fn(Try) -> Fut,
-        Fut: Future<Output = Result<Response<R>, Failure>>,
-    {
+    /// One try at `addr`.
+    pub(crate) fn try_at(&self, addr: &str, timeout: Duration) -> Result<Try, Failure> {
         let channel = self.router.channels().get(addr).map_err(Failure::Error)?;
-        call(Try {
+        Ok(Try {
             router: self.router.clone(),
             channel,
             timeout,
         })
-        .await
     }
 
     /// Sees one try at `addr` through: until its answer, the deadline, or the discovery that all
@@ -340,16 +325,15 @@ impl Client {
         tokio::time::sleep(WATCH_AFTER).await;
         loop {
             if let Ok(placement) = self.router.refresh(0).await {
-                let leader = |s: &u32| placement.leader(*s).filter(|(_, a)| *a != addr);
-                let moved = !shards.is_empty() && shards.iter().all(|s| leader(s).is_some());
-                if let (true, true, Some((node, new))) = (moved, seen, leader(&shards[0])) {
+                let moved = placement.moved_from(addr, shards);
+                if let (true, Some((node, new))) = (seen, &moved) {
                     return Error::WrongLeader {
-                        leader_node: node,
-                        leader_addr: new.to_owned(),
+                        leader_node: *node,
+                        leader_addr: new.clone(),
                         message: format!("{addr} is silent and leads no more"),
                     };
                 }
-                seen = moved;
+                seen = moved.is_some();
             }
             tokio::time::sleep(WATCH_EVERY).await;
         }

@@ -173,10 +173,10 @@ impl Client {
             // A silent node may not use up the time in which the others could answer.
             let left = addrs.len() - i;
             let share = Deadline::after(deadline.left() / left as u32);
-            let answer = self.try_at(addr, share.left(), |t| {
-                let answer = call(t);
-                async { answer.await.map_err(Failure::Status) }
-            });
+            let answer = async {
+                let answer = call(self.try_at(addr, share.left())?);
+                answer.await.map_err(Failure::Status)
+            };
             match self.attempt(&[], addr, &share, answer).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if advice(&error) == Advice::Elsewhere => {

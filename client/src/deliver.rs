@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use tokio::time::Instant;
+use tonic::Response;
 
 use crate::body::Body;
 use crate::client::{Client, Failure, Scope};
@@ -117,7 +118,7 @@ impl Client {
             hunts: BTreeMap::new(),
             stored: None,
         };
-        run.to_the_end().await;
+        run.settle_all().await;
         Ok(run.finish())
     }
 }
@@ -136,7 +137,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_the_end(&mut self) {
+    async fn settle_all(&mut self) {
         while self.results.iter().any(Option::is_none) && !self.deadline.left().is_zero() {
             let groups = match self.groups().await {
                 Ok(groups) => groups,
@@ -154,7 +155,10 @@ impl Run<'_> {
                 continue;
             }
             let this = &*self;
-            let sends = groups.iter().map(|(addr, g)| this.send(addr, g));
+            let mut sends = Vec::with_capacity(groups.len());
+            for (addr, group) in &groups {
+                sends.push(this.send(addr, group).boxed());
+            }
             let answers = join_all(sends).await;
             for ((addr, group), answer) in groups.into_iter().zip(answers) {
                 self.take(&addr, &group, answer).await;
@@ -220,36 +224,34 @@ impl Run<'_> {
             size_hint: self.body.len().unwrap_or(0),
             internal_date_ms: self.delivery.internal_date_ms,
         };
-        let call = |t: crate::client::Try| {
-            let head = deliver_request::Part::Head(head.clone());
-            async move {
-                let opened = self.body.open().await;
-                let pieces = opened.map_err(|e| Failure::Error(e.into()))?;
-                let upload = Upload::new(
-                    DeliverRequest { part: Some(head) },
-                    pieces,
-                    self.body.len(),
-                    |data| DeliverRequest {
-                        part: Some(deliver_request::Part::Data(data)),
-                    },
-                );
-                let mut client = MessagesClient::new(t.channel.clone());
-                let call = upload.run(|stream| client.deliver(t.request(stream)));
-                let (response, sent) = call.await?;
-                let r = response.get_ref();
-                // Without one stored copy there is nothing that could be other than sent.
-                let mut kept = r.results.iter().filter(|r| r.error.is_none()).peekable();
-                if kept.peek().is_some() {
-                    let duplicate = kept.all(|r| r.duplicate);
-                    check_sent(sent, &r.blob_id, r.size, duplicate).map_err(Failure::Error)?;
-                }
-                Ok(response)
-            }
-        };
-        let attempt = self.client.try_at(addr, self.deadline.left(), call);
+        let call = self.call(addr, head);
         self.client
-            .attempt(&group.shards, addr, &self.deadline, attempt)
+            .attempt(&group.shards, addr, &self.deadline, call)
             .await
+    }
+
+    async fn call(
+        &self,
+        addr: &str,
+        head: DeliverHead,
+    ) -> Result<Response<DeliverResponse>, Failure> {
+        let part = Some(deliver_request::Part::Head(head));
+        let head = DeliverRequest { part };
+        let opened = self.body.open().await;
+        let pieces = opened.map_err(|e| Failure::Error(e.into()))?;
+        let (upload, stream) = Upload::new(head, pieces, self.body.len());
+        let t = self.client.try_at(addr, self.deadline.left())?;
+        let mut client = MessagesClient::new(t.channel.clone());
+        let call = upload.run(client.deliver(t.request(stream)).boxed());
+        let (response, sent) = call.await?;
+        let r = response.get_ref();
+        let kept = r.results.iter().filter(|r| r.error.is_none());
+        // Without one stored copy there is nothing that could be other than sent.
+        if kept.clone().next().is_some() {
+            let duplicate = kept.clone().all(|r| r.duplicate);
+            check_sent(sent, &r.blob_id, r.size, duplicate).map_err(Failure::Error)?;
+        }
+        Ok(response)
     }
 
     /// Sorts one node's answer into results and what has to be tried again.

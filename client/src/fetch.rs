@@ -126,8 +126,7 @@ async fn start(
 ) -> Result<(FetchBlobResponse, Streaming<FetchBlobResponse>), Error> {
     let mut stream = client
         .on_leader(scope, |t| {
-            // The stream may be read for longer than one call may take.
-            let request = t.request_for(request.clone(), LONGEST_STREAM);
+            let request = t.request(request.clone());
             async move { MessagesClient::new(t.channel).fetch_blob(request).await }
         })
         .await?;
@@ -138,9 +137,6 @@ async fn start(
         }),
     }
 }
-
-/// Bound on one stream, so that a forgotten one does not hold a node's memory for ever.
-const LONGEST_STREAM: Duration = Duration::from_secs(3600);
 
 async fn next_piece(
     stream: &mut Streaming<FetchBlobResponse>,

@@ -22,6 +22,7 @@ mod deliver;
 pub mod error;
 mod fetch;
 pub mod ids;
+mod json;
 mod mailboxes;
 mod messages;
 pub mod retry;

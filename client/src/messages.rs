@@ -1,5 +1,6 @@
 //! Messages of one account: append, list, set flags, expunge.
 
+use futures::future::FutureExt;
 use futures::stream::{self, Stream};
 
 use crate::body::Body;
@@ -127,20 +128,15 @@ impl Client {
         };
         let deadline = self.deadline_for(body.len());
         self.on_leader_by(Scope::from(account), deadline, |t| {
-            let head = append_request::Part::Head(head.clone());
+            let head = head.clone();
             let opened = body.open();
             async move {
                 let pieces = opened.await.map_err(|e| Failure::Error(e.into()))?;
-                let upload = Upload::new(
-                    AppendRequest { part: Some(head) },
-                    pieces,
-                    body.len(),
-                    |data| AppendRequest {
-                        part: Some(append_request::Part::Data(data)),
-                    },
-                );
+                let part = Some(append_request::Part::Head(head));
+                let head = AppendRequest { part };
+                let (upload, stream) = Upload::new(head, pieces, body.len());
                 let mut client = MessagesClient::new(t.channel.clone());
-                let call = upload.run(|stream| client.append(t.request(stream)));
+                let call = upload.run(client.append(t.request(stream)).boxed());
                 let (response, sent) = call.await?;
                 let r = response.get_ref();
                 check_sent(sent, &r.blob_id, r.size, r.duplicate).map_err(Failure::Error)?;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures::future::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use tonic::Request;
@@ -117,6 +118,16 @@ impl Placement {
     pub fn leader(&self, shard: u32) -> Option<(u64, &str)> {
         let node = self.shards.get(&shard)?.leader_hint;
         Some((node, self.addr(node)?))
+    }
+
+    /// When all of `shards` are led by other nodes than the one at `addr`: who leads the first.
+    pub(crate) fn moved_from(&self, addr: &str, shards: &[u32]) -> Option<(u64, String)> {
+        let elsewhere = |s: &u32| self.leader(*s).is_some_and(|(_, a)| a != addr);
+        if !shards.iter().all(elsewhere) {
+            return None;
+        }
+        let (node, addr) = self.leader(*shards.first()?)?;
+        Some((node, addr.to_owned()))
     }
 
     /// Addresses of a shard's replicas, the likely leader first.
@@ -316,7 +327,10 @@ impl Router {
         let mut best: Option<Placement> = None;
         let mut failure = None;
         for group in self.known_addrs().chunks(ASK_AT_ONCE) {
-            let mut asked: FuturesUnordered<_> = group.iter().map(|a| self.ask(a)).collect();
+            let mut asked = FuturesUnordered::new();
+            for addr in group {
+                asked.push(self.ask(addr).boxed());
+            }
             while let Some(answer) = asked.next().await {
                 match answer {
                     Ok(p) if p.version >= version => return Ok(p),

@@ -1,13 +1,14 @@
-//! Octets on their way to a node: one head, then the pieces of a body.
+//! Octets on their way to a node: one head, the pieces of a body, and the mark of its end.
 //!
-//! The end of the request stream means that the message is complete. So when the source fails
-//! halfway, the stream must not end: it stays open and the whole call is dropped, which resets it,
-//! and the node stores nothing.
+//! The mark says that the message is complete. tonic's server hands a cancelled call to its
+//! service as a stream that has ended (tonic 0.14, `codec/decode.rs`, `poll_frame`), so that
+//! without it half a message could pass for a whole one. When the source fails halfway, the mark is
+//! never sent; the stream stays open and the call is dropped, which resets it.
 
-use std::future::Future;
 use std::io;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::oneshot;
 use tonic::{Response, Status};
@@ -16,19 +17,54 @@ use crate::body::{PIECE_BYTES, Pieces};
 use crate::client::Failure;
 use crate::error::Error;
 use crate::ids::BlobId;
+use crate::proto::{AppendRequest, DeliverRequest, End, append_request, deliver_request};
+
+/// A message of a request stream.
+pub(crate) trait Part: Send + 'static {
+    fn data(octets: Bytes) -> Self;
+    fn end(size: u64) -> Self;
+}
+
+impl Part for DeliverRequest {
+    fn data(octets: Bytes) -> Self {
+        let part = Some(deliver_request::Part::Data(octets));
+        DeliverRequest { part }
+    }
+
+    fn end(size: u64) -> Self {
+        let part = Some(deliver_request::Part::End(End { size }));
+        DeliverRequest { part }
+    }
+}
+
+impl Part for AppendRequest {
+    fn data(octets: Bytes) -> Self {
+        let part = Some(append_request::Part::Data(octets));
+        AppendRequest { part }
+    }
+
+    fn end(size: u64) -> Self {
+        let part = Some(append_request::Part::End(End { size }));
+        AppendRequest { part }
+    }
+}
 
 /// What was sent: the identity of the octets as this side has seen them, and their number.
 pub(crate) type Sent = (BlobId, u64);
 
-/// A request stream, and the news of how sending ended.
-pub(crate) struct Upload<M> {
-    stream: BoxStream<'static, M>,
+/// The news of how sending ended.
+pub(crate) struct Upload {
     ended: oneshot::Receiver<Result<Sent, Error>>,
 }
 
-impl<M: Send + 'static> Upload<M> {
-    /// Sends `head`, then `pieces`, which are known to be `len` octets if `len` is given.
-    pub(crate) fn new(head: M, pieces: Pieces, len: Option<u64>, data: fn(Bytes) -> M) -> Self {
+impl Upload {
+    /// The request stream that sends `head`, then `pieces`, which are known to be `len` octets if
+    /// `len` is given.
+    pub(crate) fn new<M: Part>(
+        head: M,
+        pieces: Pieces,
+        len: Option<u64>,
+    ) -> (Upload, BoxStream<'static, M>) {
         let (end, ended) = oneshot::channel();
         let state = Sending {
             head: Some(head),
@@ -39,41 +75,33 @@ impl<M: Send + 'static> Upload<M> {
             len,
             end: Some(end),
         };
-        let stream = futures::stream::unfold(state, move |mut state| async move {
+        let stream = futures::stream::unfold(state, |mut state| async move {
             let part = match state.head.take() {
-                Some(head) => Some(head),
-                None => state.next().await.map(data),
+                Some(head) => head,
+                None => state.next().await?,
             };
-            part.map(|part| (part, state))
+            Some((part, state))
         });
-        Upload {
-            stream: stream.boxed(),
-            ended,
-        }
+        (Upload { ended }, stream.boxed())
     }
 
-    /// Runs the call with this stream; gives its answer and what was sent, or `None` when the node
+    /// Sees the call that has the stream through; gives its answer and what was sent, or `None` when the node
     /// answered before it had read all (it may, when it knows the request already).
-    pub(crate) async fn run<R, Fut>(
+    pub(crate) async fn run<R>(
         self,
-        call: impl FnOnce(BoxStream<'static, M>) -> Fut,
-    ) -> Result<(Response<R>, Option<Sent>), Failure>
-    where
-        Fut: Future<Output = Result<Response<R>, Status>>,
-    {
-        let answer = call(self.stream);
-        tokio::pin!(answer);
+        mut answer: BoxFuture<'_, Result<Response<R>, Status>>,
+    ) -> Result<(Response<R>, Option<Sent>), Failure> {
         let mut ended = self.ended;
         tokio::select! {
             biased;
             end = &mut ended => match end {
                 Ok(Ok(sent)) => {
-                    let response = answer.await.map_err(Failure::Status)?;
+                    let response = (&mut answer).await.map_err(Failure::Status)?;
                     Ok((response, Some(sent)))
                 }
                 Ok(Err(error)) => Err(Failure::Error(error)),
                 // The transport has dropped the stream before its end: it knows why.
-                Err(_) => Ok((answer.await.map_err(Failure::Status)?, None)),
+                Err(_) => Ok(((&mut answer).await.map_err(Failure::Status)?, None)),
             },
             answer = &mut answer => {
                 let sent = ended.try_recv().ok().and_then(Result::ok);
@@ -93,9 +121,10 @@ struct Sending<M> {
     end: Option<oneshot::Sender<Result<Sent, Error>>>,
 }
 
-impl<M> Sending<M> {
-    /// The next piece; `None` at the end of a complete body.
-    async fn next(&mut self) -> Option<Bytes> {
+impl<M: Part> Sending<M> {
+    /// The next piece, or the mark of the end; `None` after it.
+    async fn next(&mut self) -> Option<M> {
+        self.end.as_ref()?;
         while self.rest.is_empty() {
             match self.pieces.next().await {
                 Some(Ok(piece)) => self.rest = piece,
@@ -107,7 +136,7 @@ impl<M> Sending<M> {
                 None => {
                     let id = BlobId(*self.hasher.finalize().as_bytes());
                     self.tell(Ok((id, self.sent)));
-                    return None;
+                    return Some(M::end(self.sent));
                 }
             }
         }
@@ -115,12 +144,11 @@ impl<M> Sending<M> {
         let piece = self.rest.split_to(n);
         self.hasher.update(&piece);
         self.sent += n as u64;
-        Some(piece)
+        Some(M::data(piece))
     }
 
-    async fn fail(&mut self, e: io::Error) -> Option<Bytes> {
+    async fn fail(&mut self, e: io::Error) -> Option<M> {
         self.tell(Err(Error::from(e)));
-        // Ending here would make a shorter message out of a failure.
         std::future::pending().await
     }
 

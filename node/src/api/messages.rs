@@ -26,7 +26,7 @@ use crate::mailbox::{MailboxError, Result};
 /// keep coming.
 const UPLOAD_DEADLINES: u32 = 20;
 
-/// A message of a stream that is either its head or octets.
+/// A message of a stream: its head, octets, or the mark that all octets have been sent.
 trait Part: Send + 'static {
     type Head;
     fn split(self) -> Option<Either<Self::Head>>;
@@ -35,6 +35,7 @@ trait Part: Send + 'static {
 enum Either<H> {
     Head(H),
     Data(Bytes),
+    End(u64),
 }
 
 impl Part for proto::DeliverRequest {
@@ -43,6 +44,7 @@ impl Part for proto::DeliverRequest {
         self.part.map(|part| match part {
             proto::deliver_request::Part::Head(head) => Either::Head(head),
             proto::deliver_request::Part::Data(data) => Either::Data(data),
+            proto::deliver_request::Part::End(end) => Either::End(end.size),
         })
     }
 }
@@ -53,6 +55,7 @@ impl Part for proto::AppendRequest {
         self.part.map(|part| match part {
             proto::append_request::Part::Head(head) => Either::Head(head),
             proto::append_request::Part::Data(data) => Either::Data(data),
+            proto::append_request::Part::End(end) => Either::End(end.size),
         })
     }
 }
@@ -91,21 +94,30 @@ async fn head<P: Part>(stream: &mut Streaming<P>, idle: Duration) -> Result<P::H
     }
 }
 
-/// The octets after the head.
+/// The octets after the head, up to the mark that says how many they are. A stream that ends without
+/// the mark has broken off: a cancelled call may look like one that ends.
 fn pieces<P: Part>(
     stream: Streaming<P>,
     idle: Duration,
 ) -> impl Stream<Item = Result<Bytes>> + Send {
-    unfold(Some(stream), move |stream| async move {
-        let mut stream = stream?;
-        match next(&mut stream, idle).await {
-            Ok(Some(Either::Data(data))) => Some((Ok(data), Some(stream))),
-            Ok(Some(Either::Head(_))) => {
-                Some((Err(MailboxError::bad("part", "a second head")), None))
+    unfold(Some((stream, 0)), move |state| async move {
+        let (mut stream, sent) = state?;
+        let refused = match next(&mut stream, idle).await {
+            Ok(Some(Either::Data(data))) => {
+                let sent = sent + data.len() as u64;
+                return Some((Ok(data), Some((stream, sent))));
             }
-            Ok(None) => None,
-            Err(e) => Some((Err(e), None)),
-        }
+            Ok(Some(Either::End(size))) if size == sent => return None,
+            Ok(Some(Either::End(_))) => {
+                MailboxError::bad("end.size", "not the number of octets that came")
+            }
+            Ok(Some(Either::Head(_))) => MailboxError::bad("part", "a second head"),
+            Ok(None) => MailboxError::Unavailable(
+                "the stream ended before its end mark; nothing is stored".into(),
+            ),
+            Err(e) => e,
+        };
+        Some((Err(refused), None))
     })
 }
 

@@ -13,6 +13,7 @@
 
 pub mod accounts;
 pub mod call;
+pub mod cluster;
 pub mod connection;
 pub mod error;
 pub mod mailboxes;
