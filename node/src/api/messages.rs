@@ -79,7 +79,7 @@ async fn next<P: Part>(
     match message.map(Part::split) {
         None => Ok(None),
         Some(Some(part)) => Ok(Some(part)),
-        Some(None) => Err(MailboxError::bad("part", "neither head nor data")),
+        Some(None) => Err(MailboxError::bad("part", "neither head, data nor end")),
     }
 }
 

@@ -1,16 +1,11 @@
 //! Deletes an account: its name at once, its rows in bounded steps.
 //!
 //! An account may hold millions of messages, and one command must not stall its shard; so the
-//! name goes first, in one command, and `ReapAccount` commands remove the rest. The first of them
-//! follow here; what is left when the caller's patience ends is the shard's reaper's.
-
-use std::time::Duration;
+//! name goes first, in one command, which is all that the caller waits for. The shard's reaper
+//! removes the rest.
 
 use super::{Operations, Result, What, check, error::from_apply, unexpected};
 use crate::machine::command::{Op, Reply};
-
-/// How long a deletion goes on reaping before it answers.
-const REAP_WHILE: Duration = Duration::from_secs(1);
 
 impl Operations {
     /// Deletes an account with everything in it. A retry with the same request_id gets the first
@@ -19,14 +14,11 @@ impl Operations {
         let request_id = check::request_id(request_id)?;
         let name = check::account("account", account)?;
         let led = self.replica_of(&name)?;
-        let op = Op::DeleteAccount { request_id, name };
-        match self.propose(&led, op).await? {
-            Reply::Account { account, .. } => {
-                // The account is deleted whatever becomes of this: the reaper finishes it.
-                let _ = tokio::time::timeout(REAP_WHILE, self.reap(&led, account)).await;
-                Ok(())
-            }
-            Reply::Done => Ok(()),
+        match self
+            .propose(&led, Op::DeleteAccount { request_id, name })
+            .await?
+        {
+            Reply::Account { .. } | Reply::Done => Ok(()),
             Reply::Error(e) => Err(from_apply(e, What::Account)),
             other => Err(unexpected(&other)),
         }

@@ -7,7 +7,6 @@
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
 //! set_flags, expunge ─▶ split                                  huge uid sets in bounded steps
-//! reap                                                         what is removed later
 //! check  limits  window  error  route                          what all of them share
 //! ```
 //!
@@ -30,7 +29,6 @@ pub mod limits;
 pub mod list_accounts;
 pub mod list_mailboxes;
 pub mod list_messages;
-pub mod reap;
 pub mod route;
 pub mod set_flags;
 pub mod split;
