@@ -1,6 +1,8 @@
 //! The client library against a pretended cluster: routing, hints, retries and streams for real,
 //! over loopback.
 
+#![allow(clippy::disallowed_methods)]
+
 mod fake;
 
 use std::time::{Duration, Instant};

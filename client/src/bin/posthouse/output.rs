@@ -24,6 +24,12 @@ pub fn say(line: &str) -> Outcome {
     write_stdout(format!("{line}\n").as_bytes())
 }
 
+/// Writes a remark to standard error, where it is in nobody's way.
+pub fn note(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    writeln!(io::stderr(), "posthouse: {}", clean(text)).ok();
+}
+
 /// Prints one JSON document.
 pub fn print_json<T: Serialize>(value: &T) -> Outcome {
     let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::from)?;
