@@ -346,6 +346,10 @@ async fn any_node_will_do_for_the_status_and_one_when_it_is_asked_for() {
     let mut cluster = FakeCluster::start().await;
     let client = client(&cluster);
     assert_eq!(client.status(&Target::Node(2)).await.unwrap().node_id, 2);
+    cluster.world.lock().frozen.push(1);
+    let started = Instant::now();
+    assert!(client.status(&Target::Any).await.unwrap().node_id > 1);
+    assert!(started.elapsed() < Duration::from_secs(4));
     cluster.kill(1);
     assert!(client.status(&Target::Any).await.unwrap().node_id > 1);
     let gone = client.status(&Target::Addr(cluster.addr(1))).await;

@@ -120,8 +120,8 @@ impl Context {
         for addr in DEFAULT_ADDRS {
             let probe = Client::new(&[addr], Settings::default())?;
             let target = Target::Addr(addr.to_owned());
-            let answer = probe.with_deadline(PROBE_TIMEOUT).status(&target).await;
-            match answer {
+            let probe = probe.with_deadline(PROBE_TIMEOUT);
+            match probe.placement_of(&target).await {
                 Err(Error::Transport { .. } | Error::Deadline { .. }) => {}
                 // An error is an answer too.
                 Ok(_) | Err(_) => return Ok(vec![addr.to_owned()]),
