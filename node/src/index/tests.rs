@@ -145,7 +145,7 @@ proptest! {
 fn kill_batch(n: u64) -> Batch {
     let mut batch = Batch::default();
     let number = Bytes::copy_from_slice(&n.to_be_bytes());
-    let filler: Vec<u8> = (0..4096u64).map(|i| (i * n >> 3) as u8).collect();
+    let filler: Vec<u8> = (0..4096u64).map(|i| ((i * n) >> 3) as u8).collect();
     for family in Family::ALL {
         batch.put(family, "last", number.clone());
         batch.put(

@@ -23,7 +23,7 @@ pub const KEYWORDS_PER_MAILBOX: u16 = 10_000;
 pub const KEYWORDS_PER_MESSAGE: usize = 1_000;
 /// Chunks of a blob at most: 4 GiB.
 pub const CHUNKS_PER_BLOB: u32 = 4_096;
-/// Octets of a summary at most.
-pub const SUMMARY_BYTES: usize = 256 << 10;
+/// Octets of a summary at most; one command may write it for each of its targets.
+pub const SUMMARY_BYTES: usize = 64 << 10;
 /// Arrivals that one `DropUploadsBefore` drops at most.
 pub const UPLOADS_DROPPED: usize = 16;

@@ -25,6 +25,7 @@ pub mod blob;
 pub mod command;
 pub mod hash;
 pub mod limits;
+pub mod local;
 pub mod op;
 pub mod read;
 pub mod request;
