@@ -19,15 +19,18 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompactionStyle,
-    DBCompressionType, DBRawIterator, ErrorKind, FlushOptions, MergeOperands, Options, ReadOptions,
-    Snapshot, UniversalCompactOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompactionStyle, DBCompressionType, DBRawIterator, ErrorKind, FlushOptions, LruCacheOptions,
+    MergeOperands, Options, ReadOptions, Snapshot, UniversalCompactOptions, WriteBatch,
+    WriteOptions,
 };
 
 use super::{Batch, Change, Family, Index, IndexError, IndexOpener, Next, View, add_counter};
 
 /// Bytes of blocks kept in memory, over all families.
 const CACHE_BYTES: usize = 64 << 20;
+/// Log2 of the parts of the cache: few, since a part must hold what is read at a time.
+const CACHE_SHARD_BITS: i32 = 3;
 /// Bytes of rows not yet flushed, over all families.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
 /// Files that are kept open.
@@ -132,8 +135,14 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_block_size(BLOCK_BYTES);
     table.set_format_version(6);
-    // Most lookups that find nothing (is the blob there, was the request seen) end in the filter.
-    table.set_ribbon_filter(10.0);
+    // Most lookups find nothing (is the blob there, was the request seen) and end in the filter.
+    // Filters and indexes are cut into blocks: whole ones are megabytes a file, do not fit into a
+    // part of the cache, and would be read from the file at each lookup.
+    table.set_hybrid_ribbon_filter(10.0, 1);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4 << 10);
+    table.set_pin_top_level_index_and_filter(true);
 
     let mut o = Options::default();
     o.set_block_based_table_factory(&table);
@@ -163,7 +172,10 @@ fn family_options(family: Family, cache: &Cache) -> Options {
 impl Rocks {
     fn open(path: &Path) -> Result<Rocks, IndexError> {
         refuse_half_a_database(path)?;
-        let cache = Cache::new_lru_cache(CACHE_BYTES);
+        let mut cache = LruCacheOptions::default();
+        cache.set_capacity(CACHE_BYTES);
+        cache.set_num_shard_bits(CACHE_SHARD_BITS);
+        let cache = Cache::new_lru_cache_opts(&cache);
         let options = db_options();
         let families =
             Family::ALL.map(|f| ColumnFamilyDescriptor::new(name(f), family_options(f, &cache)));
