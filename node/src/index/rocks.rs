@@ -46,7 +46,9 @@ impl IndexOpener for RocksOpener {
         let path = path.to_owned();
         async move {
             let rocks = blocking(move || Rocks::open(&path)).await?;
-            Ok(Arc::new(RocksIndex(Arc::new(rocks))) as Arc<dyn Index>)
+            let rocks = Arc::new(rocks);
+            let newest = ReadOptions::default();
+            Ok(Arc::new(RocksIndex { rocks, newest }) as Arc<dyn Index>)
         }
         .boxed()
     }
@@ -57,11 +59,17 @@ struct Rocks {
     options: Options,
 }
 
-struct RocksIndex(Arc<Rocks>);
+struct RocksIndex {
+    rocks: Arc<Rocks>,
+    /// For reads of the newest state.
+    newest: ReadOptions,
+}
 
 /// A snapshot that keeps its database open.
 struct RocksView {
     snapshot: ManuallyDrop<Snapshot<'static>>,
+    /// For reads of single rows at the snapshot.
+    at: ReadOptions,
     rocks: Arc<Rocks>,
 }
 
@@ -308,7 +316,7 @@ impl RocksView {
 
 impl View for RocksView {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        self.rocks.get(family, key, &self.options())
+        self.rocks.get(family, key, &self.at)
     }
 
     fn scan(
@@ -336,7 +344,7 @@ impl View for RocksView {
 
 impl View for RocksIndex {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        self.0.get(family, key, &ReadOptions::default())
+        self.rocks.get(family, key, &self.newest)
     }
 
     fn scan(
@@ -346,7 +354,7 @@ impl View for RocksIndex {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
     ) -> Result<(), IndexError> {
-        self.0
+        self.rocks
             .scan(family, (from, to), false, ReadOptions::default(), visit)
     }
 
@@ -357,40 +365,46 @@ impl View for RocksIndex {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
     ) -> Result<(), IndexError> {
-        self.0
+        self.rocks
             .scan(family, (from, to), true, ReadOptions::default(), visit)
     }
 }
 
 impl Index for RocksIndex {
     fn view(&self) -> Arc<dyn View> {
-        let rocks = self.0.clone();
+        let rocks = self.rocks.clone();
         let snapshot = rocks.db.snapshot();
         // SAFETY: the snapshot refers to `rocks.db`, which the Arc beside it keeps in place and
         // alive until the snapshot has been dropped (`Drop for RocksView`).
         let snapshot = unsafe { std::mem::transmute::<Snapshot<'_>, Snapshot<'static>>(snapshot) };
+        let mut at = ReadOptions::default();
+        at.set_snapshot(&snapshot);
         Arc::new(RocksView {
+            at,
             snapshot: ManuallyDrop::new(snapshot),
             rocks,
         })
     }
 
     fn write(&self, batch: Batch) -> Result<(), IndexError> {
-        self.0.write(batch)
+        self.rocks.write(batch)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), IndexError>> {
-        let rocks = self.0.clone();
+        let rocks = self.rocks.clone();
         blocking(move || rocks.flush()).boxed()
     }
 
     fn bytes_written(&self) -> u64 {
-        self.0.options.get_ticker_count(Ticker::FlushWriteBytes)
-            + self.0.options.get_ticker_count(Ticker::CompactWriteBytes)
+        self.rocks.options.get_ticker_count(Ticker::FlushWriteBytes)
+            + self
+                .rocks
+                .options
+                .get_ticker_count(Ticker::CompactWriteBytes)
     }
 
     fn verify(&self) -> BoxFuture<'_, Result<(), IndexError>> {
-        let rocks = self.0.clone();
+        let rocks = self.rocks.clone();
         blocking(move || rocks.verify()).boxed()
     }
 }

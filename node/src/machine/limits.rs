@@ -7,7 +7,7 @@
 pub const REQUEST_WINDOW_MS: u64 = 5 * 24 * 3600 * 1000;
 /// Octets of remembered requests of a shard, keys included; past it the oldest go early.
 pub const REQUEST_WINDOW_BYTES: u64 = 256 << 20;
-/// Expired requests that one command removes at most.
+/// Expired requests that one command removes at most, beside twice those that it adds.
 pub const REQUESTS_TRIMMED: usize = 8;
 /// Milliseconds for which change rows are kept, at least.
 pub const CHANGE_WINDOW_MS: u64 = 30 * 24 * 3600 * 1000;
