@@ -2,6 +2,13 @@
 //!
 //! The operations are those that a journal needs, no more: positioned reads and writes, data
 //! sync, rename, and sync of a directory. Paths are absolute or relative to the process.
+//!
+//! [`contract`] says in code what every arm owes; the real one ([`RealDisk`]) is held to it.
+
+pub mod contract;
+mod real;
+
+pub use real::RealDisk;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +51,9 @@ pub trait File: Send + Sync {
     fn len(&self) -> BoxFuture<'_, io::Result<u64>>;
     /// Cuts or extends (with a hole) the file.
     fn set_len(&self, len: u64) -> BoxFuture<'_, io::Result<()>>;
+    /// Makes the file at least `len` bytes long and reserves the space, so that writing below
+    /// `len` cannot run out of it; `StorageFull` when there is too little. New bytes read as zero.
+    fn allocate(&self, len: u64) -> BoxFuture<'_, io::Result<()>>;
 }
 
 /// Held as long as the data directory belongs to this process.
@@ -71,40 +81,4 @@ pub trait Disk: Send + Sync {
     fn space(&self, path: &Path) -> BoxFuture<'_, io::Result<Space>>;
     /// Takes the directory for this process; `WouldBlock` when another one holds it.
     fn lock_dir(&self, path: &Path) -> BoxFuture<'_, io::Result<Box<dyn DirLock>>>;
-}
-
-/// The real disk.
-pub struct RealDisk;
-
-impl Disk for RealDisk {
-    fn open(&self, _: &Path, _: OpenMode) -> BoxFuture<'_, io::Result<Arc<dyn File>>> {
-        todo!()
-    }
-    fn create_dir_all(&self, _: &Path) -> BoxFuture<'_, io::Result<()>> {
-        todo!()
-    }
-    fn list(&self, _: &Path) -> BoxFuture<'_, io::Result<Vec<PathBuf>>> {
-        todo!()
-    }
-    fn rename(&self, _: &Path, _: &Path) -> BoxFuture<'_, io::Result<()>> {
-        todo!()
-    }
-    fn remove(&self, _: &Path) -> BoxFuture<'_, io::Result<()>> {
-        todo!()
-    }
-    fn sync_dir(&self, _: &Path) -> BoxFuture<'_, io::Result<()>> {
-        todo!()
-    }
-    fn read(&self, _: &Path) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
-        todo!()
-    }
-    fn replace(&self, _: &Path, _: Bytes) -> BoxFuture<'_, io::Result<()>> {
-        todo!()
-    }
-    fn space(&self, _: &Path) -> BoxFuture<'_, io::Result<Space>> {
-        todo!()
-    }
-    fn lock_dir(&self, _: &Path) -> BoxFuture<'_, io::Result<Box<dyn DirLock>>> {
-        todo!()
-    }
 }

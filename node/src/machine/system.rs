@@ -22,7 +22,7 @@ pub const REPLICATION_MAX: u32 = 9;
 const TOKENS_TRIMMED: usize = 16;
 
 /// All that clients and nodes route by, for a cache.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SystemState {
     /// UUID; all zero before `Init`.
     pub cluster_id: [u8; 16],
