@@ -3,6 +3,23 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let set = protox::compile(["proto/posthouse.proto"], ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(set)?;
+    let mut config = tonic_prost_build::configure()
+        .bytes(".")
+        // The command line prints answers as JSON under the names that the proto gives.
+        .type_attribute(".", "#[derive(serde::Serialize)]");
+    let hex = "#[serde(serialize_with = \"crate::json::hex\")]";
+    for field in [
+        "request_id",
+        "page_token",
+        "next_page_token",
+        "blob_id",
+        "join_id",
+        "hash",
+    ] {
+        config = config.field_attribute(field, hex);
+    }
+    let hex_u64 = "#[serde(serialize_with = \"crate::json::hex_u64\")]";
+    config = config.field_attribute("account_id", hex_u64);
+    config.compile_fds(set)?;
     Ok(())
 }

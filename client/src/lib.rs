@@ -1,10 +1,46 @@
 //! The public contract of Posthouse, and the library that speaks it.
+//!
+//! - [`proto`]: the messages and services, generated from `proto/posthouse.proto`.
+//! - [`ids`]: one type per concept: account names, slots, uids, blob ids, request ids.
+//! - [`error`]: what can go wrong, and its form on the wire.
+//! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
+//!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
+//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, cluster.
+//! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
+//!   memory whole.
+//!
+//! Architecture invariant: this crate knows neither the storage nor the replication of the nodes,
+//! and reads no clock: its timers are `tokio::time`, its sockets and its randomness are injected.
 #![deny(missing_docs)]
 
+mod accounts;
+pub mod body;
+mod client;
+mod cluster;
+pub mod connect;
+mod deliver;
+pub mod error;
+mod fetch;
 pub mod ids;
+mod json;
+mod mailboxes;
+mod messages;
+pub mod retry;
+pub mod route;
+mod upload;
 
 /// Generated from `proto/posthouse.proto`, which documents every message and field.
 #[allow(missing_docs, clippy::doc_lazy_continuation)]
 pub mod proto {
     tonic::include_proto!("posthouse.v1");
 }
+
+pub use body::Body;
+pub use client::{Client, Settings};
+pub use cluster::Target;
+pub use deliver::{Delivered, Delivery, Identity, MAX_RECIPIENTS, Recipient};
+pub use error::Error;
+pub use fetch::{Fetched, Source};
+pub use messages::{
+    AppendOptions, Appended, Expunged, FlagChange, FlagsChanged, ListOptions, Stored,
+};

@@ -1,1 +1,23 @@
-//! tests
+//! What tests of the whole system have in common: real processes, real mail software.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`binaries`] | where the programs under test are |
+//! | [`process`] | one child process, ended by its pid |
+//! | [`ports`] | free ports of loopback |
+//! | [`cluster`] | `posthoused` processes that form a cluster, and what can happen to them |
+//! | [`fake`] | the LMTP door over a store in memory |
+//! | [`postfix`] | a Postfix of the test's own, on a high port |
+//! | [`samples`] | the sample messages |
+//!
+//! The tests are in `tests/` (one file a subject) and `mail/` (mail software). They rely on the
+//! programs being built: `tests/run` builds them first.
+#![deny(missing_docs)]
+
+pub mod binaries;
+pub mod cluster;
+pub mod fake;
+pub mod ports;
+pub mod postfix;
+pub mod process;
+pub mod samples;

@@ -1,1 +1,25 @@
-//! gateway
+//! The front doors of Posthouse for ordinary mail software, built on the client library alone.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`lmtp`] | takes mail in: RFC 2033 with the extensions that mail servers use |
+//! | [`store`] | what a door needs of the cluster |
+//! | [`cluster`] | the client library, as such a store |
+//! | [`spool`] | room for large messages that must be sent a second time after a fail-over |
+//! | [`listen`] | sockets, handed in by whoever hosts a door |
+//! | [`config`] | the settings of the `posthouse-gateway` process |
+//!
+//! A door takes its socket, its store and its stop signal as arguments. It binds nothing, reads
+//! no wall clock and draws no random number by itself; so `posthoused` can host it in-process,
+//! `posthouse-gateway` runs it apart, and a simulator can run it over a network of its own.
+//!
+//! Architecture invariant: nothing in this crate knows the storage node. Everything that it
+//! knows of the cluster, it knows through `posthouse-client`.
+#![deny(missing_docs)]
+
+pub mod cluster;
+pub mod config;
+pub mod listen;
+pub mod lmtp;
+pub mod spool;
+pub mod store;

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod disk;
 pub mod net;
 pub mod rng;
+pub mod runtime;
 
 use std::sync::Arc;
 

@@ -5,9 +5,16 @@
 //! in a crash, but only as a whole suffix of batches and over all families together: a batch is
 //! atomic, and batches survive in order.
 
+pub mod contract;
+#[cfg(test)]
+mod golden;
 pub mod keys;
 pub mod memory;
 pub mod rocks;
+#[cfg(test)]
+mod tests;
+pub mod uids;
+pub mod values;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -134,6 +141,14 @@ pub trait Index: View {
 
     /// Reads every row's block and verifies its checksum.
     fn verify(&self) -> BoxFuture<'_, Result<(), IndexError>>;
+}
+
+/// The value of a counter row after [`Change::Add`]. A row that is no counter counts as 0.
+pub(crate) fn add_counter(old: Option<&[u8]>, delta: i64) -> [u8; 8] {
+    let old = old
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, i64::from_le_bytes);
+    old.wrapping_add(delta).to_le_bytes()
 }
 
 /// Opens the index of a data directory.

@@ -1,2 +1,134 @@
 //! The replicated state machine: pure and deterministic.
+//!
+//! `apply` reads rows through a [`Txn`], writes into it, and answers. It never sees tokio, a clock,
+//! randomness or the network: every time, id and parsed header that it needs is in the command.
+//! So every replica of a shard makes the same rows from the same commands, however they are
+//! grouped into batches, on whatever node, at whatever time.
+//!
+//! ```text
+//!            ┌ view of the index ┐
+//! commands ─▶│  Txn (overlay)    │─▶ one Batch for the index, Events for the node
+//!            └───────────────────┘
+//!               op/*    one operation a file
+//!               system  the system shard
+//! ```
+//!
+//! Architecture invariants:
+//! - An error is a [`Reply`], and then nothing but the shard's clock has changed. Only a failing or
+//!   damaged index ends an apply, and then the process stops.
+//! - Every command does bounded work ([`limits`]).
+//! - Replicated rows (families State and Cold) never depend on where octets lie; locations are
+//!   local rows, and an apply tolerates that they are missing (damaged octets wait for repair).
+
+pub mod audit;
+pub mod blob;
 pub mod command;
+pub mod hash;
+pub mod limits;
+pub mod op;
+pub mod read;
+pub mod request;
+pub mod rows;
+pub mod scope;
+pub mod system;
+#[cfg(test)]
+mod tests;
+pub mod txn;
+
+use crate::index::IndexError;
+use crate::types::*;
+use command::{ApplyError, Command, Op, Reply};
+pub use txn::Txn;
+
+/// What a node does beside answering, once the batch is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Nodes, shards or slots changed (system shard).
+    PlacementChanged {
+        /// The new version.
+        version: u64,
+    },
+    /// An account has a new modseq.
+    AccountChanged {
+        /// Which.
+        account: AccountId,
+        /// The newest.
+        modseq: ModSeq,
+    },
+    /// An account was deleted: rows wait to be reaped.
+    AccountGoing {
+        /// Which.
+        account: AccountId,
+    },
+}
+
+/// How an operation ends when it does not answer with success.
+#[derive(Debug)]
+pub enum Stop {
+    /// Refused: the caller gets a typed error, nothing has changed.
+    Refused(ApplyError),
+    /// The index failed or is damaged: the process stops.
+    Index(IndexError),
+}
+
+impl From<ApplyError> for Stop {
+    fn from(e: ApplyError) -> Stop {
+        Stop::Refused(e)
+    }
+}
+
+impl From<IndexError> for Stop {
+    fn from(e: IndexError) -> Stop {
+        Stop::Index(e)
+    }
+}
+
+/// Applies one command. `stored_at` of the [`Txn`] says where this entry's stored octets lie.
+pub fn apply(txn: &mut Txn, command: &Command) -> Result<Reply, IndexError> {
+    txn.advance(command.time_ms)?;
+    let done = match &command.op {
+        Op::CreateAccount { request_id, name } => op::create_account::apply(txn, *request_id, name),
+        Op::CreateMailbox {
+            request_id,
+            account,
+            mailbox,
+        } => op::create_mailbox::apply(txn, *request_id, account, mailbox),
+        Op::Store(store) => op::store::apply(txn, store),
+        Op::PutChunk { upload, seq, chunk } => op::upload::put_chunk(txn, *upload, *seq, chunk),
+        Op::DropUpload { upload } => op::upload::drop_one(txn, *upload),
+        Op::DropUploadsBefore { before_ms } => op::upload::drop_before(txn, *before_ms),
+        Op::System(op) => system::apply(txn, op),
+        Op::DeleteAccount { request_id, name } => op::delete_account::apply(txn, *request_id, name),
+        Op::ReapAccount { account, limit } => op::reap_account::apply(txn, *account, *limit),
+        Op::SetFlags {
+            request_id,
+            account,
+            mailbox,
+            uids,
+            mode,
+            flags,
+            unchanged_since,
+        } => {
+            let what = op::set_flags::SetFlags {
+                uids,
+                mode: *mode,
+                flags,
+                unchanged_since: *unchanged_since,
+            };
+            op::set_flags::apply(txn, *request_id, account, mailbox, &what)
+        }
+        Op::Expunge {
+            request_id,
+            account,
+            mailbox,
+            uids,
+            force,
+        } => op::expunge::apply(txn, *request_id, account, mailbox, uids, *force),
+    };
+    request::trim(txn)?;
+    match done {
+        Ok(reply) => Ok(reply),
+        Err(Stop::Refused(e)) => Ok(Reply::Error(e)),
+        Err(Stop::Index(e)) => Err(e),
+    }
+}

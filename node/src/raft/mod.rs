@@ -1,6 +1,13 @@
 //! Shards: one Raft group each, on the shared journal and index.
 
+pub mod fault;
+pub mod groups;
+pub mod log;
+pub mod log_store;
+pub mod recover;
 pub mod shard;
+pub mod state_machine;
+pub mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,5 +32,13 @@ impl Shards {
     /// All local replicas, by shard.
     pub fn all(&self) -> Vec<Arc<Shard>> {
         self.map.read().values().cloned().collect()
+    }
+
+    fn insert(&self, id: ShardId, shard: Arc<Shard>) {
+        self.map.write().insert(id, shard);
+    }
+
+    fn remove(&self, id: ShardId) -> Option<Arc<Shard>> {
+        self.map.write().remove(&id)
     }
 }

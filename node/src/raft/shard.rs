@@ -1,16 +1,32 @@
-//! One local replica of a shard.
+//! One local replica of a shard: proposing, reading, and what its workers need.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::{Raft, ReadPolicy};
+use tokio::sync::{Semaphore, watch};
 
+use super::log::Log;
+use super::state_machine::{Replicated, StateMachine, space_of};
+use super::types::*;
 use crate::index::View;
 use crate::index::keys::Space;
-use crate::machine::command::{Command, Reply};
+use crate::machine::command::{Command, Op, Reply};
 use crate::types::*;
+use crate::workers::space::SpaceState;
+
+/// How long a proposal waits for room in the shard's window before it is refused as busy.
+const WINDOW_WAIT: Duration = Duration::from_millis(500);
+/// How long a proposal or a read may take before its outcome is called unknown.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// What a refused caller is told to wait.
+const RETRY_AFTER_MS: u64 = 100;
 
 /// Why a shard did not answer.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
     /// Another replica leads, or none does.
     #[error("this node does not lead the shard")]
@@ -18,25 +34,22 @@ pub enum ShardError {
         /// Who does, where that is known.
         leader: Option<NodeId>,
     },
-    /// The byte window of the shard or of the node is full; nothing was proposed.
-    #[error("busy")]
+    /// The byte window of the shard is full; nothing was proposed.
+    #[error("the shard is busy")]
     Busy {
         /// When to come back.
         retry_after_ms: u64,
     },
     /// The disk is nearly full; nothing was proposed.
-    #[error("read-only")]
+    #[error("the disk of the leader is nearly full: no new mail is taken until there is space again")]
     ReadOnly,
     /// No answer in time, or the leader changed meanwhile: the outcome is unknown.
     #[error("no quorum answered in time; the outcome is unknown")]
     Unknown,
     /// The node is stopping.
-    #[error("stopped")]
+    #[error("the node is stopping")]
     Stopped,
 }
-
-/// One local replica of a shard.
-pub struct Shard {}
 
 /// Rows of a shard at one moment, at or after the read index.
 pub struct ReadView {
@@ -46,30 +59,120 @@ pub struct ReadView {
     pub space: Space,
 }
 
+/// One local replica of a shard.
+pub struct Shard {
+    /// Its Raft group.
+    pub raft: Raft<TypeConfig, StateMachine>,
+    /// Its log.
+    pub log: Arc<Log>,
+    /// Its rows.
+    pub replicated: Arc<Replicated>,
+    replica: ReplicaId,
+    window: Arc<Semaphore>,
+    window_bytes: usize,
+    disk: watch::Receiver<SpaceState>,
+}
+
 impl Shard {
+    /// The replica with these parts. `window_bytes`: octets of proposals that may be under way.
+    pub fn new(
+        raft: Raft<TypeConfig, StateMachine>,
+        log: Arc<Log>,
+        replicated: Arc<Replicated>,
+        replica: ReplicaId,
+        window_bytes: usize,
+        disk: watch::Receiver<SpaceState>,
+    ) -> Shard {
+        let window = Arc::new(Semaphore::new(window_bytes));
+        Shard { raft, log, replicated, replica, window, window_bytes, disk }
+    }
+
     /// Which.
     pub fn id(&self) -> ShardId {
-        todo!()
+        self.replicated.shard
+    }
+
+    /// Which replica of it.
+    pub fn replica(&self) -> ReplicaId {
+        self.replica
     }
 
     /// Proposes a command and waits until it is applied here. `stored` is the stored octets of the
     /// chunk that travels with a `Store` of one chunk or a `PutChunk`, else empty.
-    pub async fn propose(&self, _command: Command, _stored: Bytes) -> Result<Reply, ShardError> {
-        todo!()
+    pub async fn propose(&self, command: Command, stored: Bytes) -> Result<Reply, ShardError> {
+        if grows(&command.op) && *self.disk.borrow() != SpaceState::Ok {
+            return Err(ShardError::ReadOnly);
+        }
+        if !self.is_leader() {
+            return Err(self.not_leader());
+        }
+        let proposal = Proposal::new(&command, stored);
+        let room = proposal.size().min(self.window_bytes) as u32;
+        let permit = tokio::time::timeout(WINDOW_WAIT, Arc::clone(&self.window).acquire_many_owned(room));
+        let _permit = match permit.await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err(ShardError::Stopped),
+            Err(_) => return Err(ShardError::Busy { retry_after_ms: RETRY_AFTER_MS }),
+        };
+        match tokio::time::timeout(ANSWER_WAIT, self.raft.client_write(proposal)).await {
+            Err(_) => Err(ShardError::Unknown),
+            Ok(Ok(response)) => Ok(response.data),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(f)))) => {
+                Err(ShardError::NotLeader { leader: f.leader_id.map(ReplicaId::node) })
+            }
+            Ok(Err(RaftError::APIError(_))) => Err(ShardError::Unknown),
+            Ok(Err(RaftError::Fatal(_))) => Err(ShardError::Unknown),
+        }
     }
 
     /// A linearizable view through the read index; only the leader has it.
     pub async fn read(&self) -> Result<ReadView, ShardError> {
-        todo!()
+        if !self.is_leader() {
+            return Err(self.not_leader());
+        }
+        let ready = async {
+            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|e| match e {
+                RaftError::APIError(LinearizableReadError::ForwardToLeader(f)) => {
+                    ShardError::NotLeader { leader: f.leader_id.map(ReplicaId::node) }
+                }
+                RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ShardError::Unknown,
+                RaftError::Fatal(_) => ShardError::Stopped,
+            })?;
+            linearizer.await_ready(&self.raft).await.map_err(|_| ShardError::Stopped)
+        };
+        match tokio::time::timeout(ANSWER_WAIT, ready).await {
+            Ok(ready) => ready.map(drop)?,
+            Err(_) => return Err(ShardError::Unknown),
+        }
+        self.local_view()
+    }
+
+    /// What this replica has applied, however old.
+    pub fn local_view(&self) -> Result<ReadView, ShardError> {
+        let view = self.replicated.index.view();
+        let space = space_of(&*view, self.id()).ok().flatten().ok_or(ShardError::Stopped)?;
+        Ok(ReadView { view, space })
+    }
+
+    fn not_leader(&self) -> ShardError {
+        ShardError::NotLeader { leader: self.leader() }
     }
 
     /// Whether this replica believes to lead.
     pub fn is_leader(&self) -> bool {
-        todo!()
+        self.raft.is_leader()
     }
 
     /// The node that leads, as far as this replica knows.
     pub fn leader(&self) -> Option<NodeId> {
-        todo!()
+        self.raft.metrics().borrow_watched().current_leader.map(ReplicaId::node)
     }
+}
+
+/// Whether a command makes the shard larger: refused while the disk is nearly full.
+fn grows(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Store(_) | Op::PutChunk { .. } | Op::CreateAccount { .. } | Op::CreateMailbox { .. }
+    )
 }

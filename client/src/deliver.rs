@@ -1,0 +1,357 @@
+//! Delivery: one message for several recipients, one result for each.
+//!
+//! Recipients are grouped by the node that leads their shards, so that the octets travel once to
+//! each leader; the groups are sent at the same time. What is unresolved afterwards (a leader has
+//! moved, a node was busy or died) is grouped and sent again under the same identity, which the
+//! nodes use to store nothing twice.
+
+use std::collections::BTreeMap;
+
+use futures::future::{FutureExt, join_all};
+use tokio::time::Instant;
+use tonic::Response;
+
+use crate::body::Body;
+use crate::client::{Client, Failure, Scope};
+use crate::error::Error;
+use crate::ids::{AccountName, BlobId, EmailId, MailboxName, RequestId};
+use crate::messages::{Stored, blob_id};
+use crate::proto;
+use crate::proto::messages_client::MessagesClient;
+use crate::proto::{DeliverHead, DeliverRequest, DeliverResponse, DeliverResult, deliver_request};
+use crate::retry::{Deadline, Hunt, Step};
+use crate::upload::{Upload, check_sent};
+
+/// Recipients of one call; the contract allows no more.
+pub const MAX_RECIPIENTS: usize = 1000;
+
+/// One recipient of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// Whose mail it is.
+    pub account: AccountName,
+    /// Where it goes; `None`: INBOX.
+    pub mailbox: Option<MailboxName>,
+    /// Flags that the message gets, e.g. `\Flagged`.
+    pub flags: Vec<String>,
+}
+
+impl Recipient {
+    /// Into the account's INBOX, without flags.
+    pub fn inbox(account: AccountName) -> Recipient {
+        Recipient {
+            account,
+            mailbox: None,
+            flags: Vec::new(),
+        }
+    }
+}
+
+/// By what a node knows that it has seen a delivery before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// By this id.
+    Request(RequestId),
+    /// By the octets, the recipient and this sender (the reverse-path): for callers that repeat a
+    /// delivery without an id of their own, as LMTP clients do.
+    ByContent {
+        /// The reverse-path, may be empty.
+        sender: String,
+    },
+}
+
+/// A message to deliver.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its identity for retries.
+    pub identity: Identity,
+    /// 1 to [`MAX_RECIPIENTS`].
+    pub recipients: Vec<Recipient>,
+    /// Arrival time in milliseconds since 1970; 0: the node's clock.
+    pub internal_date_ms: u64,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// Identity of the octets; `None` when no node has stored them.
+    pub blob_id: Option<BlobId>,
+    /// Their number, 0 when no node has stored them.
+    pub size: u64,
+    /// One result a recipient, in the order of the recipients.
+    pub results: Vec<Result<Stored, Error>>,
+}
+
+/// The search for the leader of one shard, and when it goes on.
+struct ShardHunt {
+    hunt: Hunt,
+    not_before: Instant,
+}
+
+/// Recipients that one node gets in one call.
+#[derive(Default)]
+struct Group {
+    /// Positions in the delivery, with their shards.
+    members: Vec<(usize, u32)>,
+    shards: Vec<u32>,
+}
+
+impl Client {
+    /// Delivers a message. Each recipient's result is final: stored on a quorum, refused, or (for
+    /// [`Error::outcome_unknown`]) not known when the deadline passed. Fails as a whole only when
+    /// nothing was sent.
+    pub async fn deliver(&self, delivery: &Delivery, body: &dyn Body) -> Result<Delivered, Error> {
+        let count = delivery.recipients.len();
+        if count == 0 || count > MAX_RECIPIENTS {
+            let why = format!("a delivery has 1 to {MAX_RECIPIENTS} recipients, not {count}");
+            return Err(Error::bad_request("recipients", why));
+        }
+        let deadline = self.deadline_for(body.len());
+        self.placement_by(&deadline).await?;
+        let mut run = Run {
+            client: self,
+            delivery,
+            body,
+            deadline,
+            results: vec![None; count],
+            last: vec![None; count],
+            hunts: BTreeMap::new(),
+            stored: None,
+        };
+        run.settle_all().await;
+        Ok(run.finish())
+    }
+}
+
+/// One delivery under way.
+struct Run<'a> {
+    client: &'a Client,
+    delivery: &'a Delivery,
+    body: &'a dyn Body,
+    deadline: Deadline,
+    results: Vec<Option<Result<Stored, Error>>>,
+    /// Why a recipient is still unresolved.
+    last: Vec<Option<Error>>,
+    hunts: BTreeMap<u32, ShardHunt>,
+    stored: Option<(BlobId, u64)>,
+}
+
+impl Run<'_> {
+    async fn settle_all(&mut self) {
+        while self.results.iter().any(Option::is_none) && !self.deadline.left().is_zero() {
+            let groups = match self.groups().await {
+                Ok(groups) => groups,
+                Err(error) => {
+                    for (i, _) in self.results.iter().enumerate().filter(|(_, r)| r.is_none()) {
+                        self.last[i].get_or_insert_with(|| error.clone());
+                    }
+                    return;
+                }
+            };
+            if groups.is_empty() {
+                let at = self.hunts.values().map(|h| h.not_before).min();
+                let at = at.map_or(self.deadline.at(), |at| at.min(self.deadline.at()));
+                tokio::time::sleep_until(at).await;
+                continue;
+            }
+            let this = &*self;
+            let mut sends = Vec::with_capacity(groups.len());
+            for (addr, group) in &groups {
+                sends.push(this.send(addr, group).boxed());
+            }
+            let answers = join_all(sends).await;
+            for ((addr, group), answer) in groups.into_iter().zip(answers) {
+                self.take(&addr, &group, answer).await;
+            }
+        }
+    }
+
+    /// The unresolved recipients whose shards may be tried now, by the node to send them to.
+    async fn groups(&mut self) -> Result<BTreeMap<String, Group>, Error> {
+        let placement = self.client.placement_by(&self.deadline).await?;
+        let now = Instant::now();
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        for i in 0..self.results.len() {
+            if self.results[i].is_some() {
+                continue;
+            }
+            let scope = Scope::from(&self.delivery.recipients[i].account);
+            let shard = scope.shard(&placement);
+            // Slots without a shard wait like a shard without a leader, under a key of their own.
+            let key = shard.unwrap_or(u32::MAX);
+            let hunt = self.hunts.entry(key).or_insert_with(|| ShardHunt {
+                hunt: Hunt::default(),
+                not_before: now,
+            });
+            if hunt.not_before > now {
+                continue;
+            }
+            let router = self.client.router();
+            let replicas = shard.map_or(Vec::new(), |s| router.replicas(&placement, s));
+            match hunt.hunt.target(&replicas) {
+                Some(addr) => groups.entry(addr).or_default().add(i, key),
+                None => {
+                    let error = Error::Unavailable {
+                        message: format!("no node has {scope}"),
+                    };
+                    self.after_failure(key, "", &error).await;
+                    self.last[i] = Some(error);
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Sends the octets to one node for the recipients of `group`.
+    async fn send(&self, addr: &str, group: &Group) -> Result<DeliverResponse, Error> {
+        let (request_id, by_content, sender) = match &self.delivery.identity {
+            Identity::Request(id) => (id.0.to_vec().into(), false, String::new()),
+            Identity::ByContent { sender } => (Default::default(), true, sender.clone()),
+        };
+        let recipient = |(i, _): &(usize, u32)| {
+            let r = &self.delivery.recipients[*i];
+            proto::Recipient {
+                account: r.account.as_str().to_owned(),
+                mailbox: r.mailbox.as_ref().map_or("", |m| m.as_str()).to_owned(),
+                flags: r.flags.clone(),
+            }
+        };
+        let head = DeliverHead {
+            request_id,
+            by_content,
+            sender,
+            recipients: group.members.iter().map(recipient).collect(),
+            size_hint: self.body.len().unwrap_or(0),
+            internal_date_ms: self.delivery.internal_date_ms,
+        };
+        let call = self.call(addr, head);
+        self.client
+            .attempt(&group.shards, addr, &self.deadline, call)
+            .await
+    }
+
+    async fn call(
+        &self,
+        addr: &str,
+        head: DeliverHead,
+    ) -> Result<Response<DeliverResponse>, Failure> {
+        let part = Some(deliver_request::Part::Head(head));
+        let head = DeliverRequest { part };
+        let opened = self.body.open().await;
+        let pieces = opened.map_err(|e| Failure::Error(e.into()))?;
+        let (upload, stream) = Upload::new(head, pieces, self.body.len());
+        let t = self.client.try_at(addr, self.deadline.left())?;
+        let mut client = MessagesClient::new(t.channel.clone());
+        let call = upload.run(client.deliver(t.request(stream)).boxed());
+        let (response, sent) = call.await?;
+        let r = response.get_ref();
+        let kept = r.results.iter().filter(|r| r.error.is_none());
+        // Without one stored copy there is nothing that could be other than sent.
+        if kept.clone().next().is_some() {
+            let duplicate = kept.clone().all(|r| r.duplicate);
+            check_sent(sent, &r.blob_id, r.size, duplicate).map_err(Failure::Error)?;
+        }
+        Ok(response)
+    }
+
+    /// Sorts one node's answer into results and what has to be tried again.
+    async fn take(&mut self, addr: &str, group: &Group, answer: Result<DeliverResponse, Error>) {
+        let outcomes: Vec<Result<Stored, Error>> = match answer {
+            Ok(r) if r.results.len() == group.members.len() => {
+                if let (None, Ok(id)) = (self.stored, blob_id(&r.blob_id)) {
+                    self.stored = Some((id, r.size));
+                }
+                r.results.into_iter().map(outcome).collect()
+            }
+            Ok(r) => {
+                let error = Error::Corrupt {
+                    message: format!("{} results, not one a recipient", r.results.len()),
+                };
+                vec![Err(error); group.members.len()]
+            }
+            Err(error) => vec![Err(error); group.members.len()],
+        };
+        let mut failed: BTreeMap<u32, Error> = BTreeMap::new();
+        for (&(i, shard), outcome) in group.members.iter().zip(outcomes) {
+            match outcome {
+                Err(e) if crate::retry::advice(&e) != crate::retry::Advice::Fail => {
+                    failed.entry(shard).or_insert_with(|| e.clone());
+                    self.last[i] = Some(e);
+                }
+                settled => {
+                    if settled.is_ok() {
+                        self.client.router().note_leader(shard, addr);
+                    }
+                    self.results[i] = Some(settled);
+                }
+            }
+        }
+        for (shard, error) in failed {
+            self.after_failure(shard, addr, &error).await;
+        }
+    }
+
+    /// Lets the shard's search go on after a failure at `addr`.
+    async fn after_failure(&mut self, shard: u32, addr: &str, error: &Error) {
+        let client = self.client;
+        let replicas = match client.placement_by(&self.deadline).await {
+            Ok(placement) => client.router().replicas(&placement, shard),
+            Err(_) => Vec::new(),
+        };
+        if !matches!(error, Error::Busy { .. }) {
+            client.router().forget_leader(shard, addr);
+        }
+        let Some(hunt) = self.hunts.get_mut(&shard) else {
+            return;
+        };
+        match hunt.hunt.failed(client.wiring(), addr, &replicas, error) {
+            Step::Fail | Step::Now => {}
+            Step::Wait(pause) => {
+                hunt.not_before = Instant::now() + pause;
+                if !matches!(error, Error::Busy { .. }) {
+                    client.refresh_by(0, &self.deadline).await;
+                }
+            }
+            Step::Refresh(version) => client.refresh_by(version, &self.deadline).await,
+        }
+    }
+
+    fn finish(self) -> Delivered {
+        let unresolved = |last: Option<Error>| {
+            let last = last.unwrap_or(Error::Unavailable {
+                message: "nothing was tried".into(),
+            });
+            Err(self.deadline.passed(&last))
+        };
+        let both = self.results.into_iter().zip(self.last);
+        Delivered {
+            blob_id: self.stored.map(|(id, _)| id),
+            size: self.stored.map_or(0, |(_, size)| size),
+            results: both
+                .map(|(result, last)| result.unwrap_or_else(|| unresolved(last)))
+                .collect(),
+        }
+    }
+}
+
+impl Group {
+    fn add(&mut self, member: usize, shard: u32) {
+        self.members.push((member, shard));
+        if !self.shards.contains(&shard) {
+            self.shards.push(shard);
+        }
+    }
+}
+
+fn outcome(r: DeliverResult) -> Result<Stored, Error> {
+    match r.error {
+        Some(detail) => Err(Error::from(detail)),
+        None => Ok(Stored {
+            uidvalidity: r.uidvalidity,
+            uid: r.uid,
+            modseq: r.modseq,
+            email_id: EmailId(r.email_id),
+            duplicate: r.duplicate,
+        }),
+    }
+}

@@ -1,0 +1,284 @@
+//! Messages of one account: append, list, set flags, expunge.
+
+use futures::future::FutureExt;
+use futures::stream::{self, Stream};
+
+use crate::body::Body;
+use crate::client::{Client, Failure, Scope};
+use crate::error::Error;
+use crate::ids::{AccountName, BlobId, EmailId, MailboxName, ModSeq, RequestId, Uid};
+use crate::proto::messages_client::MessagesClient;
+use crate::proto::{
+    AppendHead, AppendRequest, AppendResponse, ExpungeRequest, FlagMode, ListMessagesRequest,
+    ListMessagesResponse, SetFlagsRequest, UidRange, append_request,
+};
+use crate::upload::{Upload, check_sent};
+
+/// Where a message was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The mailbox's uidvalidity.
+    pub uidvalidity: u32,
+    /// The message's uid in it.
+    pub uid: Uid,
+    /// The account's modseq of this change.
+    pub modseq: ModSeq,
+    /// Number of the email in its account.
+    pub email_id: EmailId,
+    /// True when this is the answer of an earlier request with the same identity.
+    pub duplicate: bool,
+}
+
+/// A message to append.
+#[derive(Debug, Clone, Default)]
+pub struct AppendOptions {
+    /// Flags, e.g. `\Seen`.
+    pub flags: Vec<String>,
+    /// Arrival time in milliseconds since 1970; 0: the node's clock.
+    pub internal_date_ms: u64,
+    /// Identity of the request; `None`: a fresh one. Retries inside the call always share it.
+    pub request_id: Option<RequestId>,
+}
+
+/// An appended message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Identity of the octets.
+    pub blob_id: BlobId,
+    /// Their number.
+    pub size: u64,
+    /// Where they are.
+    pub stored: Stored,
+}
+
+/// Which messages of a mailbox are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListOptions {
+    /// First uid, 1: from the start.
+    pub first: Uid,
+    /// Last uid, 0: to the end.
+    pub last: Uid,
+    /// Messages of one page, 0: the node's choice (1,000).
+    pub page: u32,
+    /// Also envelope, preview and blob id.
+    pub with_summary: bool,
+}
+
+impl Default for ListOptions {
+    fn default() -> ListOptions {
+        ListOptions {
+            first: 1,
+            last: 0,
+            page: 0,
+            with_summary: false,
+        }
+    }
+}
+
+/// A change of flags.
+#[derive(Debug, Clone)]
+pub struct FlagChange {
+    /// Which messages.
+    pub uids: Vec<UidRange>,
+    /// What is done with `flags`.
+    pub mode: FlagMode,
+    /// The flags, e.g. `\Seen`.
+    pub flags: Vec<String>,
+    /// Only messages that have not changed since this modseq; 0: all (RFC 7162, section 3.1.3).
+    pub unchanged_since: ModSeq,
+}
+
+/// What a change of flags did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlagsChanged {
+    /// The account's modseq after it.
+    pub modseq: ModSeq,
+    /// Messages that were changed.
+    pub changed: Vec<UidRange>,
+    /// Messages that failed the condition.
+    pub modified: Vec<UidRange>,
+}
+
+/// What an expunge did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expunged {
+    /// The account's modseq after it.
+    pub modseq: ModSeq,
+    /// Messages that are gone.
+    pub vanished: Vec<UidRange>,
+}
+
+impl Client {
+    /// Stores a message in a mailbox. Answers when a quorum has it on stable storage.
+    pub async fn append(
+        &self,
+        account: &AccountName,
+        mailbox: &MailboxName,
+        body: &dyn Body,
+        options: AppendOptions,
+    ) -> Result<Appended, Error> {
+        let request_id = options.request_id.unwrap_or_else(|| self.request_id());
+        let head = AppendHead {
+            request_id: request_id.0.to_vec().into(),
+            account: account.as_str().to_owned(),
+            mailbox: mailbox.as_str().to_owned(),
+            flags: options.flags,
+            internal_date_ms: options.internal_date_ms,
+            size_hint: body.len().unwrap_or(0),
+        };
+        let deadline = self.deadline_for(body.len());
+        self.on_leader_by(Scope::from(account), deadline, |t| {
+            let head = head.clone();
+            let opened = body.open();
+            async move {
+                let pieces = opened.await.map_err(|e| Failure::Error(e.into()))?;
+                let part = Some(append_request::Part::Head(head));
+                let head = AppendRequest { part };
+                let (upload, stream) = Upload::new(head, pieces, body.len());
+                let mut client = MessagesClient::new(t.channel.clone());
+                let call = upload.run(client.append(t.request(stream)).boxed());
+                let (response, sent) = call.await?;
+                let r = response.get_ref();
+                check_sent(sent, &r.blob_id, r.size, r.duplicate).map_err(Failure::Error)?;
+                Ok(response)
+            }
+        })
+        .await
+        .and_then(appended)
+    }
+
+    /// One page of a mailbox, in the order of the uids.
+    pub async fn list_page(
+        &self,
+        account: &AccountName,
+        mailbox: &MailboxName,
+        options: ListOptions,
+    ) -> Result<ListMessagesResponse, Error> {
+        let request = ListMessagesRequest {
+            account: account.as_str().to_owned(),
+            mailbox: mailbox.as_str().to_owned(),
+            uids: Some(UidRange {
+                first: options.first,
+                last: options.last,
+            }),
+            limit: options.page,
+            with_summary: options.with_summary,
+        };
+        self.on_leader(Scope::from(account), |t| {
+            let request = t.request(request.clone());
+            async move {
+                MessagesClient::new(t.channel)
+                    .max_decoding_message_size(MAX_PAGE_BYTES)
+                    .list_messages(request)
+                    .await
+            }
+        })
+        .await
+    }
+
+    /// All pages of a mailbox, or of a range of uids, fetched one by one as they are taken.
+    pub fn list_pages<'a>(
+        &'a self,
+        account: &'a AccountName,
+        mailbox: &'a MailboxName,
+        options: ListOptions,
+    ) -> impl Stream<Item = Result<ListMessagesResponse, Error>> + Send + 'a {
+        stream::try_unfold(Some(options), move |next| async move {
+            let Some(options) = next else {
+                return Ok(None);
+            };
+            let page = self.list_page(account, mailbox, options).await?;
+            let next = match page.next_uid {
+                0 => None,
+                first if first > options.first => Some(ListOptions { first, ..options }),
+                first => {
+                    return Err(Error::Corrupt {
+                        message: format!("the page after uid {} starts at {first}", options.first),
+                    });
+                }
+            };
+            Ok(Some((page, next)))
+        })
+    }
+
+    /// Changes flags of messages.
+    pub async fn set_flags(
+        &self,
+        account: &AccountName,
+        mailbox: &MailboxName,
+        change: FlagChange,
+        request_id: Option<RequestId>,
+    ) -> Result<FlagsChanged, Error> {
+        let request = SetFlagsRequest {
+            request_id: self.id_or_fresh(request_id),
+            account: account.as_str().to_owned(),
+            mailbox: mailbox.as_str().to_owned(),
+            uids: change.uids,
+            mode: change.mode as i32,
+            flags: change.flags,
+            unchanged_since: change.unchanged_since,
+        };
+        let answer = self.on_leader(Scope::from(account), |t| {
+            let request = t.request(request.clone());
+            async move { MessagesClient::new(t.channel).set_flags(request).await }
+        });
+        let r = answer.await?;
+        Ok(FlagsChanged {
+            modseq: r.modseq,
+            changed: r.changed,
+            modified: r.modified,
+        })
+    }
+
+    /// Removes the messages of `uids` (empty: all) that carry `\Deleted`, or without asking for
+    /// the flag when `force`.
+    pub async fn expunge(
+        &self,
+        account: &AccountName,
+        mailbox: &MailboxName,
+        uids: Vec<UidRange>,
+        force: bool,
+        request_id: Option<RequestId>,
+    ) -> Result<Expunged, Error> {
+        let request = ExpungeRequest {
+            request_id: self.id_or_fresh(request_id),
+            account: account.as_str().to_owned(),
+            mailbox: mailbox.as_str().to_owned(),
+            uids,
+            force,
+        };
+        let answer = self.on_leader(Scope::from(account), |t| {
+            let request = t.request(request.clone());
+            async move { MessagesClient::new(t.channel).expunge(request).await }
+        });
+        let r = answer.await?;
+        Ok(Expunged {
+            modseq: r.modseq,
+            vanished: r.vanished,
+        })
+    }
+}
+
+/// A page has at most 10,000 messages; with summaries each is a few KiB.
+const MAX_PAGE_BYTES: usize = 64 << 20;
+
+fn appended(r: AppendResponse) -> Result<Appended, Error> {
+    Ok(Appended {
+        blob_id: blob_id(&r.blob_id)?,
+        size: r.size,
+        stored: Stored {
+            uidvalidity: r.uidvalidity,
+            uid: r.uid,
+            modseq: r.modseq,
+            email_id: EmailId(r.email_id),
+            duplicate: r.duplicate,
+        },
+    })
+}
+
+/// The blob id in an answer.
+pub(crate) fn blob_id(octets: &[u8]) -> Result<BlobId, Error> {
+    octets.try_into().map(BlobId).map_err(|_| Error::Corrupt {
+        message: "the node's answer has no blob id".into(),
+    })
+}

@@ -1,0 +1,599 @@
+//! A cluster of nodes that only pretend: real gRPC over loopback, mail in one shared map.
+//!
+//! All nodes share one world, so that "what the cluster has stored" is one thing to look at; who
+//! leads, who is busy, and whose answers get lost is switched by the test.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use parking_lot::Mutex;
+use posthouse_client::error::{CLUSTER_METADATA, Error, PLACEMENT_METADATA};
+use posthouse_client::ids::{AccountName, BlobId, Slot};
+use posthouse_client::proto::accounts_server::{Accounts, AccountsServer};
+use posthouse_client::proto::cluster_server::{Cluster, ClusterServer};
+use posthouse_client::proto::messages_server::{Messages, MessagesServer};
+use posthouse_client::proto::*;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Everything that the nodes share.
+#[derive(Default)]
+pub struct World {
+    pub cluster_id: String,
+    pub version: u64,
+    /// Node → address.
+    pub nodes: BTreeMap<u64, String>,
+    /// Shard → (first slot, last slot, leader).
+    pub shards: BTreeMap<u32, (u32, u32, u64)>,
+    /// Leaders as the placement map tells them, where that differs.
+    pub told_leaders: BTreeMap<u32, u64>,
+    /// Whether wrong-leader answers name the leader.
+    pub hints: bool,
+    /// Mail by account.
+    pub mail: BTreeMap<String, Vec<Bytes>>,
+    /// Results by request id and account.
+    pub seen: BTreeMap<(Bytes, String), DeliverResult>,
+    /// Node and name of every call.
+    pub calls: Vec<(u64, &'static str)>,
+    /// So many calls get "busy".
+    pub busy: u32,
+    /// So many mutations are stored and then answered with "unavailable".
+    pub lost_answers: u32,
+    /// Nodes that take calls and never answer.
+    pub frozen: Vec<u64>,
+    /// Fetch streams break off after so many octets, so many times.
+    pub fetch_breaks: (usize, u32),
+    /// Fetched octets are damaged.
+    pub damage: bool,
+    /// So many calls are answered with "stale placement".
+    pub stale: u32,
+}
+
+impl World {
+    fn shard_of(&self, account: &str) -> u32 {
+        let slot = Slot::of(&AccountName::new(account).unwrap()).0 as u32;
+        let mut shards = self.shards.iter();
+        let found = shards.find(|(_, (first, last, _))| (*first..=*last).contains(&slot));
+        *found.expect("every slot has a shard").0
+    }
+
+    fn check_leader(&self, node: u64, shard: u32) -> Result<(), Error> {
+        let leader = self.shards[&shard].2;
+        if leader == node {
+            return Ok(());
+        }
+        let hint = if self.hints { leader } else { 0 };
+        Err(Error::WrongLeader {
+            leader_node: hint,
+            leader_addr: self.nodes.get(&hint).cloned().unwrap_or_default(),
+            message: format!("shard {shard}"),
+        })
+    }
+
+    pub fn count(&self, name: &str) -> usize {
+        self.calls.iter().filter(|(_, n)| *n == name).count()
+    }
+}
+
+#[derive(Clone)]
+struct FakeNode {
+    id: u64,
+    world: Arc<Mutex<World>>,
+}
+
+impl FakeNode {
+    /// What every call goes through first.
+    async fn enter<T>(&self, request: &Request<T>, name: &'static str) -> Result<(), Status> {
+        let frozen = {
+            let mut world = self.world.lock();
+            world.calls.push((self.id, name));
+            world.frozen.contains(&self.id)
+        };
+        if frozen {
+            std::future::pending::<()>().await;
+        }
+        let mut world = self.world.lock();
+        let expected = request.metadata().get(CLUSTER_METADATA);
+        if expected.is_some_and(|e| e != world.cluster_id.as_str()) {
+            let message = "another cluster".into();
+            return Err(Error::WrongCluster { message }.to_status());
+        }
+        if name == "placement" {
+            return Ok(());
+        }
+        if world.busy > 0 {
+            world.busy -= 1;
+            return Err(Error::Busy {
+                retry_after: Duration::from_millis(120),
+                message: "window".into(),
+            }
+            .to_status());
+        }
+        if world.stale > 0 {
+            world.stale -= 1;
+            let version = world.version;
+            return Err(Error::StalePlacement { version }.to_status());
+        }
+        Ok(())
+    }
+
+    fn leads(&self, account: &str) -> Result<(), Status> {
+        let world = self.world.lock();
+        let shard = world.shard_of(account);
+        world
+            .check_leader(self.id, shard)
+            .map_err(|e| e.to_status())
+    }
+
+    fn answer<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        let version = self.world.lock().version.to_string();
+        let metadata = response.metadata_mut();
+        metadata.insert(PLACEMENT_METADATA, version.parse().unwrap());
+        response
+    }
+
+    fn store(&self, request_id: &Bytes, account: &str, octets: &Bytes) -> DeliverResult {
+        let mut world = self.world.lock();
+        let key = (request_id.clone(), account.to_owned());
+        if let Some(first) = world.seen.get(&key) {
+            return DeliverResult {
+                duplicate: true,
+                ..first.clone()
+            };
+        }
+        let mail = world.mail.get_mut(account);
+        let error = Error::not_found("account", account).to_detail();
+        let Some(mail) = mail else {
+            return DeliverResult {
+                account: account.into(),
+                error: Some(error),
+                ..DeliverResult::default()
+            };
+        };
+        mail.push(octets.clone());
+        let result = DeliverResult {
+            account: account.into(),
+            mailbox: "INBOX".into(),
+            uidvalidity: 1,
+            uid: mail.len() as u32,
+            ..DeliverResult::default()
+        };
+        world.seen.insert(key, result.clone());
+        result
+    }
+
+    fn lose_answer(&self) -> Result<(), Status> {
+        let mut world = self.world.lock();
+        if world.lost_answers > 0 {
+            world.lost_answers -= 1;
+            let message = "no quorum in time".into();
+            return Err(Error::Unavailable { message }.to_status());
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl Messages for FakeNode {
+    async fn deliver(
+        &self,
+        request: Request<Streaming<DeliverRequest>>,
+    ) -> Result<Response<DeliverResponse>, Status> {
+        self.enter(&request, "deliver").await?;
+        let mut stream = request.into_inner();
+        let mut head = None;
+        let mut octets = Vec::new();
+        let mut end = None;
+        while let Some(part) = stream.message().await? {
+            match part.part.unwrap() {
+                deliver_request::Part::End(e) => end = Some(e.size),
+                deliver_request::Part::Head(h) => head = Some(h),
+                deliver_request::Part::Data(d) => {
+                    assert!(d.len() <= 256 * 1024);
+                    octets.extend_from_slice(&d);
+                }
+            }
+        }
+        let head: DeliverHead = head.unwrap();
+        if end != Some(octets.len() as u64) {
+            return Err(Error::bad_request("end", "is missing").to_status());
+        }
+        assert!(head.size_hint == 0 || head.size_hint == octets.len() as u64);
+        let octets = Bytes::from(octets);
+        let identity = match head.by_content {
+            true => Bytes::from(head.sender.clone().into_bytes()),
+            false => head.request_id.clone(),
+        };
+        let mut results = Vec::new();
+        for r in &head.recipients {
+            let shard = self.world.lock().shard_of(&r.account);
+            let leads = self.world.lock().check_leader(self.id, shard);
+            results.push(match leads {
+                Ok(()) => self.store(&identity, &r.account, &octets),
+                Err(e) => DeliverResult {
+                    account: r.account.clone(),
+                    error: Some(e.to_detail()),
+                    ..DeliverResult::default()
+                },
+            });
+        }
+        self.lose_answer()?;
+        Ok(self.answer(DeliverResponse {
+            blob_id: BlobId::of(&octets).0.to_vec().into(),
+            size: octets.len() as u64,
+            results,
+        }))
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<AppendRequest>>,
+    ) -> Result<Response<AppendResponse>, Status> {
+        self.enter(&request, "append").await?;
+        let mut stream = request.into_inner();
+        let Some(append_request::Part::Head(head)) = stream.message().await?.and_then(|p| p.part)
+        else {
+            return Err(Error::bad_request("head", "is missing").to_status());
+        };
+        self.leads(&head.account)?;
+        let mut octets = Vec::new();
+        let mut end = None;
+        while let Some(part) = stream.message().await? {
+            match part.part.unwrap() {
+                append_request::Part::End(e) => end = Some(e.size),
+                append_request::Part::Data(d) => octets.extend_from_slice(&d),
+                append_request::Part::Head(_) => panic!("two heads"),
+            }
+        }
+        if end != Some(octets.len() as u64) {
+            return Err(Error::bad_request("end", "is missing").to_status());
+        }
+        let octets = Bytes::from(octets);
+        let stored = self.store(&head.request_id, &head.account, &octets);
+        self.lose_answer()?;
+        if let Some(detail) = stored.error {
+            return Err(posthouse_client::error::to_status(detail));
+        }
+        Ok(self.answer(AppendResponse {
+            blob_id: BlobId::of(&octets).0.to_vec().into(),
+            size: octets.len() as u64,
+            uidvalidity: stored.uidvalidity,
+            uid: stored.uid,
+            duplicate: stored.duplicate,
+            ..AppendResponse::default()
+        }))
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<ListMessagesRequest>,
+    ) -> Result<Response<ListMessagesResponse>, Status> {
+        self.enter(&request, "list").await?;
+        let r = request.into_inner();
+        self.leads(&r.account)?;
+        let count = self.world.lock().mail[&r.account].len() as u32;
+        let first = r.uids.map_or(1, |u| u.first).max(1);
+        let page: Vec<Message> = (first..=count)
+            .take(r.limit as usize)
+            .map(|uid| Message {
+                uid,
+                ..Message::default()
+            })
+            .collect();
+        let next = page.last().map_or(0, |m| m.uid + 1);
+        Ok(self.answer(ListMessagesResponse {
+            messages: page,
+            next_uid: if next > count { 0 } else { next },
+            mailbox: None,
+        }))
+    }
+
+    type FetchBlobStream = BoxStream<'static, Result<FetchBlobResponse, Status>>;
+
+    async fn fetch_blob(
+        &self,
+        request: Request<FetchBlobRequest>,
+    ) -> Result<Response<Self::FetchBlobStream>, Status> {
+        self.enter(&request, "fetch").await?;
+        let r = request.into_inner();
+        self.leads(&r.account)?;
+        let mut world = self.world.lock();
+        let mail = &world.mail[&r.account];
+        let by_id = |m: &&Bytes| BlobId::of(m).0 == *r.blob_id;
+        let found = match r.uid {
+            0 => mail.iter().find(by_id),
+            uid => mail.get(uid as usize - 1),
+        };
+        let missing = || Error::not_found("message", "no such uid").to_status();
+        let whole = found.cloned().ok_or_else(missing)?;
+        let id = BlobId::of(&whole);
+        let start = (r.offset as usize).min(whole.len());
+        let end = match r.length {
+            0 => whole.len(),
+            n => (start + n as usize).min(whole.len()),
+        };
+        let mut octets = whole[start..end].to_vec();
+        if world.damage && !octets.is_empty() {
+            octets[0] ^= 1;
+        }
+        let mut limit = usize::MAX;
+        if world.fetch_breaks.1 > 0 {
+            world.fetch_breaks.1 -= 1;
+            limit = world.fetch_breaks.0;
+        }
+        let mut pieces = Vec::new();
+        let mut sent = 0;
+        for chunk in octets.chunks(1000) {
+            if sent + chunk.len() > limit {
+                pieces.push(Err(Status::unavailable("connection reset")));
+                break;
+            }
+            pieces.push(Ok(FetchBlobResponse {
+                blob_id: id.0.to_vec().into(),
+                size: whole.len() as u64,
+                offset: (start + sent) as u64,
+                data: chunk.to_vec().into(),
+            }));
+            sent += chunk.len();
+        }
+        if octets.is_empty() {
+            pieces.push(Ok(FetchBlobResponse {
+                blob_id: id.0.to_vec().into(),
+                size: whole.len() as u64,
+                ..FetchBlobResponse::default()
+            }));
+        }
+        drop(world);
+        Ok(self.answer(futures::stream::iter(pieces).boxed()))
+    }
+
+    async fn set_flags(
+        &self,
+        _: Request<SetFlagsRequest>,
+    ) -> Result<Response<SetFlagsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn expunge(
+        &self,
+        _: Request<ExpungeRequest>,
+    ) -> Result<Response<ExpungeResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+#[tonic::async_trait]
+impl Accounts for FakeNode {
+    async fn create_account(
+        &self,
+        request: Request<CreateAccountRequest>,
+    ) -> Result<Response<CreateAccountResponse>, Status> {
+        self.enter(&request, "create").await?;
+        let name = request.into_inner().account;
+        self.leads(&name)?;
+        self.world.lock().mail.entry(name.clone()).or_default();
+        self.lose_answer()?;
+        let account = Account {
+            name,
+            ..Account::default()
+        };
+        Ok(self.answer(CreateAccountResponse {
+            account: Some(account),
+        }))
+    }
+
+    async fn get_account(
+        &self,
+        request: Request<GetAccountRequest>,
+    ) -> Result<Response<GetAccountResponse>, Status> {
+        self.enter(&request, "get").await?;
+        let name = request.into_inner().account;
+        self.leads(&name)?;
+        if !self.world.lock().mail.contains_key(&name) {
+            return Err(Error::not_found("account", name).to_status());
+        }
+        let account = Account {
+            name,
+            ..Account::default()
+        };
+        Ok(self.answer(GetAccountResponse {
+            account: Some(account),
+        }))
+    }
+
+    /// Pages of one account; the token is the number of the next one.
+    async fn list_accounts(
+        &self,
+        request: Request<ListAccountsRequest>,
+    ) -> Result<Response<ListAccountsResponse>, Status> {
+        self.enter(&request, "list").await?;
+        let r = request.into_inner();
+        let world = self.world.lock();
+        world
+            .check_leader(self.id, r.shard)
+            .map_err(|e| e.to_status())?;
+        let names = world.mail.keys();
+        let names: Vec<&String> = names.filter(|n| world.shard_of(n) == r.shard).collect();
+        let at = r.page_token.first().copied().unwrap_or(0) as usize;
+        let accounts = names.iter().skip(at).take(1).map(|n| Account {
+            name: n.to_string(),
+            ..Account::default()
+        });
+        let response = ListAccountsResponse {
+            accounts: accounts.collect(),
+            next_page_token: match at + 1 < names.len() {
+                true => vec![at as u8 + 1].into(),
+                false => Bytes::new(),
+            },
+        };
+        drop(world);
+        Ok(self.answer(response))
+    }
+
+    async fn delete_account(
+        &self,
+        _: Request<DeleteAccountRequest>,
+    ) -> Result<Response<DeleteAccountResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_usage(
+        &self,
+        _: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+macro_rules! not_here {
+    ($($name:ident($request:ty) -> $response:ty;)*) => {$(
+        fn $name<'a: 'r, 'r>(
+            &'a self,
+            _: Request<$request>,
+        ) -> futures::future::BoxFuture<'r, Result<Response<$response>, Status>> {
+            Box::pin(async { Err(Status::unimplemented("")) })
+        }
+    )*};
+}
+
+#[tonic::async_trait]
+impl Cluster for FakeNode {
+    async fn get_placement(
+        &self,
+        request: Request<GetPlacementRequest>,
+    ) -> Result<Response<GetPlacementResponse>, Status> {
+        self.enter(&request, "placement").await?;
+        let world = self.world.lock();
+        if world.cluster_id.is_empty() {
+            let message = "start one with init".into();
+            return Err(Error::NotInitialized { message }.to_status());
+        }
+        let node = |(id, addr): (&u64, &String)| Node {
+            node_id: *id,
+            addr: addr.clone(),
+            ..Node::default()
+        };
+        let shard = |(shard, (first, last, leader)): (&u32, &(u32, u32, u64))| ShardPlacement {
+            shard: *shard,
+            nodes: world.nodes.keys().copied().collect(),
+            slots: vec![SlotRange {
+                first: *first,
+                last: *last,
+            }],
+            leader_hint: *world.told_leaders.get(shard).unwrap_or(leader),
+        };
+        let response = GetPlacementResponse {
+            cluster_id: world.cluster_id.clone(),
+            version: world.version,
+            nodes: world.nodes.iter().map(node).collect(),
+            shards: world.shards.iter().map(shard).collect(),
+        };
+        drop(world);
+        Ok(self.answer(response))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        self.enter(&request, "status").await?;
+        Ok(self.answer(GetStatusResponse {
+            node_id: self.id,
+            healthy: true,
+            ..GetStatusResponse::default()
+        }))
+    }
+
+    not_here! {
+        list_nodes(ListNodesRequest) -> ListNodesResponse;
+        list_shards(ListShardsRequest) -> ListShardsResponse;
+        list_workers(ListWorkersRequest) -> ListWorkersResponse;
+        init(InitRequest) -> InitResponse;
+        create_join_token(CreateJoinTokenRequest) -> CreateJoinTokenResponse;
+        join(JoinRequest) -> JoinResponse;
+        transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
+        flush(FlushRequest) -> FlushResponse;
+        hash_state(HashStateRequest) -> HashStateResponse;
+        scrub(ScrubRequest) -> ScrubResponse;
+    }
+}
+
+/// Three nodes, each on a runtime of its own, so that killing one cuts its connections.
+pub struct FakeCluster {
+    pub world: Arc<Mutex<World>>,
+    runtimes: BTreeMap<u64, tokio::runtime::Runtime>,
+}
+
+impl FakeCluster {
+    /// Shard 1 (the lower half of the slots) is led by node 1, shard 2 by node 2.
+    pub async fn start() -> FakeCluster {
+        let world = Arc::new(Mutex::new(World {
+            cluster_id: "the-cluster".into(),
+            version: 1,
+            hints: true,
+            shards: [(1, (0, 0x7fff, 1)), (2, (0x8000, 0xffff, 2))].into(),
+            ..World::default()
+        }));
+        let mut runtimes = BTreeMap::new();
+        for id in 1..=3 {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap().to_string();
+            world.lock().nodes.insert(id, addr);
+            let node = FakeNode {
+                id,
+                world: world.clone(),
+            };
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let listener = listener.into_std().unwrap();
+            runtime.spawn(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+                tonic::transport::Server::builder()
+                    .add_service(MessagesServer::new(node.clone()))
+                    .add_service(AccountsServer::new(node.clone()))
+                    .add_service(ClusterServer::new(node))
+                    .serve_with_incoming(incoming)
+                    .await
+                    .unwrap();
+            });
+            runtimes.insert(id, runtime);
+        }
+        FakeCluster { world, runtimes }
+    }
+
+    pub fn addr(&self, node: u64) -> String {
+        self.world.lock().nodes[&node].clone()
+    }
+
+    pub fn kill(&mut self, node: u64) {
+        if let Some(runtime) = self.runtimes.remove(&node) {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// The first account name of this shard that has this prefix; it is created.
+    pub fn account_of(&self, shard: u32, prefix: &str) -> AccountName {
+        let mut world = self.world.lock();
+        let name = (0..)
+            .map(|i| format!("{prefix}{i}@example.org"))
+            .find(|n| world.shard_of(n) == shard)
+            .unwrap();
+        world.mail.insert(name.clone(), Vec::new());
+        AccountName::new(&name).unwrap()
+    }
+}
+
+impl Drop for FakeCluster {
+    fn drop(&mut self) {
+        for (_, runtime) in std::mem::take(&mut self.runtimes) {
+            runtime.shutdown_background();
+        }
+    }
+}

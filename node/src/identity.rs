@@ -1,0 +1,131 @@
+//! Who a data directory is: the small file that makes a node the same node after a restart.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::env::disk::Disk;
+use crate::types::NodeId;
+
+/// Version of this file.
+const VERSION: u32 = 1;
+
+/// Content of `DIR/identity.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityFile {
+    /// Version of the file.
+    pub version: u32,
+    /// UUID of the cluster, as text.
+    pub cluster_id: String,
+    /// The node.
+    pub node: NodeId,
+    /// True until the cluster's first command is committed, on the node that formed it.
+    pub forming: bool,
+    /// Where other nodes listened when last heard of.
+    pub peers: BTreeMap<NodeId, String>,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The disk.
+    #[error("cannot access {}: {cause}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// Its content.
+    #[error("{} is not a node's identity ({cause}); restore it from a copy, or start with an empty data directory and join again", path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join("identity.json")
+}
+
+impl IdentityFile {
+    /// A node that forms a cluster or has joined one.
+    pub fn new(cluster_id: [u8; 16], node: NodeId, forming: bool) -> IdentityFile {
+        let cluster_id = uuid_text(&cluster_id);
+        IdentityFile { version: VERSION, cluster_id, node, forming, peers: BTreeMap::new() }
+    }
+
+    /// Reads it; `None` in a fresh directory.
+    pub async fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<IdentityFile>, IdentityError> {
+        let path = path(dir);
+        let content = match disk.read(&path).await {
+            Ok(Some(content)) => content,
+            Ok(None) => return Ok(None),
+            Err(cause) => return Err(IdentityError::Io { path, cause }),
+        };
+        let invalid = |cause: String| IdentityError::Invalid { path: path.clone(), cause };
+        let file: IdentityFile =
+            serde_json::from_slice(&content).map_err(|e| invalid(e.to_string()))?;
+        if file.version != VERSION {
+            return Err(invalid(format!("version {} is not {VERSION}", file.version)));
+        }
+        file.cluster_id().ok_or_else(|| invalid("the cluster id is not a UUID".into()))?;
+        Ok(Some(file))
+    }
+
+    /// Writes it durably.
+    pub async fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
+        let path = path(dir);
+        let content = serde_json::to_vec_pretty(self).expect("an identity always encodes");
+        disk.replace(&path, content.into()).await.map_err(|cause| IdentityError::Io { path, cause })
+    }
+
+    /// The cluster's UUID.
+    pub fn cluster_id(&self) -> Option<[u8; 16]> {
+        parse_uuid(&self.cluster_id)
+    }
+}
+
+/// The usual text of a UUID (RFC 9562, section 4).
+pub fn uuid_text(id: &[u8; 16]) -> String {
+    let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// The UUID of this text.
+pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let hex: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();
+    let mut id = [0; 16];
+    if hex.len() != 32 {
+        return None;
+    }
+    for (i, byte) in id.iter_mut().enumerate() {
+        let digit = |c: u8| (c as char).to_digit(16);
+        *byte = (digit(hex[2 * i])? << 4 | digit(hex[2 * i + 1])?) as u8;
+    }
+    Some(id)
+}
+
+/// A fresh random UUID, version 4.
+pub fn new_uuid(random: [u8; 16]) -> [u8; 16] {
+    let mut id = random;
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_read_back() {
+        let id = new_uuid([0xab; 16]);
+        assert_eq!(parse_uuid(&uuid_text(&id)), Some(id));
+        assert_eq!(parse_uuid("x"), None);
+        assert_eq!(parse_uuid(&"é".repeat(16)), None);
+    }
+}

@@ -1,0 +1,29 @@
+//! Bounds of one command's work, and windows of what is remembered.
+//!
+//! All are constants of the format: replicas that differed in one of them would make different
+//! rows from the same commands.
+
+/// Milliseconds for which the answer to a request is remembered.
+pub const REQUEST_WINDOW_MS: u64 = 5 * 24 * 3600 * 1000;
+/// Octets of remembered requests of a shard, keys included; past it the oldest go early.
+pub const REQUEST_WINDOW_BYTES: u64 = 256 << 20;
+/// Expired requests that one command removes at most.
+pub const REQUESTS_TRIMMED: usize = 8;
+/// Milliseconds for which change rows are kept, at least.
+pub const CHANGE_WINDOW_MS: u64 = 30 * 24 * 3600 * 1000;
+/// Expired change rows of an account that one change of it removes at most.
+pub const CHANGES_TRIMMED: usize = 4;
+/// Messages that one command changes or removes at most.
+pub const MESSAGES_PER_COMMAND: u64 = 10_000;
+/// Targets of one `Store` at most.
+pub const TARGETS_PER_STORE: usize = 1_000;
+/// Keywords of a mailbox at most (they are never forgotten).
+pub const KEYWORDS_PER_MAILBOX: u16 = 10_000;
+/// Keywords of one message at most.
+pub const KEYWORDS_PER_MESSAGE: usize = 1_000;
+/// Chunks of a blob at most: 4 GiB.
+pub const CHUNKS_PER_BLOB: u32 = 4_096;
+/// Octets of a summary at most.
+pub const SUMMARY_BYTES: usize = 256 << 10;
+/// Arrivals that one `DropUploadsBefore` drops at most.
+pub const UPLOADS_DROPPED: usize = 16;

@@ -1,0 +1,172 @@
+//! Stores one message for each target: deliver and append.
+//!
+//! Targets are independent: an unknown account fails its own target only, a retry gets its first
+//! answer, the others are stored. There is one blob row, with one reference an email.
+
+use bytes::Bytes;
+
+use crate::index::keys::{Key, RequestKey, RequestKind};
+use crate::index::uids::UidPart;
+use crate::index::values::{Answer, ChangeKind, EmailRow, MessageRow};
+use crate::machine::command::{ApplyError, Reply, Store, StoreResult, Target};
+use crate::machine::txn::limit;
+use crate::machine::{Stop, Txn, blob, limits, request, scope};
+use crate::types::*;
+
+pub(in crate::machine) fn apply(txn: &mut Txn, store: &Store) -> Result<Reply, Stop> {
+    let done = targets(txn, store);
+    // Whatever came of it, the arrival is over: what was stored has rows of its own.
+    if let (Some(upload), Ok(_) | Err(Stop::Refused(_))) = (store.blob.upload, &done) {
+        blob::drop_upload(txn, upload)?;
+    }
+    Ok(Reply::Stored(done?))
+}
+
+fn targets(txn: &mut Txn, store: &Store) -> Result<Vec<StoreResult>, Stop> {
+    if store.targets.is_empty() || store.targets.len() > limits::TARGETS_PER_STORE {
+        return Err(limit(format!("1 to {} targets", limits::TARGETS_PER_STORE)).into());
+    }
+    if store.summary.len() > limits::SUMMARY_BYTES {
+        return Err(limit(format!("{} octets of summary", limits::SUMMARY_BYTES)).into());
+    }
+    let arrived = match blob::check_arrived(txn, &store.blob) {
+        Ok(()) => Ok(()),
+        Err(Stop::Refused(e)) => Err(e),
+        Err(stop) => return Err(stop),
+    };
+    let summary = Bytes::copy_from_slice(&store.summary);
+    let mut results = Vec::with_capacity(store.targets.len());
+    let mut refs = 0;
+    for target in &store.targets {
+        let result = match one(txn, store, target, &summary, &arrived) {
+            Ok(result) => result,
+            Err(Stop::Refused(e)) => StoreResult::Failed(e),
+            Err(stop) => return Err(stop),
+        };
+        refs += matches!(
+            result,
+            StoreResult::Stored {
+                duplicate: false,
+                ..
+            }
+        ) as u64;
+        results.push(result);
+    }
+    if refs > 0 {
+        blob::add_refs(txn, &store.blob, refs)?;
+    }
+    Ok(results)
+}
+
+/// Stores the message for one target; every check comes before the first write.
+fn one(
+    txn: &mut Txn,
+    store: &Store,
+    target: &Target,
+    summary: &Bytes,
+    arrived: &Result<(), ApplyError>,
+) -> Result<StoreResult, Stop> {
+    let (id, mut account) = scope::account(txn, &target.account)?;
+    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, &target.mailbox)?;
+    let request: RequestKey =
+        request::of_account(RequestKind::Store, id, mailbox_id, target.request_id);
+    if let Some(first) = request::target(txn, &request)? {
+        return Ok(as_duplicate(first));
+    }
+    arrived.clone()?;
+    // The highest number means "no upper bound" in ranges.
+    if mailbox.uidnext == Uid::MAX {
+        return Err(limit("the mailbox has no uids left").into());
+    }
+    let named = scope::find_flags(txn, id, mailbox_id, &mailbox, &target.flags, true)?;
+    named.write_new(txn, id, mailbox_id, &mut mailbox);
+    let flags = named.flags;
+
+    let now_ms = txn.now_ms()?;
+    let uid = mailbox.uidnext;
+    let email = EmailId(account.next_email);
+    mailbox.uidnext += 1;
+    account.next_email += 1;
+    let modseq = scope::change(
+        txn,
+        id,
+        &mut account,
+        mailbox_id,
+        ChangeKind::Created,
+        vec![(uid, uid)],
+    )?;
+    mailbox.highest_modseq = modseq;
+    let message = MessageRow {
+        flags: flags.system,
+        keywords: flags.keywords,
+        modseq,
+        email,
+        size: store.blob.size,
+        internal_date_ms: store.internal_date_ms,
+        save_date_ms: now_ms,
+    };
+    scope::count(&mut account, &mut mailbox, &message, true);
+    let uidvalidity = mailbox.uidvalidity;
+
+    let (part, place) = UidPart::place(uid);
+    let uids_key = Key::UidSet {
+        account: id,
+        mailbox: mailbox_id,
+        part,
+    };
+    let mut uids: UidPart = txn.get(&uids_key)?.unwrap_or_default();
+    assert!(uids.insert(place), "uid {uid} is given once");
+    txn.put(&uids_key, &uids);
+    txn.put(
+        &Key::Message {
+            account: id,
+            mailbox: mailbox_id,
+            uid,
+        },
+        &message,
+    );
+    txn.put(
+        &Key::Email { account: id, email },
+        &EmailRow {
+            blob: store.blob.id,
+            refs: 1,
+        },
+    );
+    txn.put_octets(&Key::Summary { account: id, email }, summary.clone());
+    txn.put(
+        &Key::Mailbox {
+            account: id,
+            mailbox: mailbox_id,
+        },
+        &mailbox,
+    );
+    txn.put(&Key::Account(id), &account);
+    let result = StoreResult::Stored {
+        uidvalidity,
+        uid,
+        modseq,
+        email,
+        duplicate: false,
+    };
+    request::remember(txn, request, Answer::Target(result.clone()))?;
+    Ok(result)
+}
+
+fn as_duplicate(first: StoreResult) -> StoreResult {
+    match first {
+        StoreResult::Stored {
+            uidvalidity,
+            uid,
+            modseq,
+            email,
+            ..
+        } => StoreResult::Stored {
+            uidvalidity,
+            uid,
+            modseq,
+            email,
+            duplicate: true,
+        },
+        failed => failed,
+    }
+}

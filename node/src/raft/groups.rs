@@ -1,0 +1,442 @@
+//! Opens, creates and removes the replicas of this node on its one journal and one index.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, EmptyNode, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+
+use super::fault::{Fault, Faults};
+use super::log::{Log, Recovered};
+use super::log_store::LogStore;
+use super::recover::{RecoveredLogs, Verdict};
+use super::shard::Shard;
+use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space_of};
+use super::types::*;
+use super::Shards;
+use crate::index::keys::{Key, KeyRange, Space};
+use crate::index::{Batch, Family, Index, IndexError, Next};
+use crate::journal::{Append, Journal, RecordHead, RecordKind};
+use crate::machine::Event;
+use crate::transport::network::Factory;
+use crate::transport::peers::Peers;
+use crate::transport::snapshot::ChunkReader;
+use crate::types::*;
+use crate::workers::space::SpaceState;
+
+/// Timing and windows of the Raft groups.
+#[derive(Debug, Clone)]
+pub struct RaftSettings {
+    /// How often a leader makes itself heard, ms.
+    pub heartbeat_ms: u64,
+    /// A follower that hears nothing for a random time in this range stands for election, ms.
+    pub election_ms: (u64, u64),
+    /// Octets of proposals under way in one shard.
+    pub window_bytes: usize,
+    /// Octets of append requests under way to one replica.
+    pub replicate_bytes: usize,
+    /// Octets of the newest entries kept in memory, for each shard.
+    pub cache_bytes: usize,
+}
+
+impl Default for RaftSettings {
+    fn default() -> Self {
+        RaftSettings {
+            heartbeat_ms: 150,
+            election_ms: (600, 1000),
+            window_bytes: 32 << 20,
+            replicate_bytes: 16 << 20,
+            cache_bytes: 8 << 20,
+        }
+    }
+}
+
+/// A replica that may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LostReplica {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Which replica.
+    pub replica: ReplicaId,
+}
+
+/// Everything that the replicas of a node share.
+pub struct Groups {
+    index: Arc<dyn Index>,
+    journal: Arc<Journal>,
+    peers: Arc<Peers>,
+    chunks: Arc<dyn ChunkReader>,
+    settings: RaftSettings,
+    disk: watch::Receiver<SpaceState>,
+    events: mpsc::UnboundedSender<(ShardId, Vec<Event>)>,
+    faults: Faults,
+    shards: Arc<Shards>,
+    logs: Arc<Mutex<BTreeMap<(ShardId, ReplicaId), Arc<Log>>>>,
+    lost: Mutex<BTreeSet<LostReplica>>,
+    receiving: Arc<Mutex<BTreeSet<ShardId>>>,
+    spaces: AsyncMutex<()>,
+}
+
+/// The parts that a node hands over.
+pub struct Parts {
+    /// Rows.
+    pub index: Arc<dyn Index>,
+    /// Octets.
+    pub journal: Arc<Journal>,
+    /// Connections.
+    pub peers: Arc<Peers>,
+    /// Reads chunks for snapshots.
+    pub chunks: Arc<dyn ChunkReader>,
+    /// Timing and windows.
+    pub settings: RaftSettings,
+    /// The disk's state.
+    pub disk: watch::Receiver<SpaceState>,
+    /// What applied commands tell the node.
+    pub events: mpsc::UnboundedSender<(ShardId, Vec<Event>)>,
+    /// Where faults go.
+    pub faults: Faults,
+}
+
+/// Held while a snapshot of one shard is being received.
+pub struct Receiving {
+    shard: ShardId,
+    set: Arc<Mutex<BTreeSet<ShardId>>>,
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.set.lock().remove(&self.shard);
+    }
+}
+
+impl Groups {
+    /// No replicas yet. From here on the journal can open new segments.
+    pub fn new(parts: Parts) -> Groups {
+        let logs: Arc<Mutex<BTreeMap<(ShardId, ReplicaId), Arc<Log>>>> = Arc::default();
+        let all = Arc::clone(&logs);
+        parts.journal.set_checkpoint(Box::new(move || checkpoint(&all.lock())));
+        Groups {
+            index: parts.index,
+            journal: parts.journal,
+            peers: parts.peers,
+            chunks: parts.chunks,
+            settings: parts.settings,
+            disk: parts.disk,
+            events: parts.events,
+            faults: parts.faults,
+            shards: Arc::default(),
+            logs,
+            lost: Mutex::default(),
+            receiving: Arc::default(),
+            spaces: AsyncMutex::default(),
+        }
+    }
+
+    /// The replicas that run.
+    pub fn shards(&self) -> &Arc<Shards> {
+        &self.shards
+    }
+
+    /// The node's index.
+    pub fn index(&self) -> &Arc<dyn Index> {
+        &self.index
+    }
+
+    /// The node's journal.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Replicas of this node that lost acknowledged data and wait to be replaced.
+    pub fn lost(&self) -> Vec<LostReplica> {
+        self.lost.lock().iter().copied().collect()
+    }
+
+    /// Opens every replica that the index knows, as far as its log is whole; removes spaces that
+    /// nothing points to.
+    pub async fn open_all(&self, recovered: &RecoveredLogs) -> Result<(), Fault> {
+        let fail = |e: IndexError| {
+            self.faults.index(&e);
+            self.faults.get().unwrap_or(Fault::Index(e))
+        };
+        let spaces = self.shard_spaces().map_err(fail)?;
+        self.drop_unused_spaces(&spaces).map_err(fail)?;
+        let mut opened = Vec::new();
+        for (&shard, &space) in &spaces {
+            let Some(applied) = Applied::load(&*self.index, space).map_err(fail)? else {
+                continue;
+            };
+            let key = (shard, applied.replica);
+            match recovered.judge(key, applied.log_id) {
+                Verdict::Lost => self.mark_lost(shard, applied.replica),
+                Verdict::Whole(log) => opened.push((shard, space, applied, log)),
+            }
+        }
+        // All logs are known before the first of them writes, because a checkpoint names them all.
+        let logs: Vec<Arc<Log>> = opened
+            .iter()
+            .map(|(shard, _, applied, log)| self.add_log(*shard, applied.replica, log.clone()))
+            .collect();
+        for ((shard, space, applied, _), log) in opened.into_iter().zip(logs) {
+            self.start(shard, space, applied, log).await?;
+        }
+        // Replicas that only the journal knows: the index was lost.
+        let known: BTreeSet<ShardId> = spaces.keys().copied().collect();
+        let mut orphans: BTreeMap<ShardId, ReplicaId> = BTreeMap::new();
+        for (shard, replica) in recovered.logs.keys().filter(|(shard, _)| !known.contains(shard)) {
+            let newest = orphans.entry(*shard).or_insert(*replica);
+            *newest = (*newest).max(*replica);
+        }
+        for (shard, replica) in orphans {
+            self.mark_lost(shard, replica);
+        }
+        Ok(())
+    }
+
+    fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {
+        tracing::error!(%shard, %replica, "the replica lost acknowledged data; it stops voting and is rebuilt from its peers");
+        self.lost.lock().insert(LostReplica { shard, replica });
+    }
+
+    /// Forgets a lost replica, once another generation has taken its place.
+    pub fn forget_lost(&self, lost: LostReplica) {
+        self.lost.lock().remove(&lost);
+    }
+
+    fn shard_spaces(&self) -> Result<BTreeMap<ShardId, Space>, IndexError> {
+        let range = KeyRange::tag(Space::NODE, 0x72);
+        let mut shards = Vec::new();
+        self.index.scan(Family::Local, &range.from, &range.to, &mut |key, _| {
+            if let Some((_, Key::ShardSpace(shard))) = Key::decode(key) {
+                shards.push(shard);
+            }
+            Next::Continue
+        })?;
+        let mut spaces = BTreeMap::new();
+        for shard in shards {
+            if let Some(space) = space_of(&*self.index, shard)? {
+                spaces.insert(shard, space);
+            }
+        }
+        Ok(spaces)
+    }
+
+    fn drop_unused_spaces(&self, used: &BTreeMap<ShardId, Space>) -> Result<(), IndexError> {
+        let next = self.next_space()?;
+        let used: BTreeSet<Space> = used.values().copied().collect();
+        for space in (Space::FIRST.0..next).map(Space).filter(|s| !used.contains(s)) {
+            purge_space(&*self.index, space)?;
+        }
+        Ok(())
+    }
+
+    fn next_space(&self) -> Result<u32, IndexError> {
+        let row = self.index.get(Family::Local, &Key::NextSpace.encode(Space::NODE))?;
+        Ok(row
+            .and_then(|r| r.as_ref().try_into().ok())
+            .map_or(Space::FIRST.0, u32::from_be_bytes))
+    }
+
+    /// Hands out a space that no replica ever had.
+    pub async fn new_space(&self) -> Result<Space, IndexError> {
+        let _one_at_a_time = self.spaces.lock().await;
+        let space = Space(self.next_space()?);
+        let mut batch = Batch::default();
+        let next = Bytes::copy_from_slice(&(space.0 + 1).to_be_bytes());
+        batch.put(Family::Local, Key::NextSpace.encode(Space::NODE), next);
+        self.index.write(batch)?;
+        Ok(space)
+    }
+
+    /// Removes all rows of a space that nothing points to.
+    pub fn drop_space(&self, space: Space) -> Result<(), IndexError> {
+        purge_space(&*self.index, space)
+    }
+
+    /// Removes the rows of `space` unless it has become the shard's.
+    pub fn drop_unused_space(&self, shard: ShardId, space: Space) -> Result<(), IndexError> {
+        match space_of(&*self.index, shard)? == Some(space) {
+            true => Ok(()),
+            false => self.drop_space(space),
+        }
+    }
+
+    /// Takes the right to receive a snapshot of a shard; `None` while another one is on its way.
+    pub fn try_receive(&self, shard: ShardId) -> Option<Receiving> {
+        let set = Arc::clone(&self.receiving);
+        let fresh = set.lock().insert(shard);
+        fresh.then_some(Receiving { shard, set })
+    }
+
+    fn add_log(&self, shard: ShardId, replica: ReplicaId, recovered: Recovered) -> Arc<Log> {
+        let log = Log::new(shard, replica, Arc::clone(&self.journal), self.settings.cache_bytes, recovered);
+        let log = Arc::new(log);
+        self.logs.lock().insert((shard, replica), Arc::clone(&log));
+        log
+    }
+
+    /// Creates an empty replica: its row is durable before it can vote or acknowledge.
+    pub async fn create(&self, shard: ShardId, replica: ReplicaId) -> Result<Arc<Shard>, Fault> {
+        let fail = |e: IndexError| Fault::Index(e);
+        let space = self.new_space().await.map_err(fail)?;
+        let applied = Applied { replica, log_id: None, membership: StoredMembership::default() };
+        let old = space_of(&*self.index, shard).map_err(fail)?;
+        let mut batch = Batch::default();
+        applied.save(&mut batch, space);
+        let key = Key::ShardSpace(shard).encode(Space::NODE);
+        batch.put(Family::Local, key, Bytes::copy_from_slice(&space.0.to_be_bytes()));
+        self.index.write(batch).map_err(fail)?;
+        if let Some(old) = old {
+            purge_space(&*self.index, old).map_err(fail)?;
+        }
+        self.index.flush().await.map_err(fail)?;
+        let log = self.add_log(shard, replica, Recovered::default());
+        self.start(shard, space, applied, log).await
+    }
+
+    async fn start(
+        &self,
+        shard: ShardId,
+        space: Space,
+        applied: Applied,
+        log: Arc<Log>,
+    ) -> Result<Arc<Shard>, Fault> {
+        let replica = applied.replica;
+        let replicated = Arc::new(Replicated {
+            shard,
+            index: Arc::clone(&self.index),
+            apply_lock: Arc::default(),
+            applied: watch::Sender::new(applied.log_id),
+            persisted: watch::Sender::new(applied.log_id),
+        });
+        let machine = StateMachine::new(
+            Arc::clone(&replicated),
+            Arc::clone(&log),
+            space,
+            applied,
+            self.events.clone(),
+            self.faults.clone(),
+        );
+        let network = Factory {
+            shard,
+            peers: Arc::clone(&self.peers),
+            window_bytes: self.settings.replicate_bytes,
+            chunks: Arc::clone(&self.chunks),
+        };
+        let ended = |cause: String| Fault::Shard { shard: shard.0, cause };
+        let config = Arc::new(self.config(shard).validate().map_err(|e| ended(e.to_string()))?);
+        let raft = Raft::new(replica, config, network, LogStore::new(Arc::clone(&log)), machine)
+            .await
+            .map_err(|e| self.faults.get().unwrap_or_else(|| ended(e.to_string())))?;
+        self.watch_fatal(shard, &raft);
+        let shard_handle = Arc::new(Shard::new(
+            raft,
+            log,
+            replicated,
+            replica,
+            self.settings.window_bytes,
+            self.disk.clone(),
+        ));
+        self.shards.insert(shard, Arc::clone(&shard_handle));
+        Ok(shard_handle)
+    }
+
+    /// One group that ends takes the node with it.
+    fn watch_fatal(&self, shard: ShardId, raft: &Raft<TypeConfig, StateMachine>) {
+        let mut metrics = raft.server_metrics();
+        let mut all = raft.metrics();
+        let faults = self.faults.clone();
+        tokio::spawn(async move {
+            loop {
+                if let Err(fatal) = &all.borrow_watched().running_state {
+                    if !matches!(fatal, openraft::errors::Fatal::Stopped) {
+                        faults.report(Fault::Shard { shard: shard.0, cause: fatal.to_string() });
+                    }
+                    return;
+                }
+                tokio::select! {
+                    changed = all.changed() => if changed.is_err() { return },
+                    changed = metrics.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
+    fn config(&self, shard: ShardId) -> Config {
+        let s = &self.settings;
+        Config {
+            cluster_name: format!("shard-{shard}"),
+            heartbeat_interval: s.heartbeat_ms,
+            election_timeout_min: s.election_ms.0,
+            election_timeout_max: s.election_ms.1,
+            enable_pre_vote: Some(true),
+            // A restarted leader that resumes its term would reuse log ids of entries that it lost
+            // with its unsynced tail, although others had acknowledged them.
+            enable_leader_restore: Some(false),
+            snapshot_policy: SnapshotPolicy::Never,
+            // The purger decides what to keep; openraft purges nothing by itself.
+            max_in_snapshot_log_to_keep: u64::MAX,
+            replication_lag_threshold: u64::MAX,
+            max_payload_entries: 1024,
+            install_snapshot_timeout: Duration::from_secs(3600).as_millis() as u64,
+            broadcast_submitted_on_append: Some(true),
+            ..Config::default()
+        }
+    }
+
+    /// Makes a replica that is alone in its shard its leader, once in its life.
+    pub async fn initialize(&self, shard: &Shard) -> Result<(), Fault> {
+        let members = BTreeMap::from([(shard.replica(), EmptyNode::default())]);
+        let ended = |cause: String| Fault::Shard { shard: shard.id().0, cause };
+        match shard.raft.is_initialized().await {
+            Ok(true) => Ok(()),
+            Ok(false) => shard.raft.initialize(members).await.map_err(|e| ended(e.to_string())),
+            Err(e) => Err(ended(e.to_string())),
+        }
+    }
+
+    /// Stops a replica that the placement no longer has, and removes its rows.
+    pub async fn remove(&self, shard: ShardId) -> Result<(), IndexError> {
+        let Some(replica) = self.shards.remove(shard) else { return Ok(()) };
+        let _ = replica.raft.shutdown().await;
+        let mut batch = Batch::default();
+        batch.delete(Family::Local, Key::ShardSpace(shard).encode(Space::NODE));
+        let space = space_of(&*self.index, shard)?;
+        self.index.write(batch)?;
+        if let Some(space) = space {
+            self.drop_space(space)?;
+        }
+        if let Some(last) = replica.log.last() {
+            let _ = replica.log.purge(last).await;
+        }
+        self.logs.lock().remove(&(shard, replica.replica()));
+        Ok(())
+    }
+
+    /// Stops all groups.
+    pub async fn shutdown(&self) {
+        for shard in self.shards.all() {
+            let _ = shard.raft.shutdown().await;
+        }
+    }
+}
+
+/// The records that open a segment.
+fn checkpoint(logs: &BTreeMap<(ShardId, ReplicaId), Arc<Log>>) -> Vec<Append> {
+    let marks: Vec<_> = logs.values().map(|log| log.checkpoint()).collect();
+    let payload = postcard::to_stdvec(&marks).expect("checkpoints always encode");
+    let head = RecordHead {
+        kind: RecordKind::Checkpoint,
+        shard: ShardId::SYSTEM,
+        replica: ReplicaId(0),
+        index: 0,
+        term: 0,
+        leader: 0,
+        codec: 0,
+    };
+    vec![Append { head, payload: vec![payload.into()] }]
+}

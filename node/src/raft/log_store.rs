@@ -1,0 +1,155 @@
+//! openraft's log storage over [`Log`].
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use futures::Stream;
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+
+use super::log::Log;
+use super::types::*;
+use crate::journal::JournalError;
+
+/// Octets of entries that one read gives at the most, so that neither an append request nor a batch
+/// to apply grows with the number of entries alone.
+const READ_BYTES: usize = 4 << 20;
+
+/// The log of one replica as openraft sees it. Clones share the log.
+#[derive(Clone)]
+pub struct LogStore {
+    log: Arc<Log>,
+}
+
+impl LogStore {
+    /// The store over this log.
+    pub fn new(log: Arc<Log>) -> LogStore {
+        LogStore { log }
+    }
+
+    async fn read(&self, from: u64, to: u64, limit_bytes: usize) -> io::Result<Vec<Entry>> {
+        let (first, next) = self.log.range();
+        let (from, to) = (from.max(first), to.min(next));
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        for index in from..to {
+            // An entry may be purged while we read: what is gone from the front is no error.
+            let Some(entry) = self.log.read(index).await.map_err(io_error)? else {
+                if out.is_empty() {
+                    continue;
+                }
+                break;
+            };
+            bytes += payload_len(&entry);
+            out.push(entry);
+            if bytes >= limit_bytes {
+                break;
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn io_error(e: JournalError) -> io::Error {
+    io::Error::other(e)
+}
+
+fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(i) => *i,
+        Bound::Excluded(i) => *i + 1,
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(i) => *i + 1,
+        Bound::Excluded(i) => *i,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let (from, to) = bounds(range);
+        self.read(from, to, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        self.read(from, to, READ_BYTES).await
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.log.vote())
+    }
+
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + Send
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (from, to) = bounds(range);
+        let log = Arc::clone(&self.log);
+        let (_, next) = log.range();
+        futures::stream::unfold(from, move |index| {
+            let log = Arc::clone(&log);
+            async move {
+                if index >= to.min(next) {
+                    return None;
+                }
+                let entry = log.read(index).await.map_err(io_error).and_then(|entry| {
+                    entry.ok_or_else(|| io::Error::other(format!("entry {index} is not in the log")))
+                });
+                Some((entry, index + 1))
+            }
+        })
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        Ok(LogState { last_purged_log_id: self.log.purged(), last_log_id: self.log.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> LogStore {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.log.save_vote(*vote).await.map_err(io_error)
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        self.log.save_committed(committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        // The mark may be of entries that were never synced here and are gone with a torn tail.
+        Ok(self.log.committed().min(self.log.last()))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        debug_assert!(entries.windows(2).all(|w| w[0].log_id().index() + 1 == w[1].log_id().index()));
+        let done = move |result: Result<(), JournalError>| callback.io_completed(result.map_err(io_error));
+        self.log.append(entries, done).await.map_err(io_error)
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.log.truncate_after(last).await.map_err(io_error)
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.log.purge(upto).await.map_err(io_error)
+    }
+}

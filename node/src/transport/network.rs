@@ -1,0 +1,362 @@
+//! openraft's network over the peers: one instance per shard and target replica.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
+};
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+    VoteResponse,
+};
+use openraft::EmptyNode;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::control::ControlKind;
+use super::peers::{PeerError, Peers};
+use super::proto::{ReplicateRequest, ReplicateResponse};
+use super::snapshot::{self, ChunkReader};
+use crate::raft::state_machine::SnapshotData;
+use crate::raft::types::*;
+use crate::types::*;
+
+/// How long an append may stay unanswered before its stream is given up.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes the network of one shard.
+pub struct Factory {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Connections.
+    pub peers: Arc<Peers>,
+    /// Octets of append requests to one replica that may wait for their answers.
+    pub window_bytes: usize,
+    /// Reads the chunks that go with a snapshot.
+    pub chunks: Arc<dyn ChunkReader>,
+}
+
+/// Talks to one replica.
+pub struct Network {
+    shard: ShardId,
+    target: ReplicaId,
+    peers: Arc<Peers>,
+    window: Arc<Semaphore>,
+    window_bytes: usize,
+    heartbeat: bool,
+    chunks: Arc<dyn ChunkReader>,
+}
+
+impl Factory {
+    fn network(&self, target: ReplicaId, heartbeat: bool) -> Network {
+        Network {
+            shard: self.shard,
+            target,
+            peers: Arc::clone(&self.peers),
+            window: Arc::new(Semaphore::new(self.window_bytes)),
+            window_bytes: self.window_bytes,
+            heartbeat,
+            chunks: Arc::clone(&self.chunks),
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Factory {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: ReplicaId, _: &EmptyNode) -> Network {
+        self.network(target, false)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: ReplicaId, _: &EmptyNode) -> Network {
+        self.network(target, true)
+    }
+}
+
+/// What an append request says beside its entries.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AppendHead {
+    /// The leader's vote.
+    pub vote: Vote,
+    /// The entry before the first.
+    pub prev: Option<LogId>,
+    /// How far the leader has committed.
+    pub commit: Option<LogId>,
+    /// Log ids of the entries.
+    pub ids: Vec<LogId>,
+}
+
+fn encode(value: &impl Serialize) -> Bytes {
+    postcard::to_stdvec(value).expect("messages between nodes always encode").into()
+}
+
+/// Encodes an append request.
+pub fn encode_append(
+    shard: ShardId,
+    to: ReplicaId,
+    request: AppendEntriesRequest<TypeConfig>,
+) -> ReplicateRequest {
+    let head = AppendHead {
+        vote: request.vote,
+        prev: request.prev_log_id,
+        commit: request.leader_commit,
+        ids: request.entries.iter().map(|e| e.log_id()).collect(),
+    };
+    let join = |parts: Vec<Bytes>| match <[Bytes; 1]>::try_from(parts) {
+        Ok([one]) => one,
+        Err(parts) => parts.concat().into(),
+    };
+    ReplicateRequest {
+        shard: shard.0,
+        to_replica: to.0,
+        head: encode(&head),
+        entries: request.entries.iter().map(|e| join(encode_payload(e))).collect(),
+    }
+}
+
+/// Decodes an append request.
+pub fn decode_append(request: ReplicateRequest) -> Result<AppendEntriesRequest<TypeConfig>, Undecodable> {
+    let head: AppendHead =
+        postcard::from_bytes(&request.head).map_err(|e| Undecodable(e.to_string()))?;
+    if head.ids.len() != request.entries.len() {
+        return Err(Undecodable("log ids and entries differ in number".into()));
+    }
+    let entries = head
+        .ids
+        .into_iter()
+        .zip(request.entries)
+        .map(|(id, payload)| decode_payload(id, payload))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut expected = head.prev.map(|p| p.index() + 1);
+    for entry in &entries {
+        let index = entry.log_id().index();
+        if expected.is_some_and(|e| e != index) {
+            return Err(Undecodable("entries with a hole".into()));
+        }
+        expected = Some(index + 1);
+    }
+    Ok(AppendEntriesRequest {
+        vote: head.vote,
+        prev_log_id: head.prev,
+        leader_commit: head.commit,
+        entries,
+    })
+}
+
+fn rpc(e: PeerError) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(&e))
+}
+
+fn broken(e: impl ToString) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::from_string(e))
+}
+
+impl Network {
+    async fn control<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        kind: ControlKind,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<A, RPCError<TypeConfig>> {
+        let peer = self.peers.get(self.target.node()).map_err(rpc)?;
+        let payload = encode(request);
+        let answer =
+            peer.control.call(self.shard, self.target, kind, payload, timeout).await.map_err(rpc)?;
+        postcard::from_bytes(&answer).map_err(broken)
+    }
+
+    /// A heartbeat: one request on the control stream.
+    async fn beat<S>(
+        &self,
+        mut input: S,
+        timeout: Duration,
+    ) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+    {
+        let request = input.next().await.ok_or_else(|| broken("a heartbeat without a request"))?;
+        let prev = request.prev_log_id;
+        let answer: AppendEntriesResponse<TypeConfig> =
+            self.control(ControlKind::Heartbeat, &request, timeout).await?;
+        match (&answer, prev) {
+            (AppendEntriesResponse::Conflict, None) => Err(broken("a conflict with nothing")),
+            _ => Ok(answer.into_stream_result(prev, prev)),
+        }
+    }
+}
+
+impl NetBackoff<TypeConfig> for Network {
+    fn backoff(&self) -> Option<Backoff> {
+        None
+    }
+}
+
+impl NetVote<TypeConfig> for Network {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.control(ControlKind::Vote, &rpc, option.soft_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.control(ControlKind::PreVote, &rpc, option.soft_ttl()).await
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Network {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.control(ControlKind::TransferLeader, &req, option.soft_ttl()).await
+    }
+}
+
+type Permits = Arc<Mutex<VecDeque<OwnedSemaphorePermit>>>;
+
+impl NetStreamAppend<TypeConfig> for Network {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            if self.heartbeat {
+                let beat = self.beat(input, option.soft_ttl()).await;
+                return Ok(futures::stream::once(async { beat }).boxed());
+            }
+            let peer = self.peers.get(self.target.node()).map_err(rpc)?;
+            let permits = Permits::default();
+            let requests = self.requests(input, Arc::clone(&permits));
+            let mut client = peer.client.clone();
+            let opened = tokio::time::timeout(APPEND_TIMEOUT, client.replicate(requests)).await;
+            let answers = match opened {
+                Ok(Ok(answers)) => answers.into_inner(),
+                Ok(Err(status)) => {
+                    return Err(RPCError::Unreachable(Unreachable::from_string(status.message())));
+                }
+                Err(_) => return Err(broken("the append stream does not open")),
+            };
+            Ok(responses(answers, permits).boxed())
+        })
+    }
+}
+
+impl Network {
+    /// Encodes the requests, each as soon as the window has room for it.
+    fn requests<S>(&self, input: S, permits: Permits) -> impl Stream<Item = ReplicateRequest> + Send + use<S>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let (shard, to) = (self.shard, self.target);
+        let window = Arc::clone(&self.window);
+        let window_bytes = self.window_bytes;
+        input.then(move |request| {
+            let window = Arc::clone(&window);
+            let permits = Arc::clone(&permits);
+            async move {
+                let bytes: usize = request.entries.iter().map(payload_len).sum::<usize>() + 64;
+                let room = bytes.min(window_bytes) as u32;
+                if let Ok(permit) = window.acquire_many_owned(room).await {
+                    permits.lock().push_back(permit);
+                }
+                encode_append(shard, to, request)
+            }
+        })
+    }
+}
+
+/// Decodes the answers; each frees the room of its request.
+fn responses(
+    answers: tonic::Streaming<ReplicateResponse>,
+    permits: Permits,
+) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send {
+    futures::stream::unfold(Some((answers, permits)), |state| async move {
+        let (mut answers, permits) = state?;
+        let answer = loop {
+            let waiting = !permits.lock().is_empty();
+            match tokio::time::timeout(APPEND_TIMEOUT, answers.next()).await {
+                Ok(answer) => break answer,
+                Err(_) if waiting => {
+                    return Some((Err(broken("an append was not answered in time")), None));
+                }
+                Err(_) => {}
+            }
+        };
+        permits.lock().pop_front();
+        match answer {
+            None => None,
+            Some(Err(status)) => Some((Err(broken(status.message())), None)),
+            Some(Ok(r)) if !r.error.is_empty() => Some((Err(broken(r.error)), None)),
+            Some(Ok(r)) => match postcard::from_bytes::<StreamAppendResult<TypeConfig>>(&r.payload) {
+                Ok(result) => {
+                    let next = result.is_ok().then_some((answers, permits));
+                    Some((Ok(result), next))
+                }
+                Err(e) => Some((Err(broken(e)), None)),
+            },
+        }
+    })
+}
+
+impl NetSnapshot<TypeConfig> for Network {
+    type SnapshotData = SnapshotData;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::storage::Snapshot<LeaderId, ReplicaId, EmptyNode, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let peer = self
+            .peers
+            .get(self.target.node())
+            .map_err(|e| StreamingError::Unreachable(Unreachable::new(&e)))?;
+        let SnapshotData::Outgoing { view, space } = snapshot.snapshot else {
+            return Err(StreamingError::Network(NetworkError::from_string("not a snapshot to send")));
+        };
+        let send = snapshot::send(
+            peer.client.clone(),
+            self.shard,
+            self.target,
+            vote,
+            snapshot.meta,
+            snapshot::Source { view, space, chunks: Arc::clone(&self.chunks) },
+        );
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = send => sent.map_err(|e| StreamingError::Network(NetworkError::from_string(e))),
+        }
+    }
+}

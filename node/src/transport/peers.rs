@@ -1,0 +1,193 @@
+//! Connections to the other nodes: one per node, made when first needed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::MAX_MESSAGE_BYTES;
+use super::control::Control;
+use super::proto::peer_client::PeerClient;
+use super::proto::{HelloRequest, HelloResponse};
+use crate::env::net::Net;
+use crate::types::NodeId;
+
+/// Who this process is, to its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// UUID of the cluster.
+    pub cluster_id: [u8; 16],
+    /// This node.
+    pub node: NodeId,
+    /// Random, drawn at each start of the process.
+    pub boot_id: [u8; 16],
+}
+
+/// Why a peer cannot be talked to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PeerError {
+    /// The placement does not say where it listens.
+    #[error("node {0} has no known address")]
+    Unknown(NodeId),
+    /// No connection, or it broke.
+    #[error("node {node} at {addr} is unreachable: {cause}")]
+    Unreachable {
+        /// Which.
+        node: NodeId,
+        /// Where.
+        addr: String,
+        /// Why.
+        cause: String,
+    },
+    /// Something else answers at its address.
+    #[error("{addr} is not node {node} of this cluster: {cause}")]
+    Stranger {
+        /// Which node was expected.
+        node: NodeId,
+        /// Where.
+        addr: String,
+        /// Who answered.
+        cause: String,
+    },
+}
+
+/// Where nodes listen.
+pub trait AddressBook: Send + Sync {
+    /// `host:port` of a node's gRPC.
+    fn addr_of(&self, node: NodeId) -> Option<String>;
+}
+
+/// One connection.
+#[derive(Clone)]
+pub struct Peer {
+    /// Which node.
+    pub node: NodeId,
+    /// Its address.
+    pub addr: String,
+    /// The connection itself, for its public services.
+    pub channel: Channel,
+    /// Its peer service.
+    pub client: PeerClient<Channel>,
+    /// Small messages to it, over one stream.
+    pub control: Control,
+}
+
+/// Connections to all nodes.
+pub struct Peers {
+    net: Arc<dyn Net>,
+    book: Arc<dyn AddressBook>,
+    /// Who we are.
+    pub identity: Identity,
+    map: Mutex<BTreeMap<NodeId, Peer>>,
+    stop: CancellationToken,
+}
+
+/// A lazily connecting channel to `addr` over `net`.
+pub fn channel(net: Arc<dyn Net>, addr: &str) -> Result<Channel, PeerError> {
+    let bad = |cause: String| PeerError::Unreachable { node: NodeId(0), addr: addr.to_owned(), cause };
+    let endpoint = Endpoint::from_shared(format!("http://{addr}"))
+        .map_err(|e| bad(e.to_string()))?
+        .connect_timeout(Duration::from_secs(2))
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(4))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(32 << 20);
+    let target = addr.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let net = Arc::clone(&net);
+        let target = target.clone();
+        async move { net.connect(&target).await.map(TokioIo::new) as io::Result<_> }
+    });
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// The peer service over a channel.
+pub fn client(channel: Channel) -> PeerClient<Channel> {
+    PeerClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+impl Peers {
+    /// No connections yet. All of them end when `stop` is cancelled.
+    pub fn new(
+        net: Arc<dyn Net>,
+        book: Arc<dyn AddressBook>,
+        identity: Identity,
+        stop: CancellationToken,
+    ) -> Peers {
+        Peers { net, book, identity, map: Mutex::default(), stop }
+    }
+
+    /// The connection to a node; made anew when its address has changed.
+    pub fn get(&self, node: NodeId) -> Result<Peer, PeerError> {
+        let addr = self.book.addr_of(node).ok_or(PeerError::Unknown(node))?;
+        let mut map = self.map.lock();
+        if let Some(peer) = map.get(&node)
+            && peer.addr == addr
+        {
+            return Ok(peer.clone());
+        }
+        let channel = channel(Arc::clone(&self.net), &addr)?;
+        let client = client(channel.clone());
+        let control =
+            Control::start(node, addr.clone(), client.clone(), self.identity.clone(), self.stop.clone());
+        let peer = Peer { node, addr, channel, client, control };
+        map.insert(node, peer.clone());
+        Ok(peer)
+    }
+
+    /// Asks who listens at `addr`, whoever it is.
+    pub async fn hello(
+        net: Arc<dyn Net>,
+        addr: &str,
+        identity: &Identity,
+        timeout: Duration,
+    ) -> Result<HelloResponse, PeerError> {
+        let unreachable = |cause: String| PeerError::Unreachable {
+            node: NodeId(0),
+            addr: addr.to_owned(),
+            cause,
+        };
+        let mut client = client(channel(net, addr)?);
+        let request = client.hello(hello_request(identity));
+        match tokio::time::timeout(timeout, request).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(unreachable(status.message().to_owned())),
+            Err(_) => Err(unreachable(format!("no answer in {timeout:?}"))),
+        }
+    }
+}
+
+/// What we say of ourselves.
+pub fn hello_request(identity: &Identity) -> HelloRequest {
+    HelloRequest {
+        cluster_id: identity.cluster_id.to_vec().into(),
+        node_id: identity.node.0,
+        boot_id: identity.boot_id.to_vec().into(),
+    }
+}
+
+/// Checks that `hello` comes from `node` of our cluster.
+pub fn check_hello(
+    identity: &Identity,
+    node: NodeId,
+    addr: &str,
+    hello: &HelloResponse,
+) -> Result<(), PeerError> {
+    let stranger =
+        |cause: &str| Err(PeerError::Stranger { node, addr: addr.to_owned(), cause: cause.to_owned() });
+    if hello.cluster_id != identity.cluster_id.as_slice() {
+        return stranger("it belongs to another cluster");
+    }
+    if hello.node_id != node.0 {
+        return stranger(&format!("it is node {}", hello.node_id));
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! The answering side of the peer protocol.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use openraft::EmptyNode;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::control::ControlKind;
+use super::network::decode_append;
+use super::peers::Identity;
+use super::proto::peer_server::Peer;
+use super::proto::*;
+use super::snapshot::{ChunkReader, Opening, Receiver};
+use crate::index::keys::Space;
+use crate::machine::command::{Command, Op};
+use crate::machine::read;
+use crate::placement::PlacementMap;
+use crate::raft::groups::Groups;
+use crate::raft::state_machine::SnapshotData;
+use crate::raft::types::*;
+use crate::raft::{Shard, ShardError};
+use crate::types::*;
+use crate::workers::space::SpaceState;
+
+/// Control messages of one stream that are worked on at once.
+const CONTROL_AT_ONCE: usize = 256;
+
+/// Answers the peers of one node.
+pub struct PeerService {
+    /// Who this node is.
+    pub identity: Identity,
+    /// Its replicas.
+    pub groups: Arc<Groups>,
+    /// Its placement.
+    pub placement: Arc<PlacementMap>,
+    /// Reads chunks for repair.
+    pub chunks: Arc<dyn ChunkReader>,
+    /// Its disk's state.
+    pub disk: watch::Receiver<SpaceState>,
+    /// Free and total bytes of its disk.
+    pub disk_bytes: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+}
+
+fn encode(value: &impl Serialize) -> Bytes {
+    postcard::to_stdvec(value).expect("messages between nodes always encode").into()
+}
+
+fn bad(e: impl ToString) -> Status {
+    Status::invalid_argument(e.to_string())
+}
+
+impl PeerService {
+    /// The local replica of a shard, if it is the one that the sender means.
+    fn replica(&self, shard: u32, replica: u64) -> Result<Arc<Shard>, Status> {
+        let found = self.groups.shards().get(ShardId(shard));
+        let found = found.ok_or_else(|| Status::not_found(format!("no replica of shard {shard} here")))?;
+        match found.replica() == ReplicaId(replica) {
+            true => Ok(found),
+            false => Err(Status::not_found(format!(
+                "replica {} of shard {shard} is not here, but {}",
+                ReplicaId(replica),
+                found.replica()
+            ))),
+        }
+    }
+}
+
+async fn control(shard: Arc<Shard>, kind: u32, payload: Bytes) -> Result<Bytes, String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let kind = ControlKind::of(kind).ok_or("unknown kind of control message")?;
+    Ok(match kind {
+        ControlKind::Vote => {
+            let rpc: VoteRequest<TypeConfig> = postcard::from_bytes(&payload).map_err(|e| text(&e))?;
+            encode(&shard.raft.vote(rpc).await.map_err(|e| text(&e))?)
+        }
+        ControlKind::PreVote => {
+            let rpc: VoteRequest<TypeConfig> = postcard::from_bytes(&payload).map_err(|e| text(&e))?;
+            encode(&shard.raft.pre_vote(rpc).await.map_err(|e| text(&e))?)
+        }
+        ControlKind::Heartbeat => {
+            let rpc: AppendEntriesRequest<TypeConfig> =
+                postcard::from_bytes(&payload).map_err(|e| text(&e))?;
+            encode(&shard.raft.append_entries(rpc).await.map_err(|e| text(&e))?)
+        }
+        ControlKind::TransferLeader => {
+            let rpc: TransferLeaderRequest<TypeConfig> =
+                postcard::from_bytes(&payload).map_err(|e| text(&e))?;
+            encode(&shard.raft.handle_transfer_leader(rpc).await.map_err(|e| text(&e))?)
+        }
+    })
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
+        let (free, total) = (self.disk_bytes)();
+        Ok(Response::new(HelloResponse {
+            cluster_id: self.identity.cluster_id.to_vec().into(),
+            node_id: self.identity.node.0,
+            boot_id: self.identity.boot_id.to_vec().into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            read_only: *self.disk.borrow() != SpaceState::Ok,
+            disk_free_bytes: free,
+            disk_total_bytes: total,
+        }))
+    }
+
+    type ControlStream = BoxStream<'static, Result<ControlResponse, Status>>;
+
+    async fn control(
+        &self,
+        request: Request<Streaming<ControlRequest>>,
+    ) -> Result<Response<Self::ControlStream>, Status> {
+        let mut requests = request.into_inner();
+        let (tx, rx) = mpsc::channel(CONTROL_AT_ONCE);
+        let groups = Arc::clone(&self.groups);
+        tokio::spawn(async move {
+            let at_once = Arc::new(Semaphore::new(CONTROL_AT_ONCE));
+            while let Some(Ok(request)) = requests.next().await {
+                let Ok(permit) = Arc::clone(&at_once).acquire_owned().await else { return };
+                let shard = groups.shards().get(ShardId(request.shard));
+                let shard = shard.filter(|s| s.replica() == ReplicaId(request.to_replica));
+                let tx = tx.clone();
+                tokio::spawn(async move {
+                    let result = match shard {
+                        Some(shard) => control(shard, request.kind, request.payload).await,
+                        None => Err("the replica is not here".to_owned()),
+                    };
+                    let (payload, error) = match result {
+                        Ok(payload) => (payload, String::new()),
+                        Err(error) => (Bytes::new(), error),
+                    };
+                    let _ = tx.send(Ok(ControlResponse { seq: request.seq, payload, error })).await;
+                    drop(permit);
+                });
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx).boxed()))
+    }
+
+    type ReplicateStream = BoxStream<'static, Result<ReplicateResponse, Status>>;
+
+    async fn replicate(
+        &self,
+        request: Request<Streaming<ReplicateRequest>>,
+    ) -> Result<Response<Self::ReplicateStream>, Status> {
+        let mut requests = request.into_inner();
+        // The answer's header must not wait for the first request: the sender opens the stream
+        // before it has anything to send.
+        let groups = Arc::clone(&self.groups);
+        let disk = self.disk.clone();
+        let (tx, rx) = mpsc::channel::<Result<ReplicateResponse, Status>>(16);
+        tokio::spawn(async move {
+            let Some(Ok(first)) = requests.next().await else { return };
+            let found = groups.shards().get(ShardId(first.shard));
+            let Some(shard) = found.filter(|s| s.replica() == ReplicaId(first.to_replica)) else {
+                let _ = tx.send(Err(Status::not_found("the replica is not here"))).await;
+                return;
+            };
+            let entries = futures::stream::once(async { Ok(first) }).chain(requests);
+            let errors = tx.clone();
+            let decoded = entries.scan((), move |(), item| {
+                let full = *disk.borrow() == SpaceState::Full;
+                let errors = errors.clone();
+                async move {
+                    let result = match item {
+                        Ok(r) if full && !r.entries.is_empty() => {
+                            Err(Status::resource_exhausted("the disk of the replica is full"))
+                        }
+                        Ok(r) => decode_append(r).map_err(bad),
+                        Err(status) => Err(status),
+                    };
+                    match result {
+                        Ok(request) => Some(request),
+                        Err(status) => {
+                            let _ = errors.send(Err(status)).await;
+                            None
+                        }
+                    }
+                }
+            });
+            let mut results = Box::pin(shard.raft.stream_append(decoded));
+            while let Some(result) = results.next().await {
+                let answer = match result {
+                    Ok(result) => Ok(ReplicateResponse { payload: encode(&result), error: String::new() }),
+                    Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+                };
+                if tx.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx).boxed()))
+    }
+
+    type SnapshotStream = BoxStream<'static, Result<SnapshotResponse, Status>>;
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<SnapshotRequest>>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.ok_or_else(|| bad("no opening"))?;
+        let shard = self.replica(first.shard, first.to_replica)?;
+        let opening: Opening = postcard::from_bytes(&first.meta).map_err(bad)?;
+        if *self.disk.borrow() == SpaceState::Full {
+            return Err(Status::resource_exhausted("the disk of the replica is full"));
+        }
+        let groups = Arc::clone(&self.groups);
+        let (tx, rx) = mpsc::channel(4);
+        tokio::spawn(async move {
+            let answer = match receive(&groups, &shard, opening, &mut requests, &tx).await {
+                Ok(payload) => SnapshotResponse { payload, ..Default::default() },
+                Err(e) => SnapshotResponse { error: e, ..Default::default() },
+            };
+            let _ = tx.send(Ok(answer)).await;
+        });
+        Ok(Response::new(ReceiverStream::new(rx).boxed()))
+    }
+
+    async fn fetch_chunk(
+        &self,
+        request: Request<FetchChunkRequest>,
+    ) -> Result<Response<FetchChunkResponse>, Status> {
+        let r = request.into_inner();
+        let shard = self.groups.shards().get(ShardId(r.shard));
+        let shard = shard.ok_or_else(|| Status::not_found("no replica of the shard here"))?;
+        let id: [u8; 32] = r.blob_id.as_ref().try_into().map_err(|_| bad("not the id of a blob"))?;
+        let rows = shard.local_view().map_err(|e| Status::unavailable(e.to_string()))?;
+        let loc = read::chunk_loc(&*rows.view, rows.space, BlobId(id), r.seq)
+            .map_err(|e| Status::internal(e.to_string()))?
+            .ok_or_else(|| Status::not_found("the chunk is not here"))?;
+        let stored = self.chunks.stored(loc).await;
+        let stored = stored.ok_or_else(|| Status::data_loss("the chunk is damaged here too"))?;
+        Ok(Response::new(FetchChunkResponse {
+            stored,
+            codec: loc.codec as u32,
+            raw_len: loc.raw_len,
+            crc: loc.crc,
+        }))
+    }
+
+    async fn replica_status(
+        &self,
+        request: Request<ReplicaStatusRequest>,
+    ) -> Result<Response<ReplicaStatusResponse>, Status> {
+        let shard = self.groups.shards().get(ShardId(request.into_inner().shard));
+        Ok(Response::new(match shard {
+            None => ReplicaStatusResponse::default(),
+            Some(shard) => ReplicaStatusResponse {
+                present: true,
+                replica_id: shard.replica().0,
+                applied: shard.replicated.applied.borrow().map_or(0, |l| l.index()),
+                last_log: shard.log.last().map_or(0, |l| l.index()),
+                persisted: shard.replicated.persisted.borrow().map_or(0, |l| l.index()),
+                leader: shard.is_leader(),
+            },
+        }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<ProposeRequest>,
+    ) -> Result<Response<ProposeResponse>, Status> {
+        let r = request.into_inner();
+        let shard = self.groups.shards().get(ShardId(r.shard));
+        let shard = shard.ok_or_else(|| Status::not_found("no replica of the shard here"))?;
+        let command: Command = postcard::from_bytes(&r.command).map_err(bad)?;
+        if !matches!(command.op, Op::System(_)) {
+            return Err(bad("peers propose changes of the system shard alone"));
+        }
+        match shard.propose(command, r.stored).await {
+            Ok(reply) => Ok(Response::new(ProposeResponse { reply: encode(&reply), ..Default::default() })),
+            Err(ShardError::NotLeader { leader }) => Ok(Response::new(ProposeResponse {
+                error: 1,
+                leader_node: leader.map_or(0, |n| n.0),
+                message: "not the leader".into(),
+                ..Default::default()
+            })),
+            Err(e) => Err(Status::unavailable(e.to_string())),
+        }
+    }
+
+    async fn get_system(
+        &self,
+        request: Request<GetSystemRequest>,
+    ) -> Result<Response<GetSystemResponse>, Status> {
+        if request.into_inner().cluster_id != self.identity.cluster_id.as_slice() {
+            return Err(Status::permission_denied("this node belongs to another cluster"));
+        }
+        let state = self.placement.with(encode);
+        let system = self.groups.shards().get(ShardId::SYSTEM);
+        let leader = system.and_then(|s| s.leader()).map_or(0, |n| n.0);
+        Ok(Response::new(GetSystemResponse { state, leader_node: leader }))
+    }
+}
+
+async fn receive(
+    groups: &Groups,
+    shard: &Arc<Shard>,
+    opening: Opening,
+    requests: &mut Streaming<SnapshotRequest>,
+    answers: &mpsc::Sender<Result<SnapshotResponse, Status>>,
+) -> Result<Bytes, String> {
+    let Some(_receiving) = groups.try_receive(shard.id()) else {
+        return Err("a snapshot of this shard is on its way already".into());
+    };
+    let space: Space = groups.new_space().await.map_err(|e| e.to_string())?;
+    let receiver = Receiver {
+        shard: shard.id(),
+        replica: shard.replica(),
+        index: Arc::clone(groups.index()),
+        journal: Arc::clone(groups.journal()),
+        space,
+    };
+    if let Err(e) = receiver.receive(requests, answers).await {
+        let _ = groups.drop_space(space);
+        return Err(e.to_string());
+    }
+    let snapshot = openraft::storage::Snapshot::<LeaderId, ReplicaId, EmptyNode, SnapshotData> {
+        meta: opening.meta,
+        snapshot: SnapshotData::Received { space },
+    };
+    let installed = shard.raft.install_full_snapshot(opening.vote, snapshot).await;
+    // Whether it was taken or refused as stale: a space that nothing points to is removed.
+    groups.drop_unused_space(shard.id(), space).map_err(|e| e.to_string())?;
+    installed.map(|r| encode(&r)).map_err(|e| e.to_string())
+}

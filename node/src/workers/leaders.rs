@@ -1,0 +1,84 @@
+//! Spreads leaders over the nodes: every shard has a node that should lead it when all is well, and
+//! a leader that is not it hands over once that node has caught up. Nothing moves while a shard has
+//! a replica that is away, because then a transfer is more likely to hurt than to help.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::placement::{PlacementMap, plan};
+use crate::raft::{Shard, Shards};
+use crate::types::*;
+
+/// A leader keeps its office at least so long.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Entries that the successor may be behind.
+const CLOSE: u64 = 64;
+/// A follower whose last answer is older than this is away.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// Hands over shards that others should lead.
+pub struct Leaders {
+    shards: Arc<Shards>,
+    placement: Arc<PlacementMap>,
+    since: Mutex<BTreeMap<ShardId, Instant>>,
+}
+
+impl Leaders {
+    /// Over these replicas.
+    pub fn new(shards: Arc<Shards>, placement: Arc<PlacementMap>) -> Leaders {
+        Leaders { shards, placement, since: Mutex::default() }
+    }
+
+    /// Hands over at most one shard.
+    pub async fn turn(&self) -> anyhow::Result<Option<String>> {
+        for shard in self.shards.all() {
+            let id = shard.id();
+            if !shard.is_leader() {
+                self.since.lock().remove(&id);
+                continue;
+            }
+            let since = *self.since.lock().entry(id).or_insert_with(Instant::now);
+            if since.elapsed() < SETTLE {
+                continue;
+            }
+            let preferred =
+                self.placement.with(|s| s.shards.get(&id).and_then(|row| plan::preferred_leader(id, row)));
+            let Some(to) = preferred.filter(|to| *to != shard.replica()) else { continue };
+            if ready(&shard, to) {
+                shard.raft.trigger().transfer_leader(to).await?;
+                self.since.lock().insert(id, Instant::now());
+                return Ok(Some(format!("shard {id} handed over to node {}", to.node())));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether every voter is there and the successor has all but the newest entries.
+fn ready(shard: &Shard, to: ReplicaId) -> bool {
+    let metrics = shard.raft.metrics();
+    let m = metrics.borrow_watched();
+    if m.state != ServerState::Leader {
+        return false;
+    }
+    let last = m.last_log_index.unwrap_or(0);
+    let matched = m.replication.as_ref().and_then(|r| r.get(&to)).and_then(|l| l.map(|l| l.index()));
+    let close = matched.is_some_and(|matched| matched + CLOSE >= last);
+    let voters = m.membership_config.membership().voter_ids();
+    let here = |id: ReplicaId| {
+        id == shard.replica()
+            || m.heartbeat
+                .as_ref()
+                .and_then(|h| h.get(&id))
+                .and_then(|seen| seen.as_ref())
+                .is_some_and(|seen| openraft::Instant::elapsed(&**seen) < AWAY)
+    };
+    let mut voters = voters.peekable();
+    close && voters.peek().is_some() && voters.all(here)
+}

@@ -1,0 +1,298 @@
+//! Makes what is into what the placement says, and the placement into what it should be.
+//!
+//! Three loops that need not know of each other, because each only compares and corrects:
+//!
+//! ```text
+//!   plan     on the system shard's leader:  placement  ──▶ better placement (plan::steps)
+//!   hold     on every node:                 placement  ──▶ replicas opened, created, removed here
+//!   members  on every shard's leader:       placement  ──▶ learners added, voters changed
+//! ```
+//!
+//! A node without a replica of the system shard (it has just joined, or its own was damaged) asks
+//! the other nodes for the placement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{ChangeMembers, EmptyNode};
+
+use crate::env::clock::Clock;
+use crate::machine::command::{Command, Op, Reply, SystemOp};
+use crate::machine::system::{self, SystemState};
+use crate::placement::{PlacementMap, plan};
+use crate::raft::groups::{Groups, LostReplica};
+use crate::raft::{Shard, ShardError};
+use crate::transport::peers::Peers;
+use crate::transport::proto::{GetSystemRequest, ProposeRequest, ReplicaStatusRequest};
+use crate::types::*;
+
+/// Entries that a learner may be behind when it becomes a voter.
+const CAUGHT_UP: u64 = 256;
+const CALL: Duration = Duration::from_secs(3);
+
+/// Carries placements out on one node.
+pub struct Placer {
+    /// This node.
+    pub node: NodeId,
+    /// Its replicas.
+    pub groups: Arc<Groups>,
+    /// Its placement.
+    pub placement: Arc<PlacementMap>,
+    /// The other nodes.
+    pub peers: Arc<Peers>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Placer {
+    /// Takes the newest placement from the own replica of the system shard, or from another node.
+    pub async fn learn(&self) -> anyhow::Result<Option<String>> {
+        if let Some(system) = self.groups.shards().get(ShardId::SYSTEM) {
+            self.load(&system)?;
+            return Ok(None);
+        }
+        let cluster_id: Bytes = self.peers.identity.cluster_id.to_vec().into();
+        for node in self.placement.addrs().into_keys().filter(|n| *n != self.node) {
+            let Ok(mut peer) = self.peers.get(node) else { continue };
+            let ask = peer.client.get_system(GetSystemRequest { cluster_id: cluster_id.clone() });
+            let Ok(Ok(answer)) = tokio::time::timeout(CALL, ask).await else { continue };
+            let state: SystemState = postcard::from_bytes(&answer.into_inner().state)
+                .context("another node's placement cannot be read")?;
+            self.placement.update(state);
+            return Ok(Some(format!("placement from node {node}")));
+        }
+        Ok(None)
+    }
+
+    /// Takes the placement from a replica of the system shard.
+    pub fn load(&self, system: &Shard) -> anyhow::Result<()> {
+        let rows = system.local_view()?;
+        if let Some(state) = system::load(&*rows.view, rows.space)? {
+            self.placement.update(state);
+        }
+        Ok(())
+    }
+
+    /// Proposes a change of the system shard, wherever its leader is.
+    pub async fn propose(&self, op: SystemOp) -> anyhow::Result<Reply> {
+        let command = Command { time_ms: self.clock.now_ms(), op: Op::System(op) };
+        let mut hint = None;
+        if let Some(system) = self.groups.shards().get(ShardId::SYSTEM) {
+            match system.propose(command.clone(), Bytes::new()).await {
+                Ok(reply) => return Ok(reply),
+                Err(ShardError::NotLeader { leader }) => hint = leader,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let encoded: Bytes = postcard::to_stdvec(&command)?.into();
+        let others = self.placement.addrs().into_keys().filter(|n| *n != self.node);
+        let mut queue: Vec<NodeId> = hint.into_iter().chain(others).collect();
+        let mut tried = BTreeSet::new();
+        while !queue.is_empty() {
+            let node = queue.remove(0);
+            if node == self.node || !tried.insert(node) {
+                continue;
+            }
+            let Ok(mut peer) = self.peers.get(node) else { continue };
+            let request = ProposeRequest {
+                shard: ShardId::SYSTEM.0,
+                command: encoded.clone(),
+                stored: Bytes::new(),
+            };
+            let Ok(Ok(answer)) = tokio::time::timeout(CALL, peer.client.propose(request)).await else {
+                continue;
+            };
+            let answer = answer.into_inner();
+            if answer.error == 0 {
+                return postcard::from_bytes(&answer.reply).context("a reply that cannot be read");
+            }
+            if answer.leader_node != 0 {
+                queue.insert(0, NodeId(answer.leader_node));
+            }
+        }
+        Err(anyhow!("the system shard has no leader that answers"))
+    }
+
+    /// On the leader of the system shard: takes the next steps of the plan.
+    pub async fn plan(&self) -> anyhow::Result<Option<String>> {
+        let Some(system) = self.groups.shards().get(ShardId::SYSTEM) else { return Ok(None) };
+        if !system.is_leader() {
+            return Ok(None);
+        }
+        let rows = system.read().await?;
+        let Some(state) = system::load(&*rows.view, rows.space)? else { return Ok(None) };
+        let mut settled = BTreeMap::new();
+        for (shard, row) in &state.shards {
+            let want = match *shard {
+                ShardId::SYSTEM => state.nodes.len(),
+                _ => (state.replication as usize).min(state.nodes.len()),
+            };
+            if row.replicas.len() < want {
+                settled.insert(*shard, self.settled(*shard, row.replicas.iter().map(|r| r.id)).await);
+            }
+        }
+        let steps = plan::steps(&state, &|shard| settled.get(&shard).copied().unwrap_or(true));
+        let n = steps.len();
+        for step in steps {
+            let op = SystemOp::SetReplicas { shard: step.shard, replicas: step.replicas };
+            if let Reply::Error(e) = self.propose(op).await? {
+                return Err(anyhow!("shard {}: {e}", step.shard));
+            }
+        }
+        Ok((n > 0).then(|| format!("{n} shards get another replica")))
+    }
+
+    /// Whether all replicas of a shard run and are close to its leader.
+    async fn settled(&self, shard: ShardId, replicas: impl Iterator<Item = ReplicaId>) -> bool {
+        let mut applied = Vec::new();
+        for replica in replicas {
+            let status = match replica.node() == self.node {
+                true => self.groups.shards().get(shard).map(|s| {
+                    (s.replica(), s.replicated.applied.borrow().map_or(0, |l| l.index()))
+                }),
+                false => {
+                    let Ok(mut peer) = self.peers.get(replica.node()) else { return false };
+                    let ask = peer.client.replica_status(ReplicaStatusRequest { shard: shard.0 });
+                    match tokio::time::timeout(CALL, ask).await {
+                        Ok(Ok(r)) => {
+                            let r = r.into_inner();
+                            r.present.then_some((ReplicaId(r.replica_id), r.applied))
+                        }
+                        _ => None,
+                    }
+                }
+            };
+            match status {
+                Some((id, index)) if id == replica => applied.push(index),
+                _ => return false,
+            }
+        }
+        let (min, max) = (applied.iter().min(), applied.iter().max());
+        min.zip(max).is_some_and(|(min, max)| min + CAUGHT_UP >= *max)
+    }
+
+    /// On every node: replicas that the placement gives it are opened, others removed, lost ones
+    /// reported.
+    pub async fn hold(&self) -> anyhow::Result<Option<String>> {
+        self.learn().await?;
+        let state = self.placement.state();
+        if state.version == 0 {
+            return Ok(None);
+        }
+        let mut did = Vec::new();
+        let lost: BTreeMap<ShardId, LostReplica> =
+            self.groups.lost().into_iter().map(|l| (l.shard, l)).collect();
+        for (&shard, row) in &state.shards {
+            let mine = row.replicas.iter().find(|r| r.id.node() == self.node);
+            let running = self.groups.shards().get(shard);
+            match (mine, running) {
+                (Some(mine), Some(running)) if running.replica() == mine.id => {}
+                (Some(mine), Some(running)) if running.replica() < mine.id => {
+                    self.groups.remove(shard).await?;
+                    self.groups.create(shard, mine.id).await?;
+                    did.push(format!("shard {shard} starts again as replica {}", mine.id));
+                }
+                (Some(mine), None) => match lost.get(&shard) {
+                    Some(lost) if lost.replica >= mine.id => self.report(*lost, row.replicas.len()).await?,
+                    _ => {
+                        let created = self.groups.create(shard, mine.id).await?;
+                        if let Some(lost) = lost.get(&shard) {
+                            self.groups.forget_lost(*lost);
+                        }
+                        // The first replica of a shard, and the only one: it begins the shard.
+                        if row.replicas.len() == 1 && mine.id.generation() == 0 {
+                            self.groups.initialize(&created).await?;
+                        }
+                        did.push(format!("shard {shard} gets replica {}", mine.id));
+                    }
+                },
+                (None, Some(running)) if row.replicas.iter().all(|r| r.id != running.replica()) => {
+                    // Leave only once the shard's members agree: until then the vote may be needed.
+                    let metrics = running.raft.metrics();
+                    let member = {
+                        let m = metrics.borrow_watched();
+                        m.membership_config.membership().nodes().any(|(id, _)| *id == running.replica())
+                    };
+                    if !member {
+                        self.groups.remove(shard).await?;
+                        did.push(format!("shard {shard} left this node"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok((!did.is_empty()).then(|| did.join(", ")))
+    }
+
+    async fn report(&self, lost: LostReplica, replicas: usize) -> anyhow::Result<()> {
+        if replicas == 1 {
+            return Err(anyhow!(
+                "shard {} lost acknowledged data and has no other replica: restore this node's data directory from a backup",
+                lost.shard
+            ));
+        }
+        let op = SystemOp::ReplicaDamaged { shard: lost.shard, replica: lost.replica };
+        self.propose(op).await.map(drop)
+    }
+
+    /// On every leader: brings the members of the shard to what the placement says, one change at a
+    /// time.
+    pub async fn members(&self) -> anyhow::Result<Option<String>> {
+        let mut did = Vec::new();
+        for shard in self.groups.shards().all() {
+            if shard.is_leader()
+                && let Some(what) = self.change_members(&shard).await?
+            {
+                did.push(format!("shard {}: {what}", shard.id()));
+            }
+        }
+        Ok((!did.is_empty()).then(|| did.join(", ")))
+    }
+
+    async fn change_members(&self, shard: &Shard) -> anyhow::Result<Option<String>> {
+        let wanted = self.placement.with(|s| s.shards.get(&shard.id()).cloned());
+        let Some(wanted) = wanted else { return Ok(None) };
+        let (voters, members, last, matched) = {
+            let metrics = shard.raft.metrics();
+            let m = metrics.borrow_watched();
+            let membership = m.membership_config.membership();
+            let voters: BTreeSet<ReplicaId> = membership.voter_ids().collect();
+            let members: BTreeSet<ReplicaId> = membership.nodes().map(|(id, _)| *id).collect();
+            let matched: BTreeMap<ReplicaId, u64> = m
+                .replication
+                .iter()
+                .flatten()
+                .filter_map(|(id, l)| l.map(|l| (*id, l.index())))
+                .collect();
+            (voters, members, m.last_log_index.unwrap_or(0), matched)
+        };
+        let all: BTreeSet<ReplicaId> = wanted.replicas.iter().map(|r| r.id).collect();
+        if let Some(new) = all.difference(&members).next() {
+            shard.raft.add_learner(*new, EmptyNode::default(), false).await?;
+            return Ok(Some(format!("replica {new} learns")));
+        }
+        let caught_up = |id: &ReplicaId| matched.get(id).is_some_and(|m| m + CAUGHT_UP >= last);
+        let goal: BTreeSet<ReplicaId> = wanted
+            .replicas
+            .iter()
+            .filter(|r| r.voter && (voters.contains(&r.id) || caught_up(&r.id)))
+            .map(|r| r.id)
+            .collect();
+        // A damaged voter is gone for good: it leaves even before its successor has caught up.
+        if goal != voters && !goal.is_empty() {
+            let change = ChangeMembers::ReplaceAllVoters(goal.clone());
+            shard.raft.change_membership(change, true).await?;
+            return Ok(Some(format!("{} voters", goal.len())));
+        }
+        let leaving: BTreeSet<ReplicaId> = members.difference(&all).copied().collect();
+        if !leaving.is_empty() && leaving.is_disjoint(&voters) {
+            shard.raft.change_membership(ChangeMembers::RemoveNodes(leaving), true).await?;
+            return Ok(Some("a former replica left".into()));
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,9 @@
+//! Real mail software delivers to Posthouse.
+//!
+//! Each dialogue is tried twice: against the LMTP door over a store in memory, which shows what
+//! the software makes of the door, and against a cluster of three nodes, which shows that the
+//! mail is there.
+
+mod postfix;
+mod receiver;
+mod scripts;

@@ -1,0 +1,280 @@
+//! `posthoused` processes that form a cluster, and what can happen to them.
+//!
+//! Nodes are counted from 0 here; their node ids are the cluster's to give.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use posthouse_client::ids::{AccountName, MailboxName, Slot};
+use posthouse_client::{Client, ListOptions, Settings, Target};
+use tempfile::TempDir;
+
+use crate::binaries::binary;
+use crate::ports;
+use crate::process::Process;
+
+/// Time for a node to start and for a cluster to become whole.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Some nodes, ended when dropped.
+pub struct Cluster {
+    nodes: Vec<Node>,
+    client: Client,
+    dir: TempDir,
+}
+
+struct Node {
+    process: Option<Process>,
+    addr: String,
+    lmtp: String,
+    id: u64,
+    arguments: Vec<String>,
+}
+
+impl Cluster {
+    /// Starts a cluster of `n` nodes and waits until it is healthy.
+    pub async fn start(n: usize) -> anyhow::Result<Cluster> {
+        Cluster::start_with(n, &[]).await
+    }
+
+    /// As [`Cluster::start`], each node with further arguments.
+    pub async fn start_with(n: usize, arguments: &[&str]) -> anyhow::Result<Cluster> {
+        let dir = tempfile::Builder::new()
+            .prefix("posthouse-test-")
+            .tempdir()?;
+        let mut nodes = Vec::new();
+        for _ in 0..n {
+            nodes.push(Node {
+                process: None,
+                addr: ports::free_addr(),
+                lmtp: ports::free_addr(),
+                id: 0,
+                arguments: arguments.iter().map(|a| a.to_string()).collect(),
+            });
+        }
+        let addrs: Vec<String> = nodes.iter().map(|node| node.addr.clone()).collect();
+        let client = Client::new(&addrs, Settings::default())?;
+        let mut cluster = Cluster { nodes, client, dir };
+        cluster.launch(0, &[]).await?;
+        for i in 1..n {
+            cluster.join(i).await?;
+        }
+        cluster.wait_healthy(PATIENCE).await?;
+        Ok(cluster)
+    }
+
+    async fn join(&mut self, i: usize) -> anyhow::Result<()> {
+        let token = self.client.create_join_token(0).await?.token;
+        let path = self.dir.path().join(format!("token{i}"));
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?;
+        std::io::Write::write_all(&mut file, token.as_bytes())?;
+        let path = path
+            .to_str()
+            .context("an odd temporary directory")?
+            .to_owned();
+        let first = self.nodes[0].addr.clone();
+        self.launch(i, &["--join", &first, "--token-file", &path])
+            .await
+    }
+
+    async fn launch(&mut self, i: usize, more: &[&str]) -> anyhow::Result<()> {
+        let data = self.data(i);
+        let node = &mut self.nodes[i];
+        ensure!(node.process.is_none(), "node {i} runs already");
+        let mut command = Command::new(binary("posthoused")?);
+        command.arg("--data").arg(data);
+        command.args(["--listen", &node.addr, "--lmtp", &node.lmtp]);
+        command.args(&node.arguments).args(more);
+        let mut process = Process::start(&format!("node{i}"), &mut command, self.dir.path())?;
+        let ready = process.line("ready ", PATIENCE).await?;
+        let id = ready.split(' ').find_map(|word| word.strip_prefix("node="));
+        node.id = id
+            .and_then(|id| id.parse().ok())
+            .with_context(|| format!("{ready:?}"))?;
+        node.process = Some(process);
+        Ok(())
+    }
+
+    /// Number of nodes, running or not.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The directory that holds all data directories and logs.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The data directory of node `i`.
+    pub fn data(&self, i: usize) -> PathBuf {
+        self.dir.path().join(format!("node{i}"))
+    }
+
+    /// The gRPC address of node `i`.
+    pub fn addr(&self, i: usize) -> &str {
+        &self.nodes[i].addr
+    }
+
+    /// The LMTP address of node `i`.
+    pub fn lmtp(&self, i: usize) -> &str {
+        &self.nodes[i].lmtp
+    }
+
+    /// The node id of node `i`.
+    pub fn id(&self, i: usize) -> u64 {
+        self.nodes[i].id
+    }
+
+    /// The process of node `i`, when it runs.
+    pub fn process(&mut self, i: usize) -> Option<&mut Process> {
+        self.nodes[i].process.as_mut()
+    }
+
+    /// Which node has this id.
+    pub fn place_of(&self, id: u64) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == id)
+    }
+
+    /// A client of the whole cluster.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, i: usize) {
+        if let Some(mut process) = self.nodes[i].process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGSTOP: the process stays and does nothing, its connections stay open.
+    pub fn stop(&self, i: usize) {
+        if let Some(process) = &self.nodes[i].process {
+            process.signal(libc::SIGSTOP);
+        }
+    }
+
+    /// SIGCONT: goes on after [`Cluster::stop`].
+    pub fn cont(&self, i: usize) {
+        if let Some(process) = &self.nodes[i].process {
+            process.signal(libc::SIGCONT);
+        }
+    }
+
+    /// SIGTERM, and waits for a clean end.
+    pub async fn terminate(&mut self, i: usize) -> anyhow::Result<()> {
+        let Some(mut process) = self.nodes[i].process.take() else {
+            return Ok(());
+        };
+        process.signal(libc::SIGTERM);
+        let status = process.wait(PATIENCE).await?;
+        ensure!(
+            status.success(),
+            "node {i} ended with {status}:\n{}",
+            process.tail()
+        );
+        Ok(())
+    }
+
+    /// Starts a node that was killed or terminated, on its old data, and waits until it serves.
+    pub async fn restart(&mut self, i: usize) -> anyhow::Result<()> {
+        self.kill(i);
+        self.launch(i, &[]).await
+    }
+
+    /// Waits until every shard has a leader and all its replicas, on all nodes that run.
+    pub async fn wait_healthy(&self, patience: Duration) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        loop {
+            let mut problems = Vec::new();
+            for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+                let target = Target::Addr(node.addr.clone());
+                let client = self.client.with_deadline(Duration::from_secs(5));
+                match client.status(&target).await {
+                    Ok(status) if status.healthy => {}
+                    Ok(status) => problems.push(format!("{}: {:?}", node.addr, status.problems)),
+                    Err(error) => problems.push(format!("{}: {error}", node.addr)),
+                }
+            }
+            if problems.is_empty() {
+                return Ok(());
+            }
+            if begin.elapsed() > patience {
+                bail!("not healthy after {patience:?}: {}", problems.join("; "));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The shard that holds an account, and which node leads it.
+    pub async fn leader_of(&self, account: &str) -> anyhow::Result<(u32, usize)> {
+        let slot = Slot::of(&AccountName::new(account)?).0 as u32;
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            let shards = self.client.shards(&Target::Any, false).await?;
+            let shard = shards
+                .iter()
+                .find(|s| s.slots.iter().any(|r| r.first <= slot && slot <= r.last))
+                .with_context(|| format!("no shard holds slot {slot}"))?;
+            if let Some(place) = self.place_of(shard.leader_node) {
+                return Ok((shard.shard, place));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the shard of {account} has no leader")
+    }
+
+    /// Creates accounts.
+    pub async fn create_accounts(&self, accounts: &[&str]) -> anyhow::Result<()> {
+        for account in accounts {
+            self.client
+                .create_account(&AccountName::new(account)?, None)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The octets of all messages in an account's INBOX, by uid.
+    pub async fn inbox(&self, account: &str) -> anyhow::Result<Vec<Bytes>> {
+        let (account, inbox) = (AccountName::new(account)?, MailboxName::inbox());
+        let mut uids = Vec::new();
+        let mut first = 1;
+        while first != 0 {
+            let options = ListOptions {
+                first,
+                ..ListOptions::default()
+            };
+            let page = self.client.list_page(&account, &inbox, options).await?;
+            uids.extend(page.messages.iter().map(|m| m.uid));
+            first = page.next_uid;
+        }
+        let mut messages = Vec::new();
+        for uid in uids {
+            let fetched = self.client.fetch(&account, &inbox, uid).await?;
+            let pieces: Vec<Bytes> = fetched.octets.try_collect().await?;
+            messages.push(pieces.concat().into());
+        }
+        Ok(messages)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A stopped process must go on to be ended by its parent in good order.
+        for i in 0..self.nodes.len() {
+            self.cont(i);
+        }
+    }
+}
