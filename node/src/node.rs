@@ -44,7 +44,7 @@ use crate::transport::proto::peer_server::PeerServer;
 use crate::transport::service::PeerService;
 use crate::types::*;
 use crate::workers::Workers;
-use crate::workers::compaction::{Compaction, CompactionSettings};
+use crate::workers::compaction::{Compaction, CompactionSettings, HoldSnapshots};
 use crate::workers::leaders::Leaders;
 use crate::workers::persist::{Persist, PersistSettings};
 use crate::workers::placement::Placer;
@@ -215,6 +215,15 @@ struct Starting {
 const SCRUB_BYTES_PER_S: u64 = 16 << 20;
 const SCRUB_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Takes the right to receive a snapshot of every shard.
+fn hold_snapshots(groups: Arc<Groups>) -> HoldSnapshots {
+    Box::new(move || {
+        let shards = groups.shards().all();
+        let held: Option<Vec<_>> = shards.iter().map(|s| groups.try_receive(s.id())).collect();
+        held.map(|held| Box::new(held) as _)
+    })
+}
+
 /// The workers that look after what is stored.
 struct Storage {
     space: Arc<SpaceWatch>,
@@ -358,7 +367,6 @@ impl Starting {
         let scrub = Arc::new(Scrub::new(ScrubParts {
             env: self.env.clone(),
             blobs: Arc::clone(&blobs),
-            groups: Arc::clone(&groups),
             damage: Arc::clone(&damage),
             on_index: Box::new(move |e| index_faults.index(e)),
             bytes_per_s: SCRUB_BYTES_PER_S,
@@ -368,7 +376,7 @@ impl Starting {
             self.env.clone(),
             dir.clone(),
             Arc::clone(&blobs),
-            Arc::clone(&groups),
+            hold_snapshots(Arc::clone(&groups)),
             CompactionSettings::default(),
         ));
         let running = Arc::new(Running {

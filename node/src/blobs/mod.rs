@@ -104,6 +104,16 @@ impl Blobs {
         }
     }
 
+    /// The journal that holds the octets.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// The index that holds the rows.
+    pub fn index(&self) -> &Arc<dyn Index> {
+        &self.index
+    }
+
     /// Says who holds the rows. The first call counts.
     pub fn set_owners(&self, owner_of: OwnerOf) {
         let _ = self.owner_of.set(owner_of);

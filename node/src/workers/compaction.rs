@@ -16,6 +16,7 @@
 //! While the last three run, no snapshot is received: a receiver copies locations from one space
 //! to another, and could copy one that was just moved.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,6 @@ use crate::index::keys::{Key, Space};
 use crate::index::values::ChunkLoc;
 use crate::index::{Batch, Family, Index};
 use crate::journal::{Journal, JournalError, SegmentInfo};
-use crate::raft::groups::Groups;
 use crate::types::*;
 
 use super::refs::{self, Reference};
@@ -63,9 +63,12 @@ pub struct Compaction {
     journal: Arc<Journal>,
     index: Arc<dyn Index>,
     blobs: Arc<Blobs>,
-    groups: Arc<Groups>,
+    hold_snapshots: HoldSnapshots,
     settings: CompactionSettings,
 }
+
+/// Keeps snapshots from being received as long as the answer lives; `None` while one is.
+pub type HoldSnapshots = Box<dyn Fn() -> Option<Box<dyn Any + Send>> + Send + Sync>;
 
 /// Segments worth emptying, those with the fewest live octets first.
 pub fn choose(
@@ -87,21 +90,21 @@ pub fn choose(
 }
 
 impl Compaction {
-    /// Over a node's replicas and their journal.
+    /// Over the journal and index of these blobs, on the disk of `dir`.
     pub fn new(
         env: Env,
         dir: PathBuf,
         blobs: Arc<Blobs>,
-        groups: Arc<Groups>,
+        hold_snapshots: HoldSnapshots,
         settings: CompactionSettings,
     ) -> Compaction {
         Compaction {
             env,
             dir,
-            journal: Arc::clone(groups.journal()),
-            index: Arc::clone(groups.index()),
+            journal: Arc::clone(blobs.journal()),
+            index: Arc::clone(blobs.index()),
             blobs,
-            groups,
+            hold_snapshots,
             settings,
         }
     }
@@ -194,13 +197,7 @@ impl Compaction {
 
     /// Frees those of the segments that nothing points into any more.
     async fn free(&self, mut victims: BTreeSet<u64>) -> anyhow::Result<usize> {
-        let mut guards = Vec::new();
-        for shard in self.groups.shards().all() {
-            match self.groups.try_receive(shard.id()) {
-                Some(guard) => guards.push(guard),
-                None => return Ok(0),
-            }
-        }
+        let Some(_held) = (self.hold_snapshots)() else { return Ok(0) };
         let view = self.index.view();
         let wanted = |at: &Location| at.len > 0 && victims.contains(&at.segment);
         let left = refs::references(&*view, MOVES, wanted).await?;

@@ -19,7 +19,6 @@ use crate::index::keys::Key;
 use crate::index::{Index, IndexError};
 use crate::journal::{DamagedRange, Journal, JournalError};
 use crate::machine::read;
-use crate::raft::groups::Groups;
 use crate::types::*;
 
 use super::refs;
@@ -35,8 +34,6 @@ pub struct ScrubParts {
     pub env: Env,
     /// Mends.
     pub blobs: Arc<Blobs>,
-    /// The replicas, their journal and index.
-    pub groups: Arc<Groups>,
     /// Where findings go.
     pub damage: Arc<DamageLog>,
     /// Told when the index fails its checks: the node has to stop and rebuild it.
@@ -68,8 +65,8 @@ impl Scrub {
     pub fn new(parts: ScrubParts) -> Scrub {
         let began_ms = parts.env.clock.now_ms();
         Scrub {
-            journal: Arc::clone(parts.groups.journal()),
-            index: Arc::clone(parts.groups.index()),
+            journal: Arc::clone(parts.blobs.journal()),
+            index: Arc::clone(parts.blobs.index()),
             parts,
             round: Mutex::new(Round { began_ms, ..Round::default() }),
         }
