@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use tonic::transport::Server;
 
 use crate::api::cluster::{ClusterService, InitCall, Running};
 use crate::api::{Api, Connection};
-use crate::blobs::{Blobs, DamageLog};
+use crate::blobs::{self, Blobs, DamageLog, PeerSource};
 use crate::config::{Config, ConfigError};
 use crate::env::Env;
 use crate::env::disk::DirLock;
@@ -45,12 +44,13 @@ use crate::transport::proto::peer_server::PeerServer;
 use crate::transport::service::PeerService;
 use crate::types::*;
 use crate::workers::Workers;
+use crate::workers::compaction::{Compaction, CompactionSettings, HoldSnapshots};
 use crate::workers::leaders::Leaders;
 use crate::workers::persist::{Persist, PersistSettings};
 use crate::workers::placement::Placer;
 use crate::workers::reap::Reap;
-use crate::workers::scrub::Scrub;
-use crate::workers::space::SpaceState;
+use crate::workers::scrub::{Scrub, ScrubParts};
+use crate::workers::space::SpaceWatch;
 
 /// Marks an index that failed its checks: the next start begins a new one.
 const INDEX_DAMAGED: &str = "index.damaged";
@@ -211,8 +211,25 @@ struct Starting {
     stop: CancellationToken,
 }
 
-/// Free and total bytes of the data directory's disk, as last measured.
-type DiskBytes = Arc<(AtomicU64, AtomicU64)>;
+/// How fast everything stored is verified when nobody waits, and how often.
+const SCRUB_BYTES_PER_S: u64 = 16 << 20;
+const SCRUB_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Takes the right to receive a snapshot of every shard.
+fn hold_snapshots(groups: Arc<Groups>) -> HoldSnapshots {
+    Box::new(move || {
+        let shards = groups.shards().all();
+        let held: Option<Vec<_>> = shards.iter().map(|s| groups.try_receive(s.id())).collect();
+        held.map(|held| Box::new(held) as _)
+    })
+}
+
+/// The workers that look after what is stored.
+struct Storage {
+    space: Arc<SpaceWatch>,
+    scrub: Arc<Scrub>,
+    compaction: Arc<Compaction>,
+}
 
 impl Starting {
     async fn run(self) -> Result<Node, StartError> {
@@ -271,9 +288,25 @@ impl Starting {
             identity.clone(),
             self.stop.clone(),
         ));
-        let blobs = Arc::new(Blobs::new(Arc::clone(&index), Arc::clone(&journal)));
-        let (_space, disk_state) = watch::channel(SpaceState::Ok);
-        let disk_bytes: DiskBytes = Arc::default();
+        let blobs = Arc::new(Blobs::new(blobs::Parts {
+            index: Arc::clone(&index),
+            journal: Arc::clone(&journal),
+            clock: Arc::clone(&self.env.clock),
+            damage: Arc::clone(&damage),
+            source: Arc::new(PeerSource {
+                peers: Arc::clone(&peers),
+                placement: Arc::clone(&placement),
+            }),
+        }));
+        let space = Arc::new(SpaceWatch::new(
+            self.env.clone(),
+            dir.clone(),
+            self.config.segment_bytes,
+            self.config.disk_reserve_bytes,
+        ));
+        // Known before the first command is taken.
+        space.turn().await.map_err(|e| StartError::Fault(Fault::Refused(format!("{e:#}"))))?;
+        let disk_state = space.state();
         let (events, events_rx) = mpsc::unbounded_channel();
         let groups = Arc::new(Groups::new(Parts {
             index,
@@ -288,6 +321,12 @@ impl Starting {
             disk: disk_state.clone(),
             events,
             faults: faults.clone(),
+        }));
+        let local = Arc::clone(groups.shards());
+        blobs.set_owners(Box::new(move |shard| {
+            let shard = local.get(shard)?;
+            let apply_lock = Arc::clone(&shard.replicated.apply_lock);
+            Some(blobs::Owner { replica: shard.replica(), apply_lock })
         }));
         groups.open_all(&recovered).await?;
         drop(recovered);
@@ -321,10 +360,25 @@ impl Starting {
             },
         ));
         let workers = Workers::new(Arc::clone(&self.env.clock), self.stop.clone());
-        let bytes = Arc::clone(&disk_bytes);
-        let disk_bytes_fn: Arc<dyn Fn() -> (u64, u64) + Send + Sync> = Arc::new(move || {
-            (bytes.0.load(Ordering::Relaxed), bytes.1.load(Ordering::Relaxed))
-        });
+        let measured = Arc::clone(&space);
+        let disk_bytes: Arc<dyn Fn() -> (u64, u64) + Send + Sync> =
+            Arc::new(move || measured.bytes());
+        let index_faults = faults.clone();
+        let scrub = Arc::new(Scrub::new(ScrubParts {
+            env: self.env.clone(),
+            blobs: Arc::clone(&blobs),
+            damage: Arc::clone(&damage),
+            on_index: Box::new(move |e| index_faults.index(e)),
+            bytes_per_s: SCRUB_BYTES_PER_S,
+            every: SCRUB_EVERY,
+        }));
+        let compaction = Arc::new(Compaction::new(
+            self.env.clone(),
+            dir.clone(),
+            Arc::clone(&blobs),
+            hold_snapshots(Arc::clone(&groups)),
+            CompactionSettings::default(),
+        ));
         let running = Arc::new(Running {
             env: self.env.clone(),
             node: identity.node,
@@ -333,15 +387,15 @@ impl Starting {
             peers: Arc::clone(&peers),
             placer: Arc::clone(&placer),
             persist: Arc::clone(&persist),
-            scrub: Arc::new(Scrub),
+            scrub: Arc::clone(&scrub),
             workers: workers.clone(),
             damage,
             disk: disk_state.clone(),
-            disk_bytes: Arc::clone(&disk_bytes_fn),
+            disk_bytes: Arc::clone(&disk_bytes),
             started,
             startup: (started.elapsed().as_millis() as u64, replayed),
         });
-        self.work(&running, events_rx, file, info, disk_bytes);
+        self.work(&running, events_rx, file, info, Storage { space, scrub, compaction });
 
         let limits = Limits {
             max_message_bytes: self.config.max_message_bytes,
@@ -365,7 +419,7 @@ impl Starting {
             placement,
             chunks: blobs,
             disk: disk_state,
-            disk_bytes: disk_bytes_fn,
+            disk_bytes,
         };
         let mut tasks = JoinSet::new();
         let poisoned = journal.poisoned();
@@ -603,7 +657,7 @@ impl Starting {
         mut events: mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>,
         file: IdentityFile,
         info: NodeInfo,
-        disk_bytes: DiskBytes,
+        storage: Storage,
     ) {
         let workers = &running.workers;
         let ms = Duration::from_millis;
@@ -651,15 +705,18 @@ impl Starting {
             let announce = Arc::clone(&announce);
             async move { announce.turn().await }
         });
-        let (env, dir) = (self.env.clone(), self.config.data.clone());
+        let Storage { space, scrub, compaction } = storage;
         workers.every("disk", ms(1000), move || {
-            let (env, dir, bytes) = (env.clone(), dir.clone(), Arc::clone(&disk_bytes));
-            async move {
-                let space = env.disk.space(&dir).await?;
-                bytes.0.store(space.free_bytes, Ordering::Relaxed);
-                bytes.1.store(space.total_bytes, Ordering::Relaxed);
-                Ok(None)
-            }
+            let space = Arc::clone(&space);
+            async move { space.turn().await }
+        });
+        workers.every("scrub", ms(1000), move || {
+            let scrub = Arc::clone(&scrub);
+            async move { scrub.turn().await }
+        });
+        workers.every("compaction", ms(5000), move || {
+            let compaction = Arc::clone(&compaction);
+            async move { compaction.turn().await }
         });
         // A change of the placement takes effect at once.
         let (placer, groups, stop) =

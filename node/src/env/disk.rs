@@ -38,6 +38,7 @@ pub enum OpenMode {
 }
 
 /// An open file. Operations may run concurrently; none has a cursor.
+#[allow(clippy::len_without_is_empty)] // asking costs a hop to the disk, and nobody asks
 pub trait File: Send + Sync {
     /// Exactly `len` bytes from `offset`; `UnexpectedEof` when the file is shorter.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, io::Result<Bytes>>;

@@ -37,7 +37,7 @@ mod table;
 mod tests;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -301,6 +301,11 @@ impl Journal {
     /// Counts live entries of a segment up or down. A segment with pins is never freed.
     pub fn pin(&self, segment: u64, n: i64) {
         self.shared.table.pin(segment, n);
+    }
+
+    /// The file of a segment, for messages.
+    pub fn segment_file(&self, segment: u64) -> PathBuf {
+        table::segment_path(&self.shared.dir, segment)
     }
 
     /// The segments that exist, by number.

@@ -2,10 +2,12 @@
 //!
 //! Architecture invariant: a worker ends with its node; it holds no state that a restart must keep.
 
+pub mod compaction;
 pub mod leaders;
 pub mod persist;
 pub mod placement;
 pub mod reap;
+pub mod refs;
 pub mod scrub;
 pub mod space;
 

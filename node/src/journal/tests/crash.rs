@@ -64,7 +64,8 @@ impl Model {
             let octets = journal.read(record.location).await.unwrap();
             assert_eq!(octets, payload(record.head.index, octets.len()));
         }
-        for (index, location) in &*self.acked.lock() {
+        let acked = self.acked.lock().clone();
+        for (index, location) in &acked {
             assert!(seen.contains(index), "acknowledged record {index} is lost");
             let octets = journal.read(*location).await.unwrap();
             assert_eq!(octets, payload(*index, octets.len()));
