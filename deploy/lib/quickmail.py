@@ -165,7 +165,7 @@ def verify(arguments):
                 for file in sorted(pathlib.Path(path).glob("*.eml")):
                     expected[file.read_bytes()] += 1
         found = collections.Counter()
-        for message in messages(run(arguments, "mail", "list", account, "-o", "json")):
+        for message in messages(run(arguments, "mail", "list", account, "--limit", "0", "-o", "json")):
             octets = run(arguments, "mail", "fetch", account, str(message["uid"]))
             line, _, rest = octets.partition(b"\r\n")
             if line != b"Return-Path: <%s>" % SENDER.encode():
