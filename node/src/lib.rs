@@ -24,6 +24,7 @@ pub mod index;
 pub mod journal;
 pub mod machine;
 pub mod mailbox;
+pub mod node;
 pub mod placement;
 pub mod raft;
 pub mod transport;

@@ -29,12 +29,13 @@ pub struct ConnectionInfo {
 
 impl Connection {
     /// A connection as `Listener::accept` gives it.
-    pub fn new(stream: Box<dyn Stream>, peer: &str, ops: &Operations) -> Connection {
+    pub fn new(stream: Box<dyn Stream>, peer: &str, ops: Option<&Operations>) -> Connection {
         Connection {
             stream,
             info: ConnectionInfo {
                 peer: peer.into(),
-                window: ops.connection_window(),
+                // Before there are operations nothing that a window bounds can be called.
+                window: ops.map_or_else(|| ByteWindow::new(1), Operations::connection_window),
             },
         }
     }

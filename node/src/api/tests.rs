@@ -26,7 +26,7 @@ async fn serve(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>, Channel) {
         let ops = Arc::clone(&ops);
         stream::unfold((listener, ops), |(listener, ops)| async move {
             let connection = match listener.accept().await {
-                Ok((stream, peer)) => Ok(Connection::new(stream, &peer, &ops)),
+                Ok((stream, peer)) => Ok(Connection::new(stream, &peer, Some(&ops))),
                 Err(e) => Err(e),
             };
             Some((connection, (listener, ops)))

@@ -5,9 +5,14 @@
 //! in a crash, but only as a whole suffix of batches and over all families together: a batch is
 //! atomic, and batches survive in order.
 
+pub mod contract;
+#[cfg(test)]
+mod golden;
 pub mod keys;
 pub mod memory;
 pub mod rocks;
+#[cfg(test)]
+mod tests;
 pub mod uids;
 pub mod values;
 

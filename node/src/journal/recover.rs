@@ -62,6 +62,8 @@ pub async fn open(env: &Env, dir: &Path, options: &Options) -> Result<Opened, Jo
     };
     disk.create_dir_all(dir).await.map_err(io("create"))?;
     let (numbers, mut spares) = list(env, dir).await?;
+    // A name that an earlier process could not make durable is visible all the same.
+    disk.sync_dir(dir).await.map_err(io("sync"))?;
     while spares.len() > options.recycle_segments {
         if let Some(spare) = spares.pop() {
             let path = spare_path(dir, spare);
@@ -227,6 +229,13 @@ async fn take_in(
             return Ok((number, slot));
         }
         if let Some(records) = scan::read_footer(&mut window, number, salt, seal).await? {
+            if last {
+                // What the cache shows may be the seal of a failed sync: like the tail, it is
+                // written again before a successor relies on it.
+                let footer = scan::encode_footer(&records, number, salt);
+                let sealed = write_seal(&*found.file, &found.path, number, salt, *seal, footer);
+                slot.file_len = sealed.await?.0;
+            }
             replay_footer(&found, records, recovery).await?;
             return Ok((number, slot));
         }
@@ -254,7 +263,9 @@ async fn take_in(
         None if !last => u64::MAX,
         None => scanned.synced_upto,
     };
-    if found.seal.is_some() || !last {
+    // In the last segment, a crash may have torn the sealing itself; all records are synced then,
+    // and the footer is made anew. Once there is a successor, it is rot.
+    if !last {
         recovery.damage.push(DamagedRange {
             file: found.path.clone(),
             segment: number,

@@ -317,6 +317,15 @@ impl Verdict {
     }
 }
 
+/// The footer that [`read_footer`] reads as these headers.
+pub fn encode_footer(records: &[Record], number: u64, salt: u32) -> Bytes {
+    let mut out = BytesMut::with_capacity(records.len() * RECORD_HEADER);
+    records
+        .iter()
+        .for_each(|r| r.encode(number, salt, &mut out));
+    out.freeze()
+}
+
 /// Reads and checks a footer; `None` when it fails.
 pub async fn read_footer(
     window: &mut Window,

@@ -20,6 +20,7 @@
 //! - Replicated rows (families State and Cold) never depend on where octets lie; locations are
 //!   local rows, and an apply tolerates that they are missing (damaged octets wait for repair).
 
+pub mod audit;
 pub mod blob;
 pub mod command;
 pub mod hash;
@@ -30,6 +31,8 @@ pub mod request;
 pub mod rows;
 pub mod scope;
 pub mod system;
+#[cfg(test)]
+mod tests;
 pub mod txn;
 
 use crate::index::IndexError;

@@ -79,10 +79,12 @@ pub fn remember(txn: &mut Txn, request: RequestKey, answer: Answer) -> Result<()
     Ok(())
 }
 
+/// Octets of the keys of both rows of a request, without the space: 1 + 29 and 1 + 37.
+pub(super) const KEY_BYTES: u64 = 68;
+
 /// Octets of both rows of a request.
 fn cost(value_len: usize) -> u64 {
-    // Keys without the space: 1 + 29 and 1 + 37 octets.
-    value_len as u64 + 68
+    value_len as u64 + KEY_BYTES
 }
 
 /// Forgets a few requests that are past the window of time or of octets.

@@ -284,7 +284,8 @@ fn files_of_another_journal_or_version_are_refused() {
         }
         journal.close().await;
         let stranger = other.content(&seg(2));
-        disk.open(&seg(2), env::disk::OpenMode::CreateNew)
+        disk.handle()
+            .open(&seg(2), env::disk::OpenMode::CreateNew)
             .await
             .unwrap();
         disk.corrupt(&seg(2), |bytes| *bytes = stranger);

@@ -63,15 +63,32 @@ struct State {
     fail_writes: bool,
     free: Option<u64>,
     syncs: u64,
+    incarnation: u64,
 }
 
-/// The disk. Clones share it.
+/// The disk, as one incarnation of a process sees it: after a crash only new handles work.
 #[derive(Default, Clone)]
 pub struct FakeDisk {
     state: Arc<Mutex<State>>,
+    incarnation: u64,
 }
 
 impl FakeDisk {
+    /// A handle for a process that starts now.
+    pub fn handle(&self) -> FakeDisk {
+        FakeDisk {
+            state: self.state.clone(),
+            incarnation: self.state.lock().incarnation,
+        }
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        match self.state.lock().incarnation == self.incarnation {
+            true => Ok(()),
+            false => Err(io::Error::other("this process is dead")),
+        }
+    }
+
     /// An independent copy of everything, cache and platter.
     pub fn fork(&self) -> FakeDisk {
         let state = self.state.lock();
@@ -83,6 +100,7 @@ impl FakeDisk {
                 dirs: state.dirs.clone(),
                 ..State::default()
             })),
+            incarnation: 0,
         }
     }
 
@@ -99,11 +117,14 @@ impl FakeDisk {
         }
         state.names = state.durable_names.clone();
         state.locks.clear();
+        state.incarnation += 1;
     }
 
     /// The process dies, the kernel lives: the cache stays.
     pub fn kill(&self) {
-        self.state.lock().locks.clear();
+        let mut state = self.state.lock();
+        state.locks.clear();
+        state.incarnation += 1;
     }
 
     /// Every write and sync of dirty data fails from now on, as Linux does it, or works again.
@@ -161,6 +182,7 @@ struct FakeFile {
 
 impl FakeFile {
     fn put(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+        self.disk.alive()?;
         let mut state = self.disk.state.lock();
         if !self.writable {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -177,6 +199,7 @@ impl FakeFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.alive()?;
         let mut state = self.disk.state.lock();
         state.syncs += 1;
         let fail = state.fail_syncs;
@@ -227,10 +250,16 @@ impl File for FakeFile {
         ready(Ok(len as u64))
     }
     fn set_len(&self, len: u64) -> BoxFuture<'_, io::Result<()>> {
+        if let Err(dead) = self.disk.alive() {
+            return ready(Err(dead));
+        }
         self.disk.state.lock().inodes[self.inode].resize(len as usize);
         ready(Ok(()))
     }
     fn allocate(&self, len: u64) -> BoxFuture<'_, io::Result<()>> {
+        if let Err(dead) = self.disk.alive() {
+            return ready(Err(dead));
+        }
         let mut state = self.disk.state.lock();
         let now = state.inodes[self.inode].cache.len() as u64;
         let more = len.saturating_sub(now);
@@ -262,6 +291,9 @@ impl Drop for FakeLock {
 
 impl Disk for FakeDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> BoxFuture<'_, io::Result<Arc<dyn File>>> {
+        if let Err(dead) = self.alive() {
+            return ready(Err(dead));
+        }
         let mut state = self.state.lock();
         let existing = state.names.get(path).copied();
         let inode = match (mode, existing) {
@@ -303,6 +335,9 @@ impl Disk for FakeDisk {
             .collect()))
     }
     fn rename(&self, from: &Path, to: &Path) -> BoxFuture<'_, io::Result<()>> {
+        if let Err(dead) = self.alive() {
+            return ready(Err(dead));
+        }
         let mut state = self.state.lock();
         let Some(inode) = state.names.remove(from) else {
             return ready(Err(io::ErrorKind::NotFound.into()));
@@ -311,12 +346,18 @@ impl Disk for FakeDisk {
         ready(Ok(()))
     }
     fn remove(&self, path: &Path) -> BoxFuture<'_, io::Result<()>> {
+        if let Err(dead) = self.alive() {
+            return ready(Err(dead));
+        }
         ready(match self.state.lock().names.remove(path) {
             Some(_) => Ok(()),
             None => Err(io::ErrorKind::NotFound.into()),
         })
     }
     fn sync_dir(&self, path: &Path) -> BoxFuture<'_, io::Result<()>> {
+        if let Err(dead) = self.alive() {
+            return ready(Err(dead));
+        }
         let mut state = self.state.lock();
         state.syncs += 1;
         if state.fail_syncs {

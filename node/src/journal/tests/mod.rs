@@ -1,7 +1,10 @@
 //! Tests of the journal, most of them on a disk that forgets, tears and fails.
 
 mod basics;
+mod crash;
 mod disk;
+mod rot;
+mod torn;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +32,7 @@ impl env::rng::Rng for SeededRng {
 
 fn env_on(disk: &FakeDisk, seed: u64) -> Env {
     Env {
-        disk: Arc::new(disk.clone()),
+        disk: Arc::new(disk.handle()),
         rng: Arc::new(SeededRng(Mutex::new(ChaCha8Rng::seed_from_u64(seed)))),
         ..Env::real()
     }

@@ -1,0 +1,366 @@
+//! Whether the rows of a space agree with each other.
+//!
+//! Counters are kept, never counted; this is where they are counted after all: in tests, in the
+//! simulator, and when an operator doubts a replica. It reads every row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::index::keys::{Key, KeyRange, Space, UID_PART_BITS};
+use crate::index::uids::UidPart;
+use crate::index::values::*;
+use crate::index::{Family, IndexError, Next, View, values};
+use crate::machine::command::{ChunkMeta, UploadId};
+use crate::types::*;
+
+#[derive(Default)]
+struct Rows {
+    meta: MetaRow,
+    names: BTreeMap<String, AccountId>,
+    accounts: BTreeMap<AccountId, AccountRow>,
+    going: BTreeSet<AccountId>,
+    slots: BTreeMap<Slot, SlotRow>,
+    mailbox_names: BTreeMap<(AccountId, String), MailboxId>,
+    mailboxes: BTreeMap<(AccountId, MailboxId), MailboxRow>,
+    uids: BTreeMap<(AccountId, MailboxId), BTreeSet<Uid>>,
+    keywords: BTreeMap<(AccountId, MailboxId, u16), String>,
+    keyword_names: BTreeMap<(AccountId, MailboxId, String), u16>,
+    messages: BTreeMap<(AccountId, MailboxId, Uid), MessageRow>,
+    emails: BTreeMap<(AccountId, EmailId), EmailRow>,
+    summaries: BTreeSet<(AccountId, EmailId)>,
+    changes: BTreeMap<AccountId, BTreeMap<ModSeq, ChangeRow>>,
+    blobs: BTreeMap<BlobId, BlobRow>,
+    uploads: BTreeMap<UploadId, UploadRow>,
+    upload_chunks: BTreeMap<(UploadId, u32), ChunkMeta>,
+    requests: u64,
+    request_bytes: u64,
+    ages: Vec<u64>,
+    blob_locs: BTreeMap<(BlobId, u32), ChunkLoc>,
+    upload_locs: BTreeMap<(UploadId, u32), ChunkLoc>,
+}
+
+fn read(view: &dyn View, space: Space) -> Result<Rows, IndexError> {
+    let mut r = Rows::default();
+    let mut failed = None;
+    let range = KeyRange::space(space);
+    for family in Family::ALL {
+        view.scan(
+            family,
+            &range.from,
+            &range.to,
+            &mut |octets, value| match one(&mut r, octets, value) {
+                Ok(()) => Next::Continue,
+                Err(e) => {
+                    failed = Some(e);
+                    Next::Stop
+                }
+            },
+        )?;
+    }
+    failed.map_or(Ok(r), Err)
+}
+
+fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
+    let Some((_, key)) = Key::decode(octets) else {
+        return Err(IndexError::Corrupt(format!("{octets:02x?} is no key")));
+    };
+    macro_rules! row {
+        () => {
+            values::decode(octets, value)?
+        };
+    }
+    match key {
+        Key::Meta => r.meta = row!(),
+        Key::Slot(slot) => drop(r.slots.insert(slot, row!())),
+        Key::AccountName { name, .. } => {
+            let row: AccountNameRow = row!();
+            r.names.insert(name.to_owned(), row.account);
+        }
+        Key::Account(id) => drop(r.accounts.insert(id, row!())),
+        Key::Going(id) => drop(r.going.insert(id)),
+        Key::MailboxName { account, name } => {
+            let row: MailboxNameRow = row!();
+            r.mailbox_names
+                .insert((account, name.to_owned()), row.mailbox);
+        }
+        Key::Mailbox { account, mailbox } => {
+            r.mailboxes.insert((account, mailbox), row!());
+        }
+        Key::UidSet {
+            account,
+            mailbox,
+            part,
+        } => {
+            let set: UidPart = row!();
+            let uids = r.uids.entry((account, mailbox)).or_default();
+            for (first, last) in set.runs() {
+                uids.extend((first..=last).map(|p| (part << UID_PART_BITS) + p as u32));
+            }
+        }
+        Key::Keyword {
+            account,
+            mailbox,
+            id,
+        } => {
+            let row: KeywordRow = row!();
+            r.keywords.insert((account, mailbox, id), row.name);
+        }
+        Key::KeywordName {
+            account,
+            mailbox,
+            name,
+        } => {
+            let row: KeywordNameRow = row!();
+            r.keyword_names
+                .insert((account, mailbox, name.to_owned()), row.id);
+        }
+        Key::Message {
+            account,
+            mailbox,
+            uid,
+        } => drop(r.messages.insert((account, mailbox, uid), row!())),
+        Key::Email { account, email } => drop(r.emails.insert((account, email), row!())),
+        Key::Summary { account, email } => drop(r.summaries.insert((account, email))),
+        Key::Change { account, modseq } => {
+            r.changes.entry(account).or_default().insert(modseq, row!());
+        }
+        Key::Blob(blob) => drop(r.blobs.insert(blob, row!())),
+        Key::Upload(upload) => drop(r.uploads.insert(upload, row!())),
+        Key::UploadChunk { upload, seq } => {
+            r.upload_chunks.insert((upload, seq), row!());
+        }
+        Key::Request(_) => {
+            let _: RequestRow = row!();
+            r.requests += 1;
+            r.request_bytes += value.len() as u64 + super::request::KEY_BYTES;
+        }
+        Key::RequestAge { time_ms, .. } => r.ages.push(time_ms),
+        Key::BlobLoc { blob, seq } => drop(r.blob_locs.insert((blob, seq), row!())),
+        Key::UploadLoc { upload, seq } => drop(r.upload_locs.insert((upload, seq), row!())),
+        Key::System
+        | Key::Node(_)
+        | Key::Shard(_)
+        | Key::Token(_)
+        | Key::Join(_)
+        | Key::Applied
+        | Key::Format
+        | Key::NextSpace
+        | Key::ShardSpace(_)
+        | Key::SegmentLive(_) => {}
+    }
+    Ok(())
+}
+
+/// What does not agree, in words; empty when all is well. Chunks without a location are damage
+/// rather than disagreement: see [`super::read::missing_chunks`].
+pub fn problems(view: &dyn View, space: Space) -> Result<Vec<String>, IndexError> {
+    let r = read(view, space)?;
+    let mut found = Vec::new();
+    accounts(&r, &mut found);
+    mailboxes(&r, &mut found);
+    octets(&r, &mut found);
+    requests(&r, &mut found);
+    Ok(found)
+}
+
+/// Octets that the location rows of a space keep alive, by segment.
+pub fn live_bytes(view: &dyn View, space: Space) -> Result<BTreeMap<u64, i64>, IndexError> {
+    let r = read(view, space)?;
+    let mut live = BTreeMap::new();
+    for loc in r.blob_locs.values().chain(r.upload_locs.values()) {
+        *live.entry(loc.location.segment).or_default() += loc.location.len as i64;
+    }
+    Ok(live)
+}
+
+fn differ<T: PartialEq + std::fmt::Debug>(
+    found: &mut Vec<String>,
+    what: impl Fn() -> String,
+    kept: T,
+    counted: T,
+) {
+    if kept != counted {
+        found.push(format!("{}: kept {kept:?}, counted {counted:?}", what()));
+    }
+}
+
+fn accounts(r: &Rows, found: &mut Vec<String>) {
+    for (name, id) in &r.names {
+        let row = r.accounts.get(id);
+        if row.is_none_or(|row| row.name.as_str() != name || row.going) {
+            found.push(format!("the name of account {id} leads astray"));
+        }
+    }
+    for (id, row) in &r.accounts {
+        differ(
+            found,
+            || format!("going of account {id}"),
+            row.going,
+            r.going.contains(id),
+        );
+        if r.slots
+            .get(&id.slot())
+            .is_none_or(|slot| *id >= AccountId::new(id.slot(), slot.next_account))
+        {
+            found.push(format!("account {id} has a number not yet given"));
+        }
+        if row.going {
+            continue;
+        }
+        if r.names.get(row.name.as_str()) != Some(id) {
+            found.push(format!("account {id} has no name"));
+        }
+        let own = || r.mailboxes.iter().filter(|((a, _), _)| a == id);
+        let sum = |f: fn(&MailboxRow) -> u64| own().map(|(_, m)| f(m)).sum::<u64>();
+        let kept = [
+            row.mailboxes,
+            row.messages,
+            row.unseen,
+            row.deleted,
+            row.bytes,
+        ];
+        let counted = [
+            own().count() as u64,
+            sum(|m| m.messages),
+            sum(|m| m.unseen),
+            sum(|m| m.deleted),
+            sum(|m| m.bytes),
+        ];
+        differ(found, || format!("counters of account {id}"), kept, counted);
+        let kept: Vec<ModSeq> = match r.changes.get(id) {
+            Some(changes) => changes.keys().copied().collect(),
+            None => Vec::new(),
+        };
+        let want: Vec<ModSeq> = (row.trimmed_modseq + 1..=row.highest_modseq).collect();
+        differ(found, || format!("changes of account {id}"), kept, want);
+    }
+}
+
+fn mailboxes(r: &Rows, found: &mut Vec<String>) {
+    let live = |id: &AccountId| r.accounts.get(id).is_some_and(|a| !a.going);
+    for ((account, name), mailbox) in r.mailbox_names.iter().filter(|((a, _), _)| live(a)) {
+        let row = r.mailboxes.get(&(*account, *mailbox));
+        if row.is_none_or(|row| row.name.as_str() != name) {
+            found.push(format!("a name in account {account} leads astray"));
+        }
+    }
+    for ((account, mailbox), row) in r.mailboxes.iter().filter(|((a, _), _)| live(a)) {
+        let what = |what: &str| format!("{what} of mailbox {} of account {account}", mailbox.0);
+        let name = (*account, row.name.as_str().to_owned());
+        differ(
+            found,
+            || what("name"),
+            r.mailbox_names.get(&name),
+            Some(mailbox),
+        );
+        let first = (*account, *mailbox, 0);
+        let last = (*account, *mailbox, Uid::MAX);
+        let messages: Vec<_> = r.messages.range(first..=last).collect();
+        let has = |bit: u8, set: bool| {
+            let n = messages.iter().filter(|(_, m)| (m.flags & bit != 0) == set);
+            n.count() as u64
+        };
+        let counted = [
+            messages.len() as u64,
+            has(flag::SEEN, false),
+            has(flag::DELETED, true),
+            messages.iter().map(|(_, m)| m.size).sum(),
+        ];
+        let kept = [row.messages, row.unseen, row.deleted, row.bytes];
+        differ(found, || what("counters"), kept, counted);
+        let uids: BTreeSet<Uid> = messages.iter().map(|((_, _, uid), _)| *uid).collect();
+        let set = r.uids.get(&(*account, *mailbox)).cloned();
+        differ(found, || what("uids"), set.unwrap_or_default(), uids);
+        for ((_, _, uid), message) in &messages {
+            let top = r.accounts[account].highest_modseq;
+            if *uid >= row.uidnext || message.modseq > row.highest_modseq {
+                found.push(format!("{} is behind uid {uid}", what("uidnext or modseq")));
+            }
+            if row.highest_modseq > top {
+                found.push(format!("{} is ahead of its account", what("modseq")));
+            }
+            if !r.emails.contains_key(&(*account, message.email)) {
+                found.push(format!("{}: uid {uid} has no email", what("a message")));
+            }
+            for id in &message.keywords {
+                if !r.keywords.contains_key(&(*account, *mailbox, *id)) {
+                    found.push(format!("{}: keyword {id} has no name", what("a message")));
+                }
+            }
+        }
+        let ids: Vec<u16> = r
+            .keywords
+            .range((*account, *mailbox, 0)..=(*account, *mailbox, u16::MAX))
+            .map(|((_, _, id), name)| {
+                let key = (*account, *mailbox, name.to_ascii_lowercase());
+                if r.keyword_names.get(&key) != Some(id) {
+                    found.push(format!("{} {id} is not found by name", what("keyword")));
+                }
+                *id
+            })
+            .collect();
+        let want: Vec<u16> = (0..row.next_keyword).collect();
+        differ(found, || what("keywords"), ids, want);
+    }
+}
+
+fn octets(r: &Rows, found: &mut Vec<String>) {
+    let mut email_refs: BTreeMap<(AccountId, EmailId), u32> = BTreeMap::new();
+    for ((account, ..), message) in &r.messages {
+        *email_refs.entry((*account, message.email)).or_default() += 1;
+    }
+    let kept = r.emails.iter().map(|(key, row)| (*key, row.refs));
+    differ(
+        found,
+        || "references of emails".into(),
+        kept.collect(),
+        email_refs,
+    );
+    differ(
+        found,
+        || "emails with a summary".into(),
+        r.summaries.clone(),
+        r.emails.keys().copied().collect(),
+    );
+    let mut blob_refs: BTreeMap<BlobId, u64> = BTreeMap::new();
+    for row in r.emails.values() {
+        *blob_refs.entry(row.blob).or_default() += 1;
+    }
+    let kept = r.blobs.iter().map(|(blob, row)| (*blob, row.refs));
+    differ(
+        found,
+        || "references of blobs".into(),
+        kept.collect(),
+        blob_refs,
+    );
+    for (blob, seq) in r.blob_locs.keys() {
+        let chunks = r.blobs.get(blob).map_or(0, |row| row.chunks.len());
+        if *seq as usize >= chunks {
+            found.push(format!("chunk {seq} of blob {blob} is kept for nothing"));
+        }
+    }
+    for (upload, seq) in r.upload_locs.keys() {
+        if !r.upload_chunks.contains_key(&(*upload, *seq)) {
+            found.push(format!("chunk {seq} of {upload:?} is kept for nothing"));
+        }
+    }
+    let mut chunks: BTreeMap<UploadId, u32> = BTreeMap::new();
+    for (upload, _) in r.upload_chunks.keys() {
+        *chunks.entry(*upload).or_default() += 1;
+    }
+    let kept = r.uploads.iter().map(|(upload, row)| (*upload, row.chunks));
+    differ(found, || "chunks of uploads".into(), kept.collect(), chunks);
+}
+
+fn requests(r: &Rows, found: &mut Vec<String>) {
+    let kept = [r.meta.requests, r.meta.requests, r.meta.request_bytes];
+    let counted = [r.requests, r.ages.len() as u64, r.request_bytes];
+    differ(
+        found,
+        || "remembered requests, by age, octets".into(),
+        kept,
+        counted,
+    );
+    if r.ages.iter().any(|ms| *ms < r.meta.oldest_request_ms) {
+        found.push("a remembered request is older than the oldest".into());
+    }
+}

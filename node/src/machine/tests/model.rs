@@ -1,0 +1,529 @@
+//! Random commands against a naive model, and against themselves in other groupings.
+//!
+//! The model keeps what a reader of the RFCs would keep: mailboxes of messages with flags, and the
+//! answers it gave. Every reply and, after each command, every message must be the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::index::rocks::RocksOpener;
+use crate::machine::read;
+
+const ACCOUNTS: [&str; 3] = ["ann@x", "bob@x", "cyd@x"];
+const BOXES: [&str; 3] = ["INBOX", "Work", "Work/Old"];
+const FLAGS: [&str; 4] = ["\\Seen", "\\Deleted", "k1", "k2"];
+const BLOBS: [&[u8]; 4] = [b"", b"one", b"two", b"three blobs"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Create(usize),
+    Delete(usize),
+    Reap(u32),
+    Mailbox(usize, usize),
+    Store(Vec<(usize, usize, u8)>, usize, bool),
+    Flags(usize, usize, Vec<(Uid, Uid)>, FlagMode, u8, u64),
+    Expunge(usize, usize, Vec<(Uid, Uid)>, bool),
+    /// Sends an earlier command again.
+    Retry(prop::sample::Index),
+}
+
+fn uids() -> impl Strategy<Value = Vec<(Uid, Uid)>> {
+    let range = (1u32..12, 0u32..6).prop_map(|(a, n)| (a, a + n));
+    prop_oneof![
+        4 => prop::collection::vec(range, 1..3),
+        1 => Just(vec![(1, u32::MAX)]),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (a, m) = (0..ACCOUNTS.len(), 0..BOXES.len());
+    let mode = prop::sample::select(vec![FlagMode::Add, FlagMode::Remove, FlagMode::Replace]);
+    let to = prop::collection::vec((a.clone(), m.clone(), 0u8..16), 1..4);
+    prop_oneof![
+        2 => a.clone().prop_map(Step::Create),
+        1 => a.clone().prop_map(Step::Delete),
+        2 => (1u32..5).prop_map(Step::Reap),
+        2 => (a.clone(), m.clone()).prop_map(|(a, m)| Step::Mailbox(a, m)),
+        8 => (to, 0..BLOBS.len(), any::<bool>()).prop_map(|(t, b, u)| Step::Store(t, b, u)),
+        5 => (a.clone(), m.clone(), uids(), mode, 0u8..16, 0u64..12)
+            .prop_map(|(a, m, u, mode, f, s)| Step::Flags(a, m, u, mode, f, s)),
+        3 => (a, m, uids(), any::<bool>()).prop_map(|(a, m, u, f)| Step::Expunge(a, m, u, f)),
+        3 => any::<prop::sample::Index>().prop_map(Step::Retry),
+    ]
+}
+
+fn names(bits: u8) -> Vec<String> {
+    let set = (0..4).filter(|bit| bits & (1 << bit) != 0);
+    set.map(|bit| FLAGS[bit].to_owned()).collect()
+}
+
+/// The commands of the steps. `Reap` names no account yet: the run fills it in.
+fn commands(steps: &[Step]) -> Vec<Vec<Op>> {
+    let mut made: Vec<Vec<Op>> = Vec::new();
+    for (n, step) in steps.iter().enumerate() {
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&(n as u64).to_be_bytes());
+        let request_id = RequestId(id);
+        let account = |a: &usize| account(ACCOUNTS[*a]);
+        let mailbox = |m: &usize| MailboxName::new(BOXES[*m]).unwrap();
+        made.push(match step {
+            Step::Create(a) => vec![create_account(request_id, ACCOUNTS[*a])],
+            Step::Delete(a) => vec![Op::DeleteAccount {
+                request_id,
+                name: account(a),
+            }],
+            Step::Reap(limit) => vec![Op::ReapAccount {
+                account: AccountId(0),
+                limit: *limit,
+            }],
+            Step::Mailbox(a, m) => vec![Op::CreateMailbox {
+                request_id,
+                account: account(a),
+                mailbox: mailbox(m),
+            }],
+            Step::Store(to, blob, chunked) => {
+                let octets = BLOBS[*blob];
+                let targets = (0u8..).zip(to).map(|(t, (a, m, flags))| {
+                    id[0] = t;
+                    Target {
+                        request_id: RequestId(id),
+                        account: account(a),
+                        mailbox: mailbox(m),
+                        flags: names(*flags),
+                    }
+                });
+                let mut store = store_targets(targets.collect(), octets);
+                let mut ops = Vec::new();
+                if let (true, Op::Store(store)) = (*chunked, &mut store) {
+                    let upload = UploadId(id);
+                    store.blob.upload = Some(upload);
+                    store.blob.chunks = octets.chunks(3).map(chunk).collect();
+                    if octets.is_empty() {
+                        store.blob.chunks = vec![chunk(octets)];
+                    }
+                    ops.extend(
+                        (0..)
+                            .zip(&store.blob.chunks)
+                            .map(|(seq, chunk)| Op::PutChunk {
+                                upload,
+                                seq,
+                                chunk: *chunk,
+                            }),
+                    );
+                }
+                ops.push(store);
+                ops
+            }
+            Step::Flags(a, m, uids, mode, flags, since) => vec![Op::SetFlags {
+                request_id,
+                account: account(a),
+                mailbox: mailbox(m),
+                uids: uids.clone(),
+                mode: *mode,
+                flags: names(*flags),
+                unchanged_since: *since,
+            }],
+            Step::Expunge(a, m, uids, force) => vec![Op::Expunge {
+                request_id,
+                account: account(a),
+                mailbox: mailbox(m),
+                uids: uids.clone(),
+                force: *force,
+            }],
+            Step::Retry(at) if n > 0 => made[at.index(n)].clone(),
+            Step::Retry(_) => vec![],
+        });
+    }
+    made
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Message {
+    flags: BTreeSet<String>,
+    modseq: ModSeq,
+    blob: BlobId,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    uidvalidity: u32,
+    uidnext: Uid,
+    messages: BTreeMap<Uid, Message>,
+}
+
+#[derive(Default)]
+struct Account {
+    id: u64,
+    modseq: ModSeq,
+    emails: u64,
+    boxes: BTreeMap<MailboxName, Mailbox>,
+}
+
+#[derive(Default)]
+struct Model {
+    accounts: BTreeMap<AccountName, Account>,
+    given: BTreeSet<u64>,
+    answers: BTreeMap<(u64, String, RequestId), Reply>,
+    uploads: BTreeMap<UploadId, BTreeMap<u32, ChunkMeta>>,
+}
+
+fn within(uid: Uid, ranges: &[(Uid, Uid)]) -> bool {
+    ranges.iter().any(|(a, b)| (*a..=*b).contains(&uid))
+}
+
+fn ranges(uids: &BTreeSet<Uid>) -> Vec<(Uid, Uid)> {
+    let starts = uids.iter().filter(|u| !uids.contains(&(**u - 1)));
+    starts
+        .map(|first| {
+            let last = (*first..).take_while(|u| uids.contains(u)).last();
+            (*first, last.unwrap())
+        })
+        .collect()
+}
+
+impl Model {
+    /// Checks a reply against what it should be, and takes over ids that the model does not know
+    /// how to give.
+    fn apply(&mut self, op: &Op, reply: &Reply) {
+        let want = match op {
+            Op::CreateAccount { request_id, name } => {
+                let key = (0, format!("create {name}"), *request_id);
+                if let Some(first) = self.answers.get(&key) {
+                    first.clone()
+                } else if self.accounts.contains_key(name) {
+                    Reply::Error(ApplyError::Exists)
+                } else {
+                    let Reply::Account { account, .. } = reply else {
+                        panic!("{reply:?}")
+                    };
+                    assert!(self.given.insert(account.0), "an account's id came twice");
+                    let mut new = Account {
+                        id: account.0,
+                        modseq: 1,
+                        ..Account::default()
+                    };
+                    new.boxes.insert(MailboxName::inbox(), Mailbox::default());
+                    self.accounts.insert(name.clone(), new);
+                    self.answers.insert(key, reply.clone());
+                    reply.clone()
+                }
+            }
+            Op::DeleteAccount { request_id, name } => {
+                let key = (0, format!("delete {name}"), *request_id);
+                if let Some(first) = self.answers.get(&key) {
+                    first.clone()
+                } else if self.accounts.remove(name).is_none() {
+                    Reply::Error(ApplyError::NoAccount)
+                } else {
+                    assert!(matches!(reply, Reply::Account { .. }), "{reply:?}");
+                    self.answers.insert(key, reply.clone());
+                    reply.clone()
+                }
+            }
+            Op::CreateMailbox {
+                request_id,
+                account,
+                mailbox,
+            } => match self.accounts.get_mut(account) {
+                None => Reply::Error(ApplyError::NoAccount),
+                Some(a) => {
+                    let key = (a.id, "mailbox".to_owned(), *request_id);
+                    if let Some(first) = self.answers.get(&key) {
+                        first.clone()
+                    } else if a.boxes.contains_key(mailbox) {
+                        Reply::Error(ApplyError::Exists)
+                    } else {
+                        a.modseq += 1;
+                        assert!(
+                            matches!(reply, Reply::Mailbox { modseq, .. } if *modseq == a.modseq),
+                            "{reply:?}"
+                        );
+                        a.boxes.insert(mailbox.clone(), Mailbox::default());
+                        self.answers.insert(key, reply.clone());
+                        reply.clone()
+                    }
+                }
+            },
+            Op::PutChunk { upload, seq, chunk } => {
+                let chunks = self.uploads.entry(*upload).or_default();
+                chunks.insert(*seq, *chunk);
+                Reply::Done
+            }
+            Op::Store(store) => self.store(store, reply),
+            Op::SetFlags { .. } | Op::Expunge { .. } => self.change(op),
+            Op::ReapAccount { .. } => {
+                assert!(matches!(reply, Reply::Reaped { .. }), "{reply:?}");
+                reply.clone()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(*reply, want, "{op:?}");
+    }
+
+    fn store(&mut self, store: &Store, reply: &Reply) -> Reply {
+        let Reply::Stored(got) = reply else {
+            panic!("{reply:?}")
+        };
+        let arrived = store.blob.upload.is_none_or(|upload| {
+            let chunks = self.uploads.remove(&upload).unwrap_or_default();
+            chunks.into_values().eq(store.blob.chunks.iter().copied())
+        });
+        let mut results = Vec::new();
+        for (t, got) in store.targets.iter().zip(got) {
+            let failed = |e| StoreResult::Failed(e);
+            let Some(a) = self.accounts.get_mut(&t.account) else {
+                results.push(failed(ApplyError::NoAccount));
+                continue;
+            };
+            let Some(m) = a.boxes.get_mut(&t.mailbox) else {
+                results.push(failed(ApplyError::NoMailbox));
+                continue;
+            };
+            let key = (a.id, format!("store {}", t.mailbox), t.request_id);
+            if let Some(Reply::Stored(first)) = self.answers.get(&key) {
+                let mut first = first[0].clone();
+                if let StoreResult::Stored { duplicate, .. } = &mut first {
+                    *duplicate = true;
+                }
+                results.push(first);
+                continue;
+            }
+            if !arrived {
+                results.push(failed(ApplyError::NoUpload));
+                continue;
+            }
+            a.modseq += 1;
+            a.emails += 1;
+            m.uidnext += 1;
+            let StoreResult::Stored { uidvalidity, .. } = got else {
+                panic!("{got:?}")
+            };
+            assert!(m.uidvalidity == 0 || m.uidvalidity == *uidvalidity);
+            m.uidvalidity = *uidvalidity;
+            let message = Message {
+                flags: t.flags.iter().cloned().collect(),
+                modseq: a.modseq,
+                blob: store.blob.id,
+            };
+            m.messages.insert(m.uidnext, message);
+            let result = StoreResult::Stored {
+                uidvalidity: *uidvalidity,
+                uid: m.uidnext,
+                modseq: a.modseq,
+                email: EmailId(a.emails),
+                duplicate: false,
+            };
+            self.answers
+                .insert(key, Reply::Stored(vec![result.clone()]));
+            results.push(result);
+        }
+        Reply::Stored(results)
+    }
+
+    fn change(&mut self, op: &Op) -> Reply {
+        let (Op::SetFlags {
+            request_id,
+            account,
+            mailbox,
+            uids,
+            ..
+        }
+        | Op::Expunge {
+            request_id,
+            account,
+            mailbox,
+            uids,
+            ..
+        }) = op
+        else {
+            panic!("{op:?}")
+        };
+        let Some(a) = self.accounts.get_mut(account) else {
+            return Reply::Error(ApplyError::NoAccount);
+        };
+        let Some(m) = a.boxes.get_mut(mailbox) else {
+            return Reply::Error(ApplyError::NoMailbox);
+        };
+        let kind = matches!(op, Op::Expunge { .. });
+        let key = (a.id, format!("change {kind} {mailbox}"), *request_id);
+        if let Some(first) = self.answers.get(&key) {
+            return first.clone();
+        }
+        let next = a.modseq + 1;
+        let (mut touched, mut failed) = (BTreeSet::new(), BTreeSet::new());
+        let reply = match op {
+            Op::SetFlags {
+                mode,
+                flags,
+                unchanged_since,
+                ..
+            } => {
+                let flags: BTreeSet<String> = flags.iter().cloned().collect();
+                for (uid, message) in m.messages.iter_mut().filter(|(u, _)| within(**u, uids)) {
+                    if *unchanged_since != 0 && message.modseq > *unchanged_since {
+                        failed.insert(*uid);
+                        continue;
+                    }
+                    let new: BTreeSet<String> = match mode {
+                        FlagMode::Add => message.flags.union(&flags).cloned().collect(),
+                        FlagMode::Remove => message.flags.difference(&flags).cloned().collect(),
+                        FlagMode::Replace => flags.clone(),
+                    };
+                    if new != message.flags {
+                        touched.insert(*uid);
+                        message.flags = new;
+                        message.modseq = next;
+                    }
+                }
+                a.modseq += !touched.is_empty() as u64;
+                Reply::Flags {
+                    modseq: a.modseq,
+                    changed: ranges(&touched),
+                    modified: ranges(&failed),
+                }
+            }
+            Op::Expunge { force, .. } => {
+                m.messages.retain(|uid, message| {
+                    let goes =
+                        within(*uid, uids) && (*force || message.flags.contains("\\Deleted"));
+                    if goes {
+                        touched.insert(*uid);
+                    }
+                    !goes
+                });
+                a.modseq += !touched.is_empty() as u64;
+                Reply::Expunged {
+                    modseq: a.modseq,
+                    vanished: ranges(&touched),
+                }
+            }
+            other => panic!("{other:?}"),
+        };
+        self.answers.insert(key, reply.clone());
+        reply
+    }
+
+    /// Every message, read back.
+    fn check(&self, b: &Bench) {
+        for (name, a) in &self.accounts {
+            let (id, row) = read::account(&*b.index, b.space, name).unwrap().unwrap();
+            assert_eq!((id.0, row.highest_modseq), (a.id, a.modseq));
+            let boxes = read::mailboxes(&*b.index, b.space, id).unwrap();
+            assert_eq!(boxes.len(), a.boxes.len());
+            for (box_id, row) in boxes {
+                let m = &a.boxes[&row.name];
+                assert_eq!(row.uidnext, m.uidnext + 1);
+                let keywords = read::keywords(&*b.index, b.space, id, box_id).unwrap();
+                let all = (1, Uid::MAX);
+                let (rows, _) =
+                    read::messages(&*b.index, b.space, id, box_id, all, usize::MAX).unwrap();
+                let got: BTreeMap<Uid, Message> = rows
+                    .into_iter()
+                    .map(|(uid, row)| {
+                        let email = read::email(&*b.index, b.space, id, row.email).unwrap();
+                        let message = Message {
+                            flags: read::flag_names(&row, &keywords).into_iter().collect(),
+                            modseq: row.modseq,
+                            blob: email.unwrap().blob,
+                        };
+                        (uid, message)
+                    })
+                    .collect();
+                assert_eq!(got, m.messages);
+                for message in got.values() {
+                    let loc = read::chunk_loc(&*b.index, b.space, message.blob, 0).unwrap();
+                    assert!(loc.is_some(), "octets of a message have no place");
+                }
+            }
+        }
+    }
+}
+
+/// Names the account to reap, as the worker would.
+fn aim(b: &Bench, op: &Op) -> Op {
+    match op {
+        Op::ReapAccount { limit, .. } => Op::ReapAccount {
+            account: read::reapable(&*b.index, b.space)
+                .unwrap()
+                .unwrap_or(AccountId(0)),
+            limit: *limit,
+        },
+        other => other.clone(),
+    }
+}
+
+/// Applies commands in groups; a group ends after each command whose bit is set.
+fn replay(mut b: Bench, commands: &[Command], ends: &[bool]) -> (Bench, Vec<Reply>) {
+    let mut replies = Vec::new();
+    let mut group = Vec::new();
+    for (n, command) in commands.iter().enumerate() {
+        group.push(command.clone());
+        if ends[n % ends.len()] || n + 1 == commands.len() {
+            replies.extend(b.batch(&group));
+            group.clear();
+        }
+    }
+    (b, replies)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn commands_do_what_the_model_does(
+        steps in prop::collection::vec(step(), 1..60),
+        ends in prop::collection::vec(any::<bool>(), 1..20),
+        with_rocks in prop::bool::weighted(0.1),
+    ) {
+        let mut b = Bench::new();
+        let mut model = Model::default();
+        let mut log = Vec::new();
+        let mut replies = Vec::new();
+        // Some mail to begin with, so that most steps find something.
+        let mut start: Vec<Step> = (0..2).map(Step::Create).collect();
+        start.push(Step::Mailbox(0, 1));
+        start.extend((0..6).map(|n| Step::Store(vec![(n % 2, 0, n as u8), (0, 1, 0)], n % 4, n == 5)));
+        start.extend(steps);
+        for op in commands(&start).iter().flatten() {
+            // The clock stands, jumps ahead, goes back.
+            b.now_ms = match log.len() % 5 {
+                1 => b.now_ms + 1700,
+                3 => b.now_ms - 600,
+                _ => b.now_ms,
+            };
+            let command = Command { time_ms: b.now_ms, op: aim(&b, op) };
+            let reply = b.batch(std::slice::from_ref(&command)).remove(0);
+            model.apply(&command.op, &reply);
+            log.push(command);
+            replies.push(reply);
+        }
+        model.check(&b);
+        b.audit();
+        let (again, same) = replay(Bench::new(), &log, &ends);
+        prop_assert!(again.hash() == b.hash(), "grouping commands changed the state");
+        prop_assert_eq!(&same, &replies);
+        again.audit();
+        if with_rocks {
+            let dir = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let index = runtime.block_on(RocksOpener.open(dir.path())).unwrap();
+            let (rocks, same) = replay(Bench::over(index, Space(3)), &log, &ends);
+            prop_assert!(rocks.hash() == b.hash(), "the arm or the space changed the state");
+            prop_assert_eq!(&same, &replies);
+            rocks.audit();
+        }
+        // Whatever is deleted goes without a trace but its remembered requests.
+        for name in ACCOUNTS {
+            b.apply(Op::DeleteAccount { request_id: fresh(), name: account(name) });
+        }
+        while let Some(account) = read::reapable(&*b.index, b.space).unwrap() {
+            b.apply(Op::ReapAccount { account, limit: 7 });
+        }
+        b.audit();
+        for tag in [0x03, 0x04, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x10, 0x40, 0x60] {
+            prop_assert_eq!(b.count(tag), 0, "rows of tag {:#x} are left", tag);
+        }
+    }
+}

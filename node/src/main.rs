@@ -1,0 +1,170 @@
+//! `posthoused`: the storage node as a process.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use posthouse_node::config::{Config, ConfigError};
+use posthouse_node::env::Env;
+use posthouse_node::node::Node;
+use posthouse_node::raft::fault::Fault;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// A Posthouse storage node. Without any settings it forms a cluster of one that can grow later.
+#[derive(Parser)]
+#[command(name = "posthoused", version)]
+struct Arguments {
+    /// Where data lives
+    #[arg(long, value_name = "DIR", env = "POSTHOUSE_DATA")]
+    data: Option<PathBuf>,
+    /// Settings (TOML); the command line goes before them
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen for gRPC, host:port
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// What others are told to connect to, when that differs from --listen
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<String>,
+    /// Where to take mail over LMTP, host:port
+    #[arg(long, value_name = "ADDR")]
+    lmtp: Option<String>,
+    /// Join the cluster that this node is a member of, host:port
+    #[arg(long, value_name = "ADDR", requires = "token_file")]
+    join: Option<String>,
+    /// File that holds the one-use join token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Failure domain of this node
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// Data shards of a new cluster
+    #[arg(long, value_name = "N")]
+    shards: Option<u32>,
+    /// Replicas of each shard of a new cluster
+    #[arg(long, value_name = "N")]
+    replication: Option<u32>,
+    /// Do not form a cluster: wait for `posthouse cluster init`
+    #[arg(long)]
+    wait_for_init: bool,
+    /// Log as JSON
+    #[arg(long)]
+    log_json: bool,
+}
+
+#[allow(clippy::disallowed_methods)]
+fn read(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+impl Arguments {
+    fn config(self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            None => Config::default(),
+            Some(path) => {
+                let text = read(path).map_err(|e| ConfigError::Unreadable {
+                    path: path.display().to_string(),
+                    cause: e.to_string(),
+                })?;
+                Config::parse(&text, path)?
+            }
+        };
+        fn set<T>(to: &mut T, from: Option<T>) {
+            if let Some(value) = from {
+                *to = value;
+            }
+        }
+        set(&mut config.data, self.data);
+        set(&mut config.listen, self.listen);
+        set(&mut config.advertise, self.advertise);
+        set(&mut config.lmtp, self.lmtp);
+        set(&mut config.join, self.join);
+        set(&mut config.zone, self.zone);
+        set(&mut config.shards, self.shards);
+        set(&mut config.replication, self.replication);
+        config.wait_for_init |= self.wait_for_init;
+        if let Some(path) = &self.token_file {
+            config.join_token = read(path)
+                .with_context(|| format!("cannot read the join token in {}", path.display()))?
+                .trim()
+                .to_owned();
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("info,openraft=error,h2=error,hyper=error")
+    });
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match json {
+        true => log.json().init(),
+        false => log.init(),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log(arguments.log_json);
+    // A task that panics may leave its group half dead: end the process instead.
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default(info);
+        std::process::abort();
+    }));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("posthoused: cannot start the runtime: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("posthoused: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = arguments.config()?;
+    let quit = CancellationToken::new();
+    let (mut term, mut int) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let asked = quit.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        asked.cancel();
+    });
+    loop {
+        let node = Node::start(config.clone(), Env::real(), quit.child_token()).await?;
+        println!("ready node={} grpc={} lmtp={}", node.id, node.grpc_addr, node.lmtp_addr);
+        std::io::stdout().flush()?;
+        let ended = node.ended().await;
+        match ended {
+            None => {
+                node.stop().await;
+                return Ok(());
+            }
+            Some(fault @ Fault::IndexDamaged(_)) => {
+                tracing::error!("{fault}");
+                node.stop().await;
+            }
+            Some(fault) => {
+                tracing::error!("{fault}");
+                // Nothing is made durable after a failed sync: leave what is there to recovery.
+                return Err(fault.into());
+            }
+        }
+    }
+}
