@@ -70,6 +70,7 @@ impl Drop for RocksView {
 }
 
 /// Runs file work beside the async threads.
+#[allow(clippy::disallowed_methods)]
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
 ) -> Result<T, IndexError> {
@@ -266,6 +267,7 @@ impl Rocks {
 
 /// RocksDB makes a new database where the file CURRENT is missing, whatever else is there. Beside
 /// table files that would be a loss that nobody notices.
+#[allow(clippy::disallowed_methods)]
 fn refuse_half_a_database(path: &Path) -> Result<(), IndexError> {
     let Ok(files) = std::fs::read_dir(path) else {
         return Ok(());
