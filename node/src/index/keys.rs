@@ -39,6 +39,42 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Log2 of the uids in one part of a mailbox's uid set.
 pub const UID_PART_BITS: u32 = 12;
 
+/// The octet of a key after its space.
+#[allow(missing_docs)]
+pub mod tag {
+    pub const META: u8 = 0x01;
+    pub const SLOT: u8 = 0x02;
+    pub const ACCOUNT_NAME: u8 = 0x03;
+    pub const ACCOUNT: u8 = 0x04;
+    pub const GOING: u8 = 0x05;
+    pub const MAILBOX_NAME: u8 = 0x06;
+    pub const MAILBOX: u8 = 0x07;
+    pub const UID_SET: u8 = 0x08;
+    pub const KEYWORD: u8 = 0x09;
+    pub const KEYWORD_NAME: u8 = 0x0a;
+    pub const MESSAGE: u8 = 0x0b;
+    pub const EMAIL: u8 = 0x0c;
+    pub const CHANGE: u8 = 0x0d;
+    pub const BLOB: u8 = 0x10;
+    pub const UPLOAD: u8 = 0x11;
+    pub const UPLOAD_CHUNK: u8 = 0x12;
+    pub const REQUEST: u8 = 0x13;
+    pub const REQUEST_AGE: u8 = 0x14;
+    pub const SYSTEM: u8 = 0x20;
+    pub const NODE: u8 = 0x21;
+    pub const SHARD: u8 = 0x22;
+    pub const TOKEN: u8 = 0x23;
+    pub const JOIN: u8 = 0x24;
+    pub const SUMMARY: u8 = 0x40;
+    pub const BLOB_LOC: u8 = 0x60;
+    pub const UPLOAD_LOC: u8 = 0x61;
+    pub const APPLIED: u8 = 0x62;
+    pub const FORMAT: u8 = 0x70;
+    pub const NEXT_SPACE: u8 = 0x71;
+    pub const SHARD_SPACE: u8 = 0x72;
+    pub const SEGMENT_LIVE: u8 = 0x73;
+}
+
 /// Which operation a request_id belongs to: equal ids of different operations are different
 /// requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -245,8 +281,8 @@ impl Key<'_> {
     /// The family that the row is in.
     pub fn family(&self) -> Family {
         match self.tag() {
-            0x40..0x60 => Family::Cold,
-            0x60.. => Family::Local,
+            tag::SUMMARY..tag::BLOB_LOC => Family::Cold,
+            tag::BLOB_LOC.. => Family::Local,
             _ => Family::State,
         }
     }
@@ -254,44 +290,48 @@ impl Key<'_> {
     /// The octet after the space.
     pub fn tag(&self) -> u8 {
         match self {
-            Key::Meta => 0x01,
-            Key::Slot(..) => 0x02,
-            Key::AccountName { .. } => 0x03,
-            Key::Account(..) => 0x04,
-            Key::Going(..) => 0x05,
-            Key::MailboxName { .. } => 0x06,
-            Key::Mailbox { .. } => 0x07,
-            Key::UidSet { .. } => 0x08,
-            Key::Keyword { .. } => 0x09,
-            Key::KeywordName { .. } => 0x0a,
-            Key::Message { .. } => 0x0b,
-            Key::Email { .. } => 0x0c,
-            Key::Change { .. } => 0x0d,
-            Key::Blob(..) => 0x10,
-            Key::Upload(..) => 0x11,
-            Key::UploadChunk { .. } => 0x12,
-            Key::Request(..) => 0x13,
-            Key::RequestAge { .. } => 0x14,
-            Key::System => 0x20,
-            Key::Node(..) => 0x21,
-            Key::Shard(..) => 0x22,
-            Key::Token(..) => 0x23,
-            Key::Join(..) => 0x24,
-            Key::Summary { .. } => 0x40,
-            Key::BlobLoc { .. } => 0x60,
-            Key::UploadLoc { .. } => 0x61,
-            Key::Applied => 0x62,
-            Key::Format => 0x70,
-            Key::NextSpace => 0x71,
-            Key::ShardSpace(..) => 0x72,
-            Key::SegmentLive(..) => 0x73,
+            Key::Meta => tag::META,
+            Key::Slot(..) => tag::SLOT,
+            Key::AccountName { .. } => tag::ACCOUNT_NAME,
+            Key::Account(..) => tag::ACCOUNT,
+            Key::Going(..) => tag::GOING,
+            Key::MailboxName { .. } => tag::MAILBOX_NAME,
+            Key::Mailbox { .. } => tag::MAILBOX,
+            Key::UidSet { .. } => tag::UID_SET,
+            Key::Keyword { .. } => tag::KEYWORD,
+            Key::KeywordName { .. } => tag::KEYWORD_NAME,
+            Key::Message { .. } => tag::MESSAGE,
+            Key::Email { .. } => tag::EMAIL,
+            Key::Change { .. } => tag::CHANGE,
+            Key::Blob(..) => tag::BLOB,
+            Key::Upload(..) => tag::UPLOAD,
+            Key::UploadChunk { .. } => tag::UPLOAD_CHUNK,
+            Key::Request(..) => tag::REQUEST,
+            Key::RequestAge { .. } => tag::REQUEST_AGE,
+            Key::System => tag::SYSTEM,
+            Key::Node(..) => tag::NODE,
+            Key::Shard(..) => tag::SHARD,
+            Key::Token(..) => tag::TOKEN,
+            Key::Join(..) => tag::JOIN,
+            Key::Summary { .. } => tag::SUMMARY,
+            Key::BlobLoc { .. } => tag::BLOB_LOC,
+            Key::UploadLoc { .. } => tag::UPLOAD_LOC,
+            Key::Applied => tag::APPLIED,
+            Key::Format => tag::FORMAT,
+            Key::NextSpace => tag::NEXT_SPACE,
+            Key::ShardSpace(..) => tag::SHARD_SPACE,
+            Key::SegmentLive(..) => tag::SEGMENT_LIVE,
         }
     }
 
     /// The octets. `space` does not matter to the rows of the node as a whole.
     pub fn encode(&self, space: Space) -> Bytes {
         let tag = self.tag();
-        let space = if tag >= 0x70 { Space::NODE } else { space };
+        let space = if tag >= tag::FORMAT {
+            Space::NODE
+        } else {
+            space
+        };
         let w = KeyWriter::new(space, tag);
         match *self {
             Key::Meta | Key::System | Key::Applied | Key::Format | Key::NextSpace => w,
@@ -348,83 +388,83 @@ impl<'a> Key<'a> {
         let mut r = KeyReader(octets);
         let space = Space(r.u32()?);
         let key = match r.u8()? {
-            0x01 => Key::Meta,
-            0x02 => Key::Slot(Slot(r.u16()?)),
-            0x03 => Key::AccountName {
+            tag::META => Key::Meta,
+            tag::SLOT => Key::Slot(Slot(r.u16()?)),
+            tag::ACCOUNT_NAME => Key::AccountName {
                 slot: Slot(r.u16()?),
                 name: r.text()?,
             },
-            0x04 => Key::Account(AccountId(r.u64()?)),
-            0x05 => Key::Going(AccountId(r.u64()?)),
-            0x06 => Key::MailboxName {
+            tag::ACCOUNT => Key::Account(AccountId(r.u64()?)),
+            tag::GOING => Key::Going(AccountId(r.u64()?)),
+            tag::MAILBOX_NAME => Key::MailboxName {
                 account: AccountId(r.u64()?),
                 name: r.text()?,
             },
-            0x07 => Key::Mailbox {
+            tag::MAILBOX => Key::Mailbox {
                 account: AccountId(r.u64()?),
                 mailbox: MailboxId(r.u32()?),
             },
-            0x08 => Key::UidSet {
+            tag::UID_SET => Key::UidSet {
                 account: AccountId(r.u64()?),
                 mailbox: MailboxId(r.u32()?),
                 part: r.u32()?,
             },
-            0x09 => Key::Keyword {
+            tag::KEYWORD => Key::Keyword {
                 account: AccountId(r.u64()?),
                 mailbox: MailboxId(r.u32()?),
                 id: r.u16()?,
             },
-            0x0a => Key::KeywordName {
+            tag::KEYWORD_NAME => Key::KeywordName {
                 account: AccountId(r.u64()?),
                 mailbox: MailboxId(r.u32()?),
                 name: r.text()?,
             },
-            0x0b => Key::Message {
+            tag::MESSAGE => Key::Message {
                 account: AccountId(r.u64()?),
                 mailbox: MailboxId(r.u32()?),
                 uid: r.u32()?,
             },
-            0x0c => Key::Email {
+            tag::EMAIL => Key::Email {
                 account: AccountId(r.u64()?),
                 email: EmailId(r.u64()?),
             },
-            0x0d => Key::Change {
+            tag::CHANGE => Key::Change {
                 account: AccountId(r.u64()?),
                 modseq: r.u64()?,
             },
-            0x10 => Key::Blob(BlobId(r.octets()?)),
-            0x11 => Key::Upload(UploadId(r.octets()?)),
-            0x12 => Key::UploadChunk {
+            tag::BLOB => Key::Blob(BlobId(r.octets()?)),
+            tag::UPLOAD => Key::Upload(UploadId(r.octets()?)),
+            tag::UPLOAD_CHUNK => Key::UploadChunk {
                 upload: UploadId(r.octets()?),
                 seq: r.u32()?,
             },
-            0x13 => Key::Request(r.request()?),
-            0x14 => Key::RequestAge {
+            tag::REQUEST => Key::Request(r.request()?),
+            tag::REQUEST_AGE => Key::RequestAge {
                 time_ms: r.u64()?,
                 request: r.request()?,
             },
-            0x20 => Key::System,
-            0x21 => Key::Node(NodeId(r.u32()?)),
-            0x22 => Key::Shard(ShardId(r.u32()?)),
-            0x23 => Key::Token(r.octets()?),
-            0x24 => Key::Join(r.octets()?),
-            0x40 => Key::Summary {
+            tag::SYSTEM => Key::System,
+            tag::NODE => Key::Node(NodeId(r.u32()?)),
+            tag::SHARD => Key::Shard(ShardId(r.u32()?)),
+            tag::TOKEN => Key::Token(r.octets()?),
+            tag::JOIN => Key::Join(r.octets()?),
+            tag::SUMMARY => Key::Summary {
                 account: AccountId(r.u64()?),
                 email: EmailId(r.u64()?),
             },
-            0x60 => Key::BlobLoc {
+            tag::BLOB_LOC => Key::BlobLoc {
                 blob: BlobId(r.octets()?),
                 seq: r.u32()?,
             },
-            0x61 => Key::UploadLoc {
+            tag::UPLOAD_LOC => Key::UploadLoc {
                 upload: UploadId(r.octets()?),
                 seq: r.u32()?,
             },
-            0x62 => Key::Applied,
-            0x70 => Key::Format,
-            0x71 => Key::NextSpace,
-            0x72 => Key::ShardSpace(ShardId(r.u32()?)),
-            0x73 => Key::SegmentLive(r.u64()?),
+            tag::APPLIED => Key::Applied,
+            tag::FORMAT => Key::Format,
+            tag::NEXT_SPACE => Key::NextSpace,
+            tag::SHARD_SPACE => Key::ShardSpace(ShardId(r.u32()?)),
+            tag::SEGMENT_LIVE => Key::SegmentLive(r.u64()?),
             _ => return None,
         };
         r.0.is_empty().then_some((space, key))

@@ -3,7 +3,7 @@
 use roaring::RoaringBitmap;
 
 use super::command::ChunkMeta;
-use crate::index::keys::{Key, KeyRange, Space};
+use crate::index::keys::{Key, KeyRange, Space, tag};
 use crate::index::uids::UidPart;
 use crate::index::values::{
     self, AccountNameRow, AccountRow, BlobRow, ChunkLoc, EmailRow, KeywordRow, MailboxNameRow,
@@ -70,7 +70,7 @@ pub fn accounts(
     after: Option<&AccountName>,
     limit: usize,
 ) -> Result<(Vec<(AccountId, AccountRow)>, Option<AccountName>), IndexError> {
-    let mut range = KeyRange::tag(space, 0x03);
+    let mut range = KeyRange::tag(space, tag::ACCOUNT_NAME);
     if let Some(name) = after {
         let key = Key::AccountName {
             slot: Slot::of(name),
@@ -319,7 +319,7 @@ pub fn missing_chunks(
     after: Option<BlobId>,
     limit: usize,
 ) -> Result<(Vec<MissingChunk>, Option<BlobId>), IndexError> {
-    let mut range = KeyRange::tag(space, 0x10);
+    let mut range = KeyRange::tag(space, tag::BLOB);
     if let Some(blob) = after {
         range.from = [&Key::Blob(blob).encode(space)[..], &[0]].concat().into();
     }
@@ -354,7 +354,7 @@ pub fn reapable(view: &dyn View, space: Space) -> Result<Option<AccountId>, Inde
     each(
         view,
         Family::State,
-        &KeyRange::tag(space, 0x05),
+        &KeyRange::tag(space, tag::GOING),
         |key, ()| {
             if let Key::Going(account) = key {
                 found = Some(account);

@@ -5,7 +5,7 @@
 use super::Txn;
 use super::command::{Reply, StoreResult};
 use super::limits::{REQUEST_WINDOW_BYTES, REQUEST_WINDOW_MS, REQUESTS_TRIMMED};
-use crate::index::keys::{Key, KeyRange, RequestKey, RequestKind};
+use crate::index::keys::{Key, KeyRange, RequestKey, RequestKind, tag};
 use crate::index::values::{Answer, RequestRow, Row};
 use crate::index::{Family, IndexError, Next, View};
 use crate::types::*;
@@ -99,7 +99,7 @@ pub fn trim(txn: &mut Txn, before: u64) -> Result<(), IndexError> {
     }
     // From the oldest that is left: below it lie only removed rows, which a scan would step over
     // one by one.
-    let mut range = KeyRange::tag(txn.space(), 0x14);
+    let mut range = KeyRange::tag(txn.space(), tag::REQUEST_AGE);
     let mut from = range.from.to_vec();
     from.extend_from_slice(&meta.oldest_request_ms.to_be_bytes());
     range.from = from.into();

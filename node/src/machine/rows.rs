@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::index::keys::{Key, KeyRange, Space};
+use crate::index::keys::{Key, KeyRange, Space, tag};
 use crate::index::values::{self, ChunkLoc};
 use crate::index::{Batch, Family, IndexError, Next, View};
 
@@ -102,8 +102,8 @@ pub fn purge_step(view: &dyn View, space: Space) -> Result<Option<Batch>, IndexE
     const LOCS_PER_STEP: usize = 4096;
     let mut batch = Batch::default();
     let locs = KeyRange {
-        from: KeyRange::tag(space, 0x60).from,
-        to: KeyRange::tag(space, 0x61).to,
+        from: KeyRange::tag(space, tag::BLOB_LOC).from,
+        to: KeyRange::tag(space, tag::UPLOAD_LOC).to,
     };
     let mut damaged = None;
     view.scan(Family::Local, &locs.from, &locs.to, &mut |key, value| {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::{ApplyError, NodeInfo, ReplicaInfo, Reply, SystemOp};
 use super::txn::limit;
 use super::{Stop, Txn};
-use crate::index::keys::{Key, KeyRange, Space};
+use crate::index::keys::{Key, KeyRange, Space, tag};
 use crate::index::values::{self, ShardRow, SystemRow, TokenRow};
 use crate::index::{Family, IndexError, Next, View};
 use crate::types::*;
@@ -70,8 +70,8 @@ pub fn load(view: &dyn View, space: Space) -> Result<Option<SystemState>, IndexE
     };
     let mut failed = None;
     let range = KeyRange {
-        from: KeyRange::tag(space, 0x21).from,
-        to: KeyRange::tag(space, 0x22).to,
+        from: KeyRange::tag(space, tag::NODE).from,
+        to: KeyRange::tag(space, tag::SHARD).to,
     };
     view.scan(Family::State, &range.from, &range.to, &mut |key, value| {
         let read = match Key::decode(key) {
@@ -187,7 +187,7 @@ fn slots_of(shard: u32, shards: u32) -> Option<(Slot, Slot)> {
 
 fn add_token(txn: &mut Txn, hash: [u8; 32], expires_ms: u64) -> Result<Reply, Stop> {
     let now_ms = txn.now_ms()?;
-    let range = KeyRange::tag(txn.space(), 0x23);
+    let range = KeyRange::tag(txn.space(), tag::TOKEN);
     let mut expired = Vec::new();
     txn.scan(Family::State, &range.from, &range.to, &mut |key, value| {
         if let (Some((_, Key::Token(hash))), Some(row)) = (Key::decode(key), token(value))

@@ -1,6 +1,6 @@
 //! Chunks of a blob that is still arriving.
 
-use crate::index::keys::{Key, KeyRange};
+use crate::index::keys::{Key, KeyRange, tag};
 use crate::index::values::{self, ChunkLoc, UploadRow};
 use crate::index::{Family, Next, View};
 use crate::machine::command::{ChunkMeta, Reply, UploadId};
@@ -50,7 +50,7 @@ pub(in crate::machine) fn drop_one(txn: &mut Txn, upload: UploadId) -> Result<Re
 pub(in crate::machine) fn drop_before(txn: &mut Txn, before_ms: u64) -> Result<Reply, Stop> {
     let mut old = Vec::new();
     let mut damaged = None;
-    let range = KeyRange::tag(txn.space(), 0x11);
+    let range = KeyRange::tag(txn.space(), tag::UPLOAD);
     txn.scan(Family::State, &range.from, &range.to, &mut |key, value| {
         match (Key::decode(key), values::decode::<UploadRow>(key, value)) {
             (Some((_, Key::Upload(upload))), Ok(row)) if row.started_ms < before_ms => {
