@@ -4,6 +4,7 @@
 //! the software makes of the door, and against a cluster of three nodes, which shows that the
 //! mail is there.
 
+mod failover;
 mod postfix;
 mod receiver;
 mod scripts;
