@@ -116,8 +116,10 @@ pub enum ConfigError {
 impl Config {
     /// Settings from TOML text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        toml::from_str(text)
-            .map_err(|e| ConfigError::Invalid { path: path.display().to_string(), cause: e.to_string() })
+        toml::from_str(text).map_err(|e| ConfigError::Invalid {
+            path: path.display().to_string(),
+            cause: e.to_string(),
+        })
     }
 
     /// Checks every value.
@@ -130,18 +132,41 @@ impl Config {
             return refuse("replication", self.replication.to_string(), "1 to 9");
         }
         if !(1 << 20..=1 << 31).contains(&self.segment_bytes) {
-            return refuse("segment_bytes", self.segment_bytes.to_string(), "1 MiB to 2 GiB");
+            return refuse(
+                "segment_bytes",
+                self.segment_bytes.to_string(),
+                "1 MiB to 2 GiB",
+            );
         }
         if self.max_message_bytes > 1 << 31 {
-            return refuse("max_message_bytes", self.max_message_bytes.to_string(), "at most 2 GiB");
+            return refuse(
+                "max_message_bytes",
+                self.max_message_bytes.to_string(),
+                "at most 2 GiB",
+            );
         }
         let (min, max) = self.election_ms;
         if self.heartbeat_ms == 0 || self.heartbeat_ms * 2 >= min || min >= max {
-            let value = format!("{min}..{max} ms with heartbeats every {} ms", self.heartbeat_ms);
-            return refuse("election_ms", value, "more than two heartbeats, and a range");
+            let value = format!(
+                "{min}..{max} ms with heartbeats every {} ms",
+                self.heartbeat_ms
+            );
+            return refuse(
+                "election_ms",
+                value,
+                "more than two heartbeats, and a range",
+            );
         }
-        for (name, addr) in [("listen", &self.listen), ("lmtp", &self.lmtp), ("join", &self.join)] {
-            if !addr.is_empty() && !addr.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok()) {
+        for (name, addr) in [
+            ("listen", &self.listen),
+            ("lmtp", &self.lmtp),
+            ("join", &self.join),
+        ] {
+            let is_addr = |a: &str| {
+                a.rsplit_once(':')
+                    .is_some_and(|(_, p)| p.parse::<u16>().is_ok())
+            };
+            if !addr.is_empty() && !is_addr(addr) {
                 return refuse(name, addr.clone(), "an address is host:port");
             }
         }

@@ -55,7 +55,13 @@ impl IdentityFile {
     /// A node that forms a cluster or has joined one.
     pub fn new(cluster_id: [u8; 16], node: NodeId, forming: bool) -> IdentityFile {
         let cluster_id = uuid_text(&cluster_id);
-        IdentityFile { version: VERSION, cluster_id, node, forming, peers: BTreeMap::new() }
+        IdentityFile {
+            version: VERSION,
+            cluster_id,
+            node,
+            forming,
+            peers: BTreeMap::new(),
+        }
     }
 
     /// Reads it; `None` in a fresh directory.
@@ -66,13 +72,20 @@ impl IdentityFile {
             Ok(None) => return Ok(None),
             Err(cause) => return Err(IdentityError::Io { path, cause }),
         };
-        let invalid = |cause: String| IdentityError::Invalid { path: path.clone(), cause };
+        let invalid = |cause: String| IdentityError::Invalid {
+            path: path.clone(),
+            cause,
+        };
         let file: IdentityFile =
             serde_json::from_slice(&content).map_err(|e| invalid(e.to_string()))?;
         if file.version != VERSION {
-            return Err(invalid(format!("version {} is not {VERSION}", file.version)));
+            return Err(invalid(format!(
+                "version {} is not {VERSION}",
+                file.version
+            )));
         }
-        file.cluster_id().ok_or_else(|| invalid("the cluster id is not a UUID".into()))?;
+        file.cluster_id()
+            .ok_or_else(|| invalid("the cluster id is not a UUID".into()))?;
         Ok(Some(file))
     }
 
@@ -80,7 +93,9 @@ impl IdentityFile {
     pub async fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
         let path = path(dir);
         let content = serde_json::to_vec_pretty(self).expect("an identity always encodes");
-        disk.replace(&path, content.into()).await.map_err(|cause| IdentityError::Io { path, cause })
+        disk.replace(&path, content.into())
+            .await
+            .map_err(|cause| IdentityError::Io { path, cause })
     }
 
     /// The cluster's UUID.
@@ -92,7 +107,14 @@ impl IdentityFile {
 /// The usual text of a UUID (RFC 9562, section 4).
 pub fn uuid_text(id: &[u8; 16]) -> String {
     let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
 }
 
 /// The UUID of this text.

@@ -101,7 +101,9 @@ fn log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         tracing_subscriber::EnvFilter::new("info,openraft=error,h2=error,hyper=error")
     });
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match json {
         true => log.json().init(),
         false => log.init(),
@@ -117,7 +119,10 @@ fn main() -> ExitCode {
         default(info);
         std::process::abort();
     }));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("posthoused: cannot start the runtime: {e}");
@@ -136,8 +141,10 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = arguments.config()?;
     let quit = CancellationToken::new();
-    let (mut term, mut int) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let asked = quit.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -148,7 +155,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     });
     loop {
         let node = Node::start(config.clone(), Env::real(), quit.child_token()).await?;
-        println!("ready node={} grpc={} lmtp={}", node.id, node.grpc_addr, node.lmtp_addr);
+        println!(
+            "ready node={} grpc={} lmtp={}",
+            node.id, node.grpc_addr, node.lmtp_addr
+        );
         std::io::stdout().flush()?;
         let ended = node.ended().await;
         match ended {

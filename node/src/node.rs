@@ -70,7 +70,9 @@ pub enum StartError {
         cause: std::io::Error,
     },
     /// Another process has it.
-    #[error("another process uses the data directory {0}; stop it first, or choose another directory with --data")]
+    #[error(
+        "another process uses the data directory {0}; stop it first, or choose another directory with --data"
+    )]
     Locked(String),
     /// A socket cannot be bound.
     #[error("cannot listen on {addr}: {cause}; choose another address with --{option}")]
@@ -94,7 +96,9 @@ pub enum StartError {
         cause: String,
     },
     /// The same node runs already, from a copy of this directory or with this one as its copy.
-    #[error("node {node} is already running at {addr}: this data directory is a copy of its directory. Two copies of one node would endanger acknowledged mail. Start this one with an empty --data directory and join it as a new node")]
+    #[error(
+        "node {node} is already running at {addr}: this data directory is a copy of its directory. Two copies of one node would endanger acknowledged mail. Start this one with an empty --data directory and join it as a new node"
+    )]
     Copied {
         /// Which node.
         node: NodeId,
@@ -162,7 +166,11 @@ struct PlacementRoutes {
 
 impl Node {
     /// Starts a node. It serves when this returns. `stop` ends it, also while it starts.
-    pub async fn start(config: Config, env: Env, stop: CancellationToken) -> Result<Node, StartError> {
+    pub async fn start(
+        config: Config,
+        env: Env,
+        stop: CancellationToken,
+    ) -> Result<Node, StartError> {
         let rng = Arc::clone(&env.rng);
         with_rng(rng, Starting { config, env, stop }.run()).await
     }
@@ -185,20 +193,27 @@ impl Node {
         let fault = self.faults.get();
         if fault.is_none() {
             // The next start then has nothing to replay.
-            let _ = tokio::time::timeout(Duration::from_secs(20), self.running.persist.flush()).await;
+            let _ =
+                tokio::time::timeout(Duration::from_secs(20), self.running.persist.flush()).await;
         }
         if let Some(Fault::IndexDamaged(e)) = &fault {
             let (env, path) = &self.disk_marker;
             let text = Bytes::from(format!("{e}\n"));
             if let Err(e) = env.disk.replace(path, text).await {
-                tracing::error!("cannot mark the index as damaged in {}: {e}", path.display());
+                tracing::error!(
+                    "cannot mark the index as damaged in {}: {e}",
+                    path.display()
+                );
             }
         }
         self.stop.cancel();
         self.running.groups.shutdown().await;
         self.running.workers.join().await;
         let rest = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(10), rest).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(10), rest)
+            .await
+            .is_err()
+        {
             self.tasks.shutdown().await;
         }
         self.journal.close().await;
@@ -237,8 +252,10 @@ impl Starting {
         self.config.check()?;
         let dir = self.config.data.clone();
         let disk = &*self.env.disk;
-        let directory =
-            |cause| StartError::Directory { dir: self.config.data.display().to_string(), cause };
+        let directory = |cause| StartError::Directory {
+            dir: self.config.data.display().to_string(),
+            cause,
+        };
         disk.create_dir_all(&dir).await.map_err(directory)?;
         let lock = disk.lock_dir(&dir).await.map_err(|e| match e.kind() {
             std::io::ErrorKind::WouldBlock => StartError::Locked(dir.display().to_string()),
@@ -257,11 +274,18 @@ impl Starting {
 
         let (mut file, shards) = self.identity(&listener, &grpc_addr, &lmtp_addr).await?;
         let cluster_id = file.cluster_id().unwrap_or_default();
-        let identity = Identity { cluster_id, node: file.node, boot_id: self.env.rng.id16() };
+        let identity = Identity {
+            cluster_id,
+            node: file.node,
+            boot_id: self.env.rng.id16(),
+        };
         self.refuse_copies(&file, &identity, &grpc_addr).await?;
 
         let index = self.open_index().await?;
-        let options = Options { segment_bytes: self.config.segment_bytes, ..Options::default() };
+        let options = Options {
+            segment_bytes: self.config.segment_bytes,
+            ..Options::default()
+        };
         let (journal, recovery) = Journal::open(&self.env, &dir.join("journal"), options).await?;
         let journal = Arc::new(journal);
         let recovered = RecoveredLogs::replay(&recovery);
@@ -305,7 +329,10 @@ impl Starting {
             self.config.disk_reserve_bytes,
         ));
         // Known before the first command is taken.
-        space.turn().await.map_err(|e| StartError::Fault(Fault::Refused(format!("{e:#}"))))?;
+        space
+            .turn()
+            .await
+            .map_err(|e| StartError::Fault(Fault::Refused(format!("{e:#}"))))?;
         let disk_state = space.state();
         let (events, events_rx) = mpsc::unbounded_channel();
         let groups = Arc::new(Groups::new(Parts {
@@ -326,7 +353,10 @@ impl Starting {
         blobs.set_owners(Box::new(move |shard| {
             let shard = local.get(shard)?;
             let apply_lock = Arc::clone(&shard.replicated.apply_lock);
-            Some(blobs::Owner { replica: shard.replica(), apply_lock })
+            Some(blobs::Owner {
+                replica: shard.replica(),
+                apply_lock,
+            })
         }));
         groups.open_all(&recovered).await?;
         drop(recovered);
@@ -395,7 +425,17 @@ impl Starting {
             started,
             startup: (started.elapsed().as_millis() as u64, replayed),
         });
-        self.work(&running, events_rx, file, info, Storage { space, scrub, compaction });
+        self.work(
+            &running,
+            events_rx,
+            file,
+            info,
+            Storage {
+                space,
+                scrub,
+                compaction,
+            },
+        );
 
         let limits = Limits {
             max_message_bytes: self.config.max_message_bytes,
@@ -449,9 +489,17 @@ impl Starting {
         })
     }
 
-    async fn listen(&self, addr: &str, option: &'static str) -> Result<Arc<dyn Listener>, StartError> {
+    async fn listen(
+        &self,
+        addr: &str,
+        option: &'static str,
+    ) -> Result<Arc<dyn Listener>, StartError> {
         let listening = self.env.net.listen(addr).await;
-        listening.map_err(|cause| StartError::Listen { addr: addr.to_owned(), cause, option })
+        listening.map_err(|cause| StartError::Listen {
+            addr: addr.to_owned(),
+            cause,
+            option,
+        })
     }
 
     /// Who this node is: as before, as a joining node, or as the first of a new cluster. Also says
@@ -499,8 +547,10 @@ impl Starting {
         let asked = async {
             let call = rx.recv().await?;
             let or = |asked, default| if asked == 0 { default } else { asked };
-            let shape =
-                (or(call.request.shards, default.0), or(call.request.replication, default.1));
+            let shape = (
+                or(call.request.shards, default.0),
+                or(call.request.replication, default.1),
+            );
             let _ = call.answer.send(file.cluster_id.clone());
             // Let the answer out before the server ends.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -523,7 +573,10 @@ impl Starting {
     /// Asks a member to take this node in.
     async fn join(&self, grpc_addr: &str, lmtp_addr: &str) -> Result<IdentityFile, StartError> {
         let addr = self.config.join.clone();
-        let refused = |cause: String| StartError::Join { addr: addr.clone(), cause };
+        let refused = |cause: String| StartError::Join {
+            addr: addr.clone(),
+            cause,
+        };
         let channel = crate::transport::peers::channel(Arc::clone(&self.env.net), &addr)
             .map_err(|e| refused(e.to_string()))?;
         let mut client = proto::cluster_client::ClusterClient::new(channel);
@@ -563,7 +616,9 @@ impl Starting {
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
         }
-        Err(refused(format!("{last}; check the address and that the cluster has a majority")))
+        Err(refused(format!(
+            "{last}; check the address and that the cluster has a majority"
+        )))
     }
 
     /// A directory that is a copy must not become a second node of the same number.
@@ -573,15 +628,29 @@ impl Starting {
         identity: &Identity,
         grpc_addr: &str,
     ) -> Result<(), StartError> {
-        let registered = file.peers.get(&identity.node).filter(|addr| *addr != grpc_addr);
-        let Some(addr) = registered else { return Ok(()) };
-        let hello =
-            Peers::hello(Arc::clone(&self.env.net), addr, identity, Duration::from_secs(1)).await;
+        let registered = file
+            .peers
+            .get(&identity.node)
+            .filter(|addr| *addr != grpc_addr);
+        let Some(addr) = registered else {
+            return Ok(());
+        };
+        let hello = Peers::hello(
+            Arc::clone(&self.env.net),
+            addr,
+            identity,
+            Duration::from_secs(1),
+        )
+        .await;
         match hello {
-            Ok(hello) if hello.cluster_id == identity.cluster_id.as_slice()
-                && hello.node_id == identity.node.0 =>
+            Ok(hello)
+                if hello.cluster_id == identity.cluster_id.as_slice()
+                    && hello.node_id == identity.node.0 =>
             {
-                Err(StartError::Copied { node: identity.node, addr: addr.clone() })
+                Err(StartError::Copied {
+                    node: identity.node,
+                    addr: addr.clone(),
+                })
             }
             _ => Ok(()),
         }
@@ -592,23 +661,38 @@ impl Starting {
         let dir = &self.config.data;
         let path = dir.join("index");
         let marker = dir.join(INDEX_DAMAGED);
-        let directory = |cause| StartError::Directory { dir: dir.display().to_string(), cause };
+        let directory = |cause| StartError::Directory {
+            dir: dir.display().to_string(),
+            cause,
+        };
         let marked = self.env.disk.read(&marker).await.map_err(directory)?;
         if marked.is_none() {
             match self.env.index.open(&path).await {
                 Ok(index) => return Ok(index),
                 Err(IndexError::Corrupt(why)) => {
-                    tracing::error!("the index is damaged ({why}): its replicas are rebuilt from their peers");
+                    tracing::error!(
+                        "the index is damaged ({why}): its replicas are rebuilt from their peers"
+                    );
                     let text = Bytes::from(format!("{why}\n"));
-                    self.env.disk.replace(&marker, text).await.map_err(directory)?;
+                    self.env
+                        .disk
+                        .replace(&marker, text)
+                        .await
+                        .map_err(directory)?;
                 }
                 Err(e) => return Err(e.into()),
             }
         } else {
-            tracing::error!("the index was found damaged: its replicas are rebuilt from their peers");
+            tracing::error!(
+                "the index was found damaged: its replicas are rebuilt from their peers"
+            );
         }
         for name in self.env.disk.list(&path).await.map_err(directory)? {
-            self.env.disk.remove(&path.join(name)).await.map_err(directory)?;
+            self.env
+                .disk
+                .remove(&path.join(name))
+                .await
+                .map_err(directory)?;
         }
         let index = self.env.index.open(&path).await?;
         index.flush().await?;
@@ -628,7 +712,11 @@ impl Starting {
     ) -> Result<(), StartError> {
         let system = match groups.shards().get(ShardId::SYSTEM) {
             Some(system) => system,
-            None => groups.create(ShardId::SYSTEM, ReplicaId::new(info.id, 0)).await?,
+            None => {
+                groups
+                    .create(ShardId::SYSTEM, ReplicaId::new(info.id, 0))
+                    .await?
+            }
         };
         groups.initialize(&system).await?;
         let op = Op::System(SystemOp::Init {
@@ -638,7 +726,10 @@ impl Starting {
             replication,
         });
         loop {
-            let command = Command { time_ms: self.env.clock.now_ms(), op: op.clone() };
+            let command = Command {
+                time_ms: self.env.clock.now_ms(),
+                op: op.clone(),
+            };
             // A refusal says that it has happened already.
             if system.propose(command, Bytes::new()).await.is_ok() {
                 return Ok(());
@@ -689,8 +780,10 @@ impl Starting {
             let persist = Arc::clone(&persist);
             async move { persist.turn().await }
         });
-        let reap =
-            Arc::new(Reap::new(Arc::clone(running.groups.shards()), Arc::clone(&self.env.clock)));
+        let reap = Arc::new(Reap::new(
+            Arc::clone(running.groups.shards()),
+            Arc::clone(&self.env.clock),
+        ));
         workers.every("reap", ms(1000), move || {
             let reap = Arc::clone(&reap);
             async move { reap.turn().await }
@@ -705,7 +798,11 @@ impl Starting {
             let announce = Arc::clone(&announce);
             async move { announce.turn().await }
         });
-        let Storage { space, scrub, compaction } = storage;
+        let Storage {
+            space,
+            scrub,
+            compaction,
+        } = storage;
         workers.every("disk", ms(1000), move || {
             let space = Arc::clone(&space);
             async move { space.turn().await }
@@ -719,8 +816,11 @@ impl Starting {
             async move { compaction.turn().await }
         });
         // A change of the placement takes effect at once.
-        let (placer, groups, stop) =
-            (Arc::clone(&running.placer), Arc::clone(&running.groups), self.stop.clone());
+        let (placer, groups, stop) = (
+            Arc::clone(&running.placer),
+            Arc::clone(&running.groups),
+            self.stop.clone(),
+        );
         tokio::spawn(async move {
             loop {
                 let (shard, _) = tokio::select! {
@@ -749,8 +849,10 @@ impl Starting {
     ) -> Result<(), StartError> {
         let refused = |cause: String| StartError::Fault(Fault::Refused(cause));
         let wiring = client_wiring(&self.env);
-        let settings =
-            posthouse_client::Settings { wiring: wiring.clone(), ..Default::default() };
+        let settings = posthouse_client::Settings {
+            wiring: wiring.clone(),
+            ..Default::default()
+        };
         let client = posthouse_client::Client::new(&[grpc_addr], settings)
             .map_err(|e| refused(e.to_string()))?;
         let lmtp_settings = posthouse_gateway::lmtp::settings::Settings {
@@ -801,7 +903,10 @@ impl posthouse_gateway::listen::Listener for Door {
     > {
         Box::pin(async move {
             let (stream, peer) = self.0.accept().await?;
-            Ok((Box::new(stream) as Box<dyn posthouse_gateway::listen::Stream>, peer))
+            Ok((
+                Box::new(stream) as Box<dyn posthouse_gateway::listen::Stream>,
+                peer,
+            ))
         })
     }
 }
@@ -820,7 +925,9 @@ impl Announce {
         let r = &self.running;
         let registered = r.placement.with(|s| s.nodes.get(&r.node).cloned());
         if registered.as_ref().is_some_and(|n| *n != self.info) {
-            r.placer.propose(SystemOp::SetNode(self.info.clone())).await?;
+            r.placer
+                .propose(SystemOp::SetNode(self.info.clone()))
+                .await?;
         }
         let mut addrs: BTreeMap<NodeId, String> = r.placement.addrs();
         addrs.insert(r.node, self.info.addr.clone());

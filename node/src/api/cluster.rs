@@ -83,7 +83,11 @@ pub struct ClusterService {
 }
 
 fn error(kind: ErrorKind, message: impl Into<String>) -> Status {
-    to_status(ErrorDetail { kind: kind as i32, message: message.into(), ..Default::default() })
+    to_status(ErrorDetail {
+        kind: kind as i32,
+        message: message.into(),
+        ..Default::default()
+    })
 }
 
 fn unavailable(e: impl std::fmt::Display) -> Status {
@@ -93,14 +97,20 @@ fn unavailable(e: impl std::fmt::Display) -> Status {
 impl ClusterService {
     /// Of a node that waits to be told to form a cluster.
     pub fn waiting(init: mpsc::Sender<InitCall>) -> ClusterService {
-        ClusterService { running: Arc::default(), init: Some(init) }
+        ClusterService {
+            running: Arc::default(),
+            init: Some(init),
+        }
     }
 
     /// Of a member.
     pub fn new(running: Arc<Running>) -> ClusterService {
         let cell = OnceLock::new();
         let _ = cell.set(running);
-        ClusterService { running: Arc::new(cell), init: None }
+        ClusterService {
+            running: Arc::new(cell),
+            init: None,
+        }
     }
 
     fn running(&self) -> Result<&Arc<Running>, Status> {
@@ -123,7 +133,10 @@ fn not_found(what: &str, message: String) -> Status {
 }
 
 fn slots(row: &ShardRow) -> Vec<proto::SlotRange> {
-    let range = |(a, b): &(Slot, Slot)| proto::SlotRange { first: a.0 as u32, last: b.0 as u32 };
+    let range = |(a, b): &(Slot, Slot)| proto::SlotRange {
+        first: a.0 as u32,
+        last: b.0 as u32,
+    };
     row.slots.iter().map(range).collect()
 }
 
@@ -181,7 +194,11 @@ impl Running {
         let replicas = membership
             .nodes()
             .map(|(id, _)| {
-                let matched = m.replication.as_ref().and_then(|r| r.get(id)).and_then(|l| *l);
+                let matched = m
+                    .replication
+                    .as_ref()
+                    .and_then(|r| r.get(id))
+                    .and_then(|l| *l);
                 let matched = match *id == shard.replica() {
                     true => shard.log.flushed().saturating_sub(1),
                     false => matched.map_or(0, |l| l.index()),
@@ -214,14 +231,21 @@ impl Running {
             persisted: index(*shard.replicated.persisted.borrow()),
             purged: index(m.purged),
             replicas,
-            slots: self.placement.with(|s| s.shards.get(&shard.id()).map(slots).unwrap_or_default()),
+            slots: self
+                .placement
+                .with(|s| s.shards.get(&shard.id()).map(slots).unwrap_or_default()),
         }
     }
 
     /// Each shard as its leader sees it, or as whoever answers does.
     async fn shards(&self, local: bool) -> Vec<proto::Shard> {
-        let mut shards: Vec<proto::Shard> =
-            self.groups.shards().all().iter().map(|s| self.local_shard(s)).collect();
+        let mut shards: Vec<proto::Shard> = self
+            .groups
+            .shards()
+            .all()
+            .iter()
+            .map(|s| self.local_shard(s))
+            .collect();
         if local {
             return shards;
         }
@@ -238,9 +262,17 @@ impl Running {
             let answer = tokio::time::timeout(ASK, ask).await.ok()?.ok()?;
             Some(answer.into_inner().shards)
         });
-        for seen in futures::future::join_all(asked).await.into_iter().flatten().flatten() {
+        for seen in futures::future::join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if let Some(ours) = shards.iter_mut().find(|s| s.shard == seen.shard) {
-                if seen.replicas.iter().any(|r| r.role == "leader" && r.node_id == seen.leader_node)
+                if seen
+                    .replicas
+                    .iter()
+                    .any(|r| r.role == "leader" && r.node_id == seen.leader_node)
                     && seen.term >= ours.term
                     && ours.leader_node == seen.leader_node
                 {
@@ -278,10 +310,16 @@ impl Running {
         let mut problems = Vec::new();
         for node in &nodes {
             if !node.reachable {
-                problems.push(format!("node {} at {} does not answer", node.node_id, node.addr));
+                problems.push(format!(
+                    "node {} at {} does not answer",
+                    node.node_id, node.addr
+                ));
             }
             if node.read_only {
-                problems.push(format!("node {} takes no new mail: its disk is nearly full", node.node_id));
+                problems.push(format!(
+                    "node {} takes no new mail: its disk is nearly full",
+                    node.node_id
+                ));
             }
         }
         for (id, row) in &state.shards {
@@ -302,15 +340,26 @@ impl Running {
             let members: Vec<u64> = seen.replicas.iter().map(|r| r.replica_id).collect();
             let all = row.replicas.iter().all(|r| members.contains(&r.id.0));
             if row.replicas.len() < want || voters < wanted || !all {
-                problems.push(format!("shard {id} has {} of {want} replicas", voters.min(row.replicas.len())));
-            } else if let Some(behind) = seen.replicas.iter().filter(|r| r.lag > 1024).max_by_key(|r| r.lag) {
+                problems.push(format!(
+                    "shard {id} has {} of {want} replicas",
+                    voters.min(row.replicas.len())
+                ));
+            } else if let Some(behind) = seen
+                .replicas
+                .iter()
+                .filter(|r| r.lag > 1024)
+                .max_by_key(|r| r.lag)
+            {
                 problems.push(format!(
                     "shard {id}: node {} is {} entries behind",
                     behind.node_id, behind.lag
                 ));
             }
             if !row.damaged.is_empty() {
-                problems.push(format!("shard {id}: {} damaged replicas are being rebuilt", row.damaged.len()));
+                problems.push(format!(
+                    "shard {id}: {} damaged replicas are being rebuilt",
+                    row.damaged.len()
+                ));
             }
         }
         if nodes.is_empty() {
@@ -335,9 +384,10 @@ impl Running {
 
     async fn system(&self, op: SystemOp) -> Result<Reply, Status> {
         match self.placer.propose(op).await {
-            Ok(Reply::Error(e @ ApplyError::BadToken)) => {
-                Err(error(ErrorKind::Refused, format!("{e}; make a new one with `posthouse cluster token`")))
-            }
+            Ok(Reply::Error(e @ ApplyError::BadToken)) => Err(error(
+                ErrorKind::Refused,
+                format!("{e}; make a new one with `posthouse cluster token`"),
+            )),
             Ok(Reply::Error(e)) => Err(error(ErrorKind::Refused, e.to_string())),
             Ok(reply) => Ok(reply),
             Err(e) => Err(unavailable(e)),
@@ -377,14 +427,23 @@ impl Cluster for ClusterService {
         }))
     }
 
-    async fn get_status(&self, _: Request<proto::GetStatusRequest>) -> Answer<proto::GetStatusResponse> {
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Answer<proto::GetStatusResponse> {
         Ok(Response::new(self.running()?.status().await))
     }
 
-    async fn list_nodes(&self, _: Request<proto::ListNodesRequest>) -> Answer<proto::ListNodesResponse> {
+    async fn list_nodes(
+        &self,
+        _: Request<proto::ListNodesRequest>,
+    ) -> Answer<proto::ListNodesResponse> {
         let r = self.running()?;
         let nodes = r.nodes().await;
-        Ok(Response::new(proto::ListNodesResponse { nodes, placement_version: r.placement.version() }))
+        Ok(Response::new(proto::ListNodesResponse {
+            nodes,
+            placement_version: r.placement.version(),
+        }))
     }
 
     async fn list_shards(
@@ -418,7 +477,10 @@ impl Cluster for ClusterService {
 
     async fn init(&self, request: Request<proto::InitRequest>) -> Answer<proto::InitResponse> {
         let Some(init) = &self.init else {
-            return Err(error(ErrorKind::Refused, "this node is a member of a cluster already"));
+            return Err(error(
+                ErrorKind::Refused,
+                "this node is a member of a cluster already",
+            ));
         };
         let request = request.into_inner();
         let bad = |field: &str, message: &str| {
@@ -437,7 +499,8 @@ impl Cluster for ClusterService {
         }
         let (answer, formed) = tokio::sync::oneshot::channel();
         let stopping = |_| unavailable("the node is stopping or was told already");
-        init.try_send(InitCall { request, answer }).map_err(|e| stopping(e.to_string()))?;
+        init.try_send(InitCall { request, answer })
+            .map_err(|e| stopping(e.to_string()))?;
         let cluster_id = formed.await.map_err(|e| stopping(e.to_string()))?;
         Ok(Response::new(proto::InitResponse { cluster_id }))
     }
@@ -457,7 +520,10 @@ impl Cluster for ClusterService {
         let expires_ms = r.env.clock.now_ms() + ttl_ms;
         let hash = *blake3::hash(token.as_bytes()).as_bytes();
         r.system(SystemOp::AddToken { hash, expires_ms }).await?;
-        Ok(Response::new(proto::CreateJoinTokenResponse { token, expires_ms }))
+        Ok(Response::new(proto::CreateJoinTokenResponse {
+            token,
+            expires_ms,
+        }))
     }
 
     async fn join(&self, request: Request<proto::JoinRequest>) -> Answer<proto::JoinResponse> {
@@ -478,7 +544,13 @@ impl Cluster for ClusterService {
             lmtp_addr: request.lmtp_addr,
             zone: request.zone,
         };
-        let reply = r.system(SystemOp::JoinNode { token_hash, join_id, node }).await?;
+        let reply = r
+            .system(SystemOp::JoinNode {
+                token_hash,
+                join_id,
+                node,
+            })
+            .await?;
         let Reply::Joined { node } = reply else {
             return Err(unavailable("an answer of another kind"));
         };
@@ -487,7 +559,11 @@ impl Cluster for ClusterService {
             .addrs()
             .into_iter()
             .filter(|(id, _)| *id != node)
-            .map(|(id, addr)| proto::Node { node_id: id.0 as u64, addr, ..Default::default() })
+            .map(|(id, addr)| proto::Node {
+                node_id: id.0 as u64,
+                addr,
+                ..Default::default()
+            })
             .collect();
         Ok(Response::new(proto::JoinResponse {
             cluster_id: uuid_text(&r.peers.identity.cluster_id),
@@ -504,8 +580,8 @@ impl Cluster for ClusterService {
         let request = request.into_inner();
         let id = ShardId(request.shard);
         let shard = r.groups.shards().get(id);
-        let shard =
-            shard.ok_or_else(|| not_found("shard", format!("this node has no replica of shard {id}")))?;
+        let shard = shard
+            .ok_or_else(|| not_found("shard", format!("this node has no replica of shard {id}")))?;
         if !shard.is_leader() {
             let leader = r.leader_of(id);
             let addr = r.placement.addrs().get(&NodeId(leader as u32)).cloned();
@@ -526,11 +602,20 @@ impl Cluster for ClusterService {
                 .find(|v| v.node().0 as u64 == request.to_node)
         };
         let to = to.ok_or_else(|| {
-            not_found("node", format!("node {} has no voting replica of shard {id}", request.to_node))
+            not_found(
+                "node",
+                format!(
+                    "node {} has no voting replica of shard {id}",
+                    request.to_node
+                ),
+            )
         })?;
         match to == shard.replica() || shard.transfer(to).await {
             true => Ok(Response::new(proto::TransferLeaderResponse {})),
-            false => Err(unavailable(format!("node {} did not take over in time", request.to_node))),
+            false => Err(unavailable(format!(
+                "node {} did not take over in time",
+                request.to_node
+            ))),
         }
     }
 
@@ -546,15 +631,19 @@ impl Cluster for ClusterService {
         let r = self.running()?;
         let id = ShardId(request.into_inner().shard);
         let shard = r.groups.shards().get(id);
-        let shard =
-            shard.ok_or_else(|| not_found("shard", format!("this node has no replica of shard {id}")))?;
+        let shard = shard
+            .ok_or_else(|| not_found("shard", format!("this node has no replica of shard {id}")))?;
         let rows = shard.local_view().map_err(unavailable)?;
         let applied = crate::raft::state_machine::Applied::load(&*rows.view, rows.space)
             .map_err(unavailable)?
             .and_then(|a| a.log_id)
             .map_or(0, |l| l.index());
         let (hash, rows) = hash::state(&*rows.view, rows.space).map_err(unavailable)?;
-        Ok(Response::new(proto::HashStateResponse { applied, hash: hash.to_vec().into(), rows }))
+        Ok(Response::new(proto::HashStateResponse {
+            applied,
+            hash: hash.to_vec().into(),
+            rows,
+        }))
     }
 
     async fn scrub(&self, _: Request<proto::ScrubRequest>) -> Answer<proto::ScrubResponse> {

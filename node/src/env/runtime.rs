@@ -93,7 +93,11 @@ impl AsyncRuntime for NodeRuntime {
         TokioRuntime::is_panic(join_error)
     }
     fn thread_rng() -> Self::ThreadLocalRng {
-        NodeRng(NODE_RNG.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(OsRng)))
+        NodeRng(
+            NODE_RNG
+                .try_with(Arc::clone)
+                .unwrap_or_else(|_| Arc::new(OsRng)),
+        )
     }
 
     fn new(threads: usize) -> Self {

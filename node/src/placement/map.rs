@@ -29,7 +29,10 @@ impl PlacementMap {
     /// Knows nothing but the addresses of some nodes.
     pub fn new(seeds: BTreeMap<NodeId, String>) -> PlacementMap {
         PlacementMap {
-            view: ArcSwap::from_pointee(View { state: SystemState::default(), slots: Vec::new() }),
+            view: ArcSwap::from_pointee(View {
+                state: SystemState::default(),
+                slots: Vec::new(),
+            }),
             seeds: Mutex::new(seeds),
             version: watch::Sender::new(0),
         }
@@ -86,14 +89,25 @@ impl PlacementMap {
     pub fn addrs(&self) -> BTreeMap<NodeId, String> {
         let mut addrs = self.seeds.lock().clone();
         let view = self.view.load();
-        addrs.extend(view.state.nodes.iter().map(|(id, node)| (*id, node.addr.clone())));
+        addrs.extend(
+            view.state
+                .nodes
+                .iter()
+                .map(|(id, node)| (*id, node.addr.clone())),
+        );
         addrs
     }
 }
 
 impl AddressBook for PlacementMap {
     fn addr_of(&self, node: NodeId) -> Option<String> {
-        let placed = self.view.load().state.nodes.get(&node).map(|n| n.addr.clone());
+        let placed = self
+            .view
+            .load()
+            .state
+            .nodes
+            .get(&node)
+            .map(|n| n.addr.clone());
         placed.or_else(|| self.seeds.lock().get(&node).cloned())
     }
 }

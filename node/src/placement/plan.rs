@@ -63,7 +63,11 @@ pub fn steps(state: &SystemState, settled: &dyn Fn(ShardId) -> bool) -> Vec<Step
 /// The list with the damaged replicas replaced, one at a time; never when none would be left that is
 /// whole.
 fn replace_damaged(row: &ShardRow) -> Option<Vec<ReplicaInfo>> {
-    let whole = row.replicas.iter().filter(|r| !row.damaged.contains(&r.id)).count();
+    let whole = row
+        .replicas
+        .iter()
+        .filter(|r| !row.damaged.contains(&r.id))
+        .count();
     let damaged = *row.damaged.first()?;
     if whole == 0 {
         return None;
@@ -77,13 +81,29 @@ fn replace_damaged(row: &ShardRow) -> Option<Vec<ReplicaInfo>> {
     Some(replaced.collect())
 }
 
-fn best_node(state: &SystemState, row: &ShardRow, load: &BTreeMap<NodeId, usize>) -> Option<NodeId> {
+fn best_node(
+    state: &SystemState,
+    row: &ShardRow,
+    load: &BTreeMap<NodeId, usize>,
+) -> Option<NodeId> {
     let holders: BTreeSet<NodeId> = row.replicas.iter().map(|r| r.id.node()).collect();
-    let zone = |n: &NodeId| state.nodes.get(n).map(|i| i.zone.as_str()).unwrap_or_default();
+    let zone = |n: &NodeId| {
+        state
+            .nodes
+            .get(n)
+            .map(|i| i.zone.as_str())
+            .unwrap_or_default()
+    };
     let zones: BTreeSet<&str> = holders.iter().map(zone).collect();
     let candidates = state.nodes.keys().filter(|n| !holders.contains(n));
     candidates
-        .min_by_key(|n| (zones.contains(zone(n)), load.get(n).copied().unwrap_or_default(), **n))
+        .min_by_key(|n| {
+            (
+                zones.contains(zone(n)),
+                load.get(n).copied().unwrap_or_default(),
+                **n,
+            )
+        })
         .copied()
 }
 
@@ -109,16 +129,34 @@ mod tests {
     fn state(nodes: &[(u32, &str)], shards: &[(u32, &[u64])]) -> SystemState {
         let node = |(id, zone): &(u32, &str)| {
             let id = NodeId(*id);
-            let info =
-                NodeInfo { id, addr: String::new(), lmtp_addr: String::new(), zone: (*zone).into() };
+            let info = NodeInfo {
+                id,
+                addr: String::new(),
+                lmtp_addr: String::new(),
+                zone: (*zone).into(),
+            };
             (id, info)
         };
         let shard = |(id, replicas): &(u32, &[u64])| {
-            let replicas: Vec<ReplicaInfo> =
-                replicas.iter().map(|r| ReplicaInfo { id: ReplicaId(*r), voter: true }).collect();
-            let next_generation =
-                replicas.iter().map(|r| (r.id.node(), r.id.generation() + 1)).collect();
-            (ShardId(*id), ShardRow { replicas, next_generation, ..ShardRow::default() })
+            let replicas: Vec<ReplicaInfo> = replicas
+                .iter()
+                .map(|r| ReplicaInfo {
+                    id: ReplicaId(*r),
+                    voter: true,
+                })
+                .collect();
+            let next_generation = replicas
+                .iter()
+                .map(|r| (r.id.node(), r.id.generation() + 1))
+                .collect();
+            (
+                ShardId(*id),
+                ShardRow {
+                    replicas,
+                    next_generation,
+                    ..ShardRow::default()
+                },
+            )
         };
         SystemState {
             version: 1,
@@ -137,8 +175,14 @@ mod tests {
         let s = state(&[(1, "a"), (2, "a")], &[(0, &[N1]), (1, &[N1])]);
         let plan = steps(&s, &|_| true);
         assert_eq!(plan.len(), 2);
-        assert!(plan.iter().all(|s| s.replicas.len() == 2 && s.replicas[1].id.node() == NodeId(2)));
-        assert!(steps(&s, &|_| false).is_empty(), "waits for those that are there");
+        assert!(
+            plan.iter()
+                .all(|s| s.replicas.len() == 2 && s.replicas[1].id.node() == NodeId(2))
+        );
+        assert!(
+            steps(&s, &|_| false).is_empty(),
+            "waits for those that are there"
+        );
         let full = state(&[(1, "a"), (2, "a")], &[(0, &[N1, N2]), (1, &[N1, N2])]);
         assert!(steps(&full, &|_| true).is_empty());
     }
@@ -156,13 +200,20 @@ mod tests {
         let plan = steps(&s, &|_| false);
         assert_eq!(plan[0].replicas[1].id, ReplicaId(N2 + 1));
         s.shards.get_mut(&ShardId(1)).unwrap().damaged = vec![ReplicaId(N1), ReplicaId(N2)];
-        assert!(steps(&s, &|_| true).is_empty(), "the last whole copy may still be repaired");
+        assert!(
+            steps(&s, &|_| true).is_empty(),
+            "the last whole copy may still be repaired"
+        );
     }
 
     #[test]
     fn leaders_are_dealt_out() {
         let s = state(&[(1, "a"), (2, "a")], &[(1, &[N1, N2]), (2, &[N1, N2])]);
-        let leader = |n: u32| preferred_leader(ShardId(n), &s.shards[&ShardId(n)]).unwrap().node();
+        let leader = |n: u32| {
+            preferred_leader(ShardId(n), &s.shards[&ShardId(n)])
+                .unwrap()
+                .node()
+        };
         assert_ne!(leader(1), leader(2));
     }
 }

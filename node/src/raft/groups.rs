@@ -10,6 +10,7 @@ use openraft::{Config, EmptyNode, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 
+use super::Shards;
 use super::fault::{Fault, Faults};
 use super::log::{Log, Recovered};
 use super::log_store::LogStore;
@@ -17,7 +18,6 @@ use super::recover::{RecoveredLogs, Verdict};
 use super::shard::Shard;
 use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space_of};
 use super::types::*;
-use super::Shards;
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
 use crate::journal::{Append, Journal, RecordHead, RecordKind};
@@ -46,8 +46,8 @@ pub struct RaftSettings {
 impl Default for RaftSettings {
     fn default() -> Self {
         RaftSettings {
-            heartbeat_ms: 150,
-            election_ms: (600, 1000),
+            heartbeat_ms: 100,
+            election_ms: (350, 600),
             window_bytes: 32 << 20,
             replicate_bytes: 16 << 20,
             cache_bytes: 8 << 20,
@@ -64,6 +64,9 @@ pub struct LostReplica {
     pub replica: ReplicaId,
 }
 
+/// The logs of this node's replicas.
+type Logs = BTreeMap<(ShardId, ReplicaId), Arc<Log>>;
+
 /// Everything that the replicas of a node share.
 pub struct Groups {
     index: Arc<dyn Index>,
@@ -75,7 +78,7 @@ pub struct Groups {
     events: mpsc::UnboundedSender<(ShardId, Vec<Event>)>,
     faults: Faults,
     shards: Arc<Shards>,
-    logs: Arc<Mutex<BTreeMap<(ShardId, ReplicaId), Arc<Log>>>>,
+    logs: Arc<Mutex<Logs>>,
     lost: Mutex<BTreeSet<LostReplica>>,
     receiving: Arc<Mutex<BTreeSet<ShardId>>>,
     spaces: AsyncMutex<()>,
@@ -116,9 +119,11 @@ impl Drop for Receiving {
 impl Groups {
     /// No replicas yet. From here on the journal can open new segments.
     pub fn new(parts: Parts) -> Groups {
-        let logs: Arc<Mutex<BTreeMap<(ShardId, ReplicaId), Arc<Log>>>> = Arc::default();
+        let logs: Arc<Mutex<Logs>> = Arc::default();
         let all = Arc::clone(&logs);
-        parts.journal.set_checkpoint(Box::new(move || checkpoint(&all.lock())));
+        parts
+            .journal
+            .set_checkpoint(Box::new(move || checkpoint(&all.lock())));
         Groups {
             index: parts.index,
             journal: parts.journal,
@@ -187,7 +192,11 @@ impl Groups {
         // Replicas that only the journal knows: the index was lost.
         let known: BTreeSet<ShardId> = spaces.keys().copied().collect();
         let mut orphans: BTreeMap<ShardId, ReplicaId> = BTreeMap::new();
-        for (shard, replica) in recovered.logs.keys().filter(|(shard, _)| !known.contains(shard)) {
+        for (shard, replica) in recovered
+            .logs
+            .keys()
+            .filter(|(shard, _)| !known.contains(shard))
+        {
             let newest = orphans.entry(*shard).or_insert(*replica);
             *newest = (*newest).max(*replica);
         }
@@ -210,12 +219,13 @@ impl Groups {
     fn shard_spaces(&self) -> Result<BTreeMap<ShardId, Space>, IndexError> {
         let range = KeyRange::tag(Space::NODE, 0x72);
         let mut shards = Vec::new();
-        self.index.scan(Family::Local, &range.from, &range.to, &mut |key, _| {
-            if let Some((_, Key::ShardSpace(shard))) = Key::decode(key) {
-                shards.push(shard);
-            }
-            Next::Continue
-        })?;
+        self.index
+            .scan(Family::Local, &range.from, &range.to, &mut |key, _| {
+                if let Some((_, Key::ShardSpace(shard))) = Key::decode(key) {
+                    shards.push(shard);
+                }
+                Next::Continue
+            })?;
         let mut spaces = BTreeMap::new();
         for shard in shards {
             if let Some(space) = space_of(&*self.index, shard)? {
@@ -228,14 +238,19 @@ impl Groups {
     fn drop_unused_spaces(&self, used: &BTreeMap<ShardId, Space>) -> Result<(), IndexError> {
         let next = self.next_space()?;
         let used: BTreeSet<Space> = used.values().copied().collect();
-        for space in (Space::FIRST.0..next).map(Space).filter(|s| !used.contains(s)) {
+        for space in (Space::FIRST.0..next)
+            .map(Space)
+            .filter(|s| !used.contains(s))
+        {
             purge_space(&*self.index, space)?;
         }
         Ok(())
     }
 
     fn next_space(&self) -> Result<u32, IndexError> {
-        let row = self.index.get(Family::Local, &Key::NextSpace.encode(Space::NODE))?;
+        let row = self
+            .index
+            .get(Family::Local, &Key::NextSpace.encode(Space::NODE))?;
         Ok(row
             .and_then(|r| r.as_ref().try_into().ok())
             .map_or(Space::FIRST.0, u32::from_be_bytes))
@@ -273,7 +288,13 @@ impl Groups {
     }
 
     fn add_log(&self, shard: ShardId, replica: ReplicaId, recovered: Recovered) -> Arc<Log> {
-        let log = Log::new(shard, replica, Arc::clone(&self.journal), self.settings.cache_bytes, recovered);
+        let log = Log::new(
+            shard,
+            replica,
+            Arc::clone(&self.journal),
+            self.settings.cache_bytes,
+            recovered,
+        );
         let log = Arc::new(log);
         self.logs.lock().insert((shard, replica), Arc::clone(&log));
         log
@@ -283,12 +304,20 @@ impl Groups {
     pub async fn create(&self, shard: ShardId, replica: ReplicaId) -> Result<Arc<Shard>, Fault> {
         let fail = |e: IndexError| Fault::Index(e);
         let space = self.new_space().await.map_err(fail)?;
-        let applied = Applied { replica, log_id: None, membership: StoredMembership::default() };
+        let applied = Applied {
+            replica,
+            log_id: None,
+            membership: StoredMembership::default(),
+        };
         let old = space_of(&*self.index, shard).map_err(fail)?;
         let mut batch = Batch::default();
         applied.save(&mut batch, space);
         let key = Key::ShardSpace(shard).encode(Space::NODE);
-        batch.put(Family::Local, key, Bytes::copy_from_slice(&space.0.to_be_bytes()));
+        batch.put(
+            Family::Local,
+            key,
+            Bytes::copy_from_slice(&space.0.to_be_bytes()),
+        );
         self.index.write(batch).map_err(fail)?;
         if let Some(old) = old {
             purge_space(&*self.index, old).map_err(fail)?;
@@ -327,11 +356,24 @@ impl Groups {
             window_bytes: self.settings.replicate_bytes,
             chunks: Arc::clone(&self.chunks),
         };
-        let ended = |cause: String| Fault::Shard { shard: shard.0, cause };
-        let config = Arc::new(self.config(shard).validate().map_err(|e| ended(e.to_string()))?);
-        let raft = Raft::new(replica, config, network, LogStore::new(Arc::clone(&log)), machine)
-            .await
-            .map_err(|e| self.faults.get().unwrap_or_else(|| ended(e.to_string())))?;
+        let ended = |cause: String| Fault::Shard {
+            shard: shard.0,
+            cause,
+        };
+        let config = Arc::new(
+            self.config(shard)
+                .validate()
+                .map_err(|e| ended(e.to_string()))?,
+        );
+        let raft = Raft::new(
+            replica,
+            config,
+            network,
+            LogStore::new(Arc::clone(&log)),
+            machine,
+        )
+        .await
+        .map_err(|e| self.faults.get().unwrap_or_else(|| ended(e.to_string())))?;
         self.watch_fatal(shard, &raft);
         let shard_handle = Arc::new(Shard::new(
             raft,
@@ -354,7 +396,10 @@ impl Groups {
             loop {
                 if let Err(fatal) = &all.borrow_watched().running_state {
                     if !matches!(fatal, openraft::errors::Fatal::Stopped) {
-                        faults.report(Fault::Shard { shard: shard.0, cause: fatal.to_string() });
+                        faults.report(Fault::Shard {
+                            shard: shard.0,
+                            cause: fatal.to_string(),
+                        });
                     }
                     return;
                 }
@@ -391,17 +436,26 @@ impl Groups {
     /// Makes a replica that is alone in its shard its leader, once in its life.
     pub async fn initialize(&self, shard: &Shard) -> Result<(), Fault> {
         let members = BTreeMap::from([(shard.replica(), EmptyNode::default())]);
-        let ended = |cause: String| Fault::Shard { shard: shard.id().0, cause };
+        let ended = |cause: String| Fault::Shard {
+            shard: shard.id().0,
+            cause,
+        };
         match shard.raft.is_initialized().await {
             Ok(true) => Ok(()),
-            Ok(false) => shard.raft.initialize(members).await.map_err(|e| ended(e.to_string())),
+            Ok(false) => shard
+                .raft
+                .initialize(members)
+                .await
+                .map_err(|e| ended(e.to_string())),
             Err(e) => Err(ended(e.to_string())),
         }
     }
 
     /// Stops a replica that the placement no longer has, and removes its rows.
     pub async fn remove(&self, shard: ShardId) -> Result<(), IndexError> {
-        let Some(replica) = self.shards.remove(shard) else { return Ok(()) };
+        let Some(replica) = self.shards.remove(shard) else {
+            return Ok(());
+        };
         let _ = replica.raft.shutdown().await;
         let mut batch = Batch::default();
         batch.delete(Family::Local, Key::ShardSpace(shard).encode(Space::NODE));
@@ -426,7 +480,7 @@ impl Groups {
 }
 
 /// The records that open a segment.
-fn checkpoint(logs: &BTreeMap<(ShardId, ReplicaId), Arc<Log>>) -> Vec<Append> {
+fn checkpoint(logs: &Logs) -> Vec<Append> {
     let marks: Vec<_> = logs.values().map(|log| log.checkpoint()).collect();
     let payload = postcard::to_stdvec(&marks).expect("checkpoints always encode");
     let head = RecordHead {
@@ -438,5 +492,8 @@ fn checkpoint(logs: &BTreeMap<(ShardId, ReplicaId), Arc<Log>>) -> Vec<Append> {
         leader: 0,
         codec: 0,
     };
-    vec![Append { head, payload: vec![payload.into()] }]
+    vec![Append {
+        head,
+        payload: vec![payload.into()],
+    }]
 }

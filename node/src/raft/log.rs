@@ -98,13 +98,21 @@ impl Log {
             None => recovered.entries.first().map_or(0, |e| e.0.index()),
         };
         for (i, (id, location)) in recovered.entries.iter().enumerate() {
-            assert_eq!(id.index(), first + i as u64, "shard {shard}: hole in the recovered log");
+            assert_eq!(
+                id.index(),
+                first + i as u64,
+                "shard {shard}: hole in the recovered log"
+            );
             journal.pin(location.segment, 1);
         }
         let entries: VecDeque<Slot> = recovered
             .entries
             .into_iter()
-            .map(|(id, at)| Slot { leader: *id.committed_leader_id(), place: Some(at), cached: None })
+            .map(|(id, at)| Slot {
+                leader: *id.committed_leader_id(),
+                place: Some(at),
+                cached: None,
+            })
             .collect();
         let next = first + entries.len() as u64;
         Log {
@@ -128,13 +136,29 @@ impl Log {
     }
 
     fn head(&self, kind: RecordKind, id: Option<LogId>) -> RecordHead {
-        let (index, term, leader) =
-            id.map_or((0, 0, 0), |l| (l.index(), l.committed_leader_id().term, l.committed_leader_id().node_id.0));
-        RecordHead { kind, shard: self.shard, replica: self.replica, index, term, leader, codec: 0 }
+        let (index, term, leader) = id.map_or((0, 0, 0), |l| {
+            (
+                l.index(),
+                l.committed_leader_id().term,
+                l.committed_leader_id().node_id.0,
+            )
+        });
+        RecordHead {
+            kind,
+            shard: self.shard,
+            replica: self.replica,
+            index,
+            term,
+            leader,
+            codec: 0,
+        }
     }
 
     fn mark(&self, kind: RecordKind, id: Option<LogId>) -> Append {
-        Append { head: self.head(kind, id), payload: Vec::new() }
+        Append {
+            head: self.head(kind, id),
+            payload: Vec::new(),
+        }
     }
 
     /// What a checkpoint must say of this log.
@@ -166,7 +190,11 @@ impl Log {
         let head = self.head(RecordKind::Vote, None);
         // In memory first, so that a checkpoint taken meanwhile can only be newer than the record.
         self.state.lock().vote = Some(vote);
-        self.submit_and_wait(Append { head, payload: vec![payload.into()] }).await
+        self.submit_and_wait(Append {
+            head,
+            payload: vec![payload.into()],
+        })
+        .await
     }
 
     /// The last vote.
@@ -246,7 +274,10 @@ impl Log {
         for (id, place) in ids.iter().zip(places) {
             // The entry may have been truncated, and another written in its place, meanwhile.
             let first = s.first;
-            let slot = id.index().checked_sub(first).and_then(|i| s.entries.get_mut(i as usize));
+            let slot = id
+                .index()
+                .checked_sub(first)
+                .and_then(|i| s.entries.get_mut(i as usize));
             if let Some(slot) = slot
                 && slot.leader == *id.committed_leader_id()
                 && slot.place.is_none()
@@ -344,7 +375,9 @@ impl Log {
     /// What the log knows of the entry at `index`; `None` when it does not hold it.
     pub fn find(&self, index: u64) -> Option<Found> {
         let s = self.state.lock();
-        let slot = index.checked_sub(s.first).and_then(|i| s.entries.get(i as usize))?;
+        let slot = index
+            .checked_sub(s.first)
+            .and_then(|i| s.entries.get(i as usize))?;
         Some(match (&slot.cached, slot.place) {
             (Some(entry), _) => Found::Cached(entry.clone()),
             (None, Some(place)) => Found::At(LogId::new(slot.leader, index), place),
@@ -361,7 +394,11 @@ impl Log {
     /// Waits until the entry at `index` is synced here.
     pub async fn wait_flushed(&self, index: u64) -> Result<(), JournalError> {
         let mut flushed = self.flushed.subscribe();
-        flushed.wait_for(|f| *f > index).await.map(drop).map_err(|_| JournalError::Closed)
+        flushed
+            .wait_for(|f| *f > index)
+            .await
+            .map(drop)
+            .map_err(|_| JournalError::Closed)
     }
 
     /// One behind the highest synced index.
@@ -394,11 +431,13 @@ impl Log {
             Some(Found::Cached(entry)) => Ok(Some(entry)),
             Some(Found::At(id, place)) => {
                 let payload: Bytes = self.journal.read(place).await?;
-                decode_payload(id, payload).map(Some).map_err(|e| JournalError::Io {
-                    what: format!("read entry {index} of shard {}", self.shard),
-                    kind: std::io::ErrorKind::InvalidData,
-                    message: e.to_string(),
-                })
+                decode_payload(id, payload)
+                    .map(Some)
+                    .map_err(|e| JournalError::Io {
+                        what: format!("read entry {index} of shard {}", self.shard),
+                        kind: std::io::ErrorKind::InvalidData,
+                        message: e.to_string(),
+                    })
             }
         }
     }
@@ -407,7 +446,10 @@ impl Log {
 impl State {
     fn last(&self) -> Option<LogId> {
         match self.entries.back() {
-            Some(slot) => Some(LogId::new(slot.leader, self.first + self.entries.len() as u64 - 1)),
+            Some(slot) => Some(LogId::new(
+                slot.leader,
+                self.first + self.entries.len() as u64 - 1,
+            )),
             None => self.purged,
         }
     }
@@ -438,7 +480,9 @@ impl State {
     fn evict(&mut self, budget: usize) {
         while self.cached_bytes > budget {
             let i = (self.cached_from - self.first) as usize;
-            let Some(slot) = self.entries.get_mut(i) else { break };
+            let Some(slot) = self.entries.get_mut(i) else {
+                break;
+            };
             if slot.place.is_none() {
                 break;
             }

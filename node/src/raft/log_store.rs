@@ -87,7 +87,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
         Ok(self.log.vote())
     }
 
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + Send
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<Entry>> + Send
     where
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {
@@ -101,7 +104,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
                     return None;
                 }
                 let entry = log.read(index).await.map_err(io_error).and_then(|entry| {
-                    entry.ok_or_else(|| io::Error::other(format!("entry {index} is not in the log")))
+                    entry
+                        .ok_or_else(|| io::Error::other(format!("entry {index} is not in the log")))
                 });
                 Some((entry, index + 1))
             }
@@ -113,7 +117,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = LogStore;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        Ok(LogState { last_purged_log_id: self.log.purged(), last_log_id: self.log.last() })
+        Ok(LogState {
+            last_purged_log_id: self.log.purged(),
+            last_log_id: self.log.last(),
+        })
     }
 
     async fn get_log_reader(&mut self) -> LogStore {
@@ -140,8 +147,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: Send,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        debug_assert!(entries.windows(2).all(|w| w[0].log_id().index() + 1 == w[1].log_id().index()));
-        let done = move |result: Result<(), JournalError>| callback.io_completed(result.map_err(io_error));
+        debug_assert!(
+            entries
+                .windows(2)
+                .all(|w| w[0].log_id().index() + 1 == w[1].log_id().index())
+        );
+        let done =
+            move |result: Result<(), JournalError>| callback.io_completed(result.map_err(io_error));
         self.log.append(entries, done).await.map_err(io_error)
     }
 

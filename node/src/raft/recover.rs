@@ -85,7 +85,10 @@ impl RecoveredLogs {
                 };
                 if next.is_some_and(|n| n != id.index()) {
                     let hole = next.unwrap_or(0);
-                    self.holes.entry(key).and_modify(|h| *h = hole.max(*h)).or_insert(hole);
+                    self.holes
+                        .entry(key)
+                        .and_modify(|h| *h = hole.max(*h))
+                        .or_insert(hole);
                     log.entries.clear();
                 }
                 log.entries.push((id, record.location));
@@ -123,7 +126,10 @@ impl RecoveredLogs {
                 // Only entries behind the lost one are of use.
                 if log.purged.is_none_or(|p| p.index() < lost) {
                     log.entries.retain(|(id, _)| id.index() > lost);
-                    self.holes.entry(key).and_modify(|h| *h = lost.max(*h)).or_insert(lost);
+                    self.holes
+                        .entry(key)
+                        .and_modify(|h| *h = lost.max(*h))
+                        .or_insert(lost);
                 }
             }
             Some(head) => {
@@ -158,12 +164,10 @@ impl RecoveredLogs {
         let first = log.entries.first().map(|(id, _)| id.index());
         let base = log.purged.map(|p| p.index()).or(persisted_index);
         match (first, base) {
-            (Some(first), Some(base)) if first > base + 1 => {
-                match persisted {
-                    Some(p) if first <= p.index() + 1 => log.purged = Some(p),
-                    _ => return Verdict::Lost,
-                }
-            }
+            (Some(first), Some(base)) if first > base + 1 => match persisted {
+                Some(p) if first <= p.index() + 1 => log.purged = Some(p),
+                _ => return Verdict::Lost,
+            },
             _ => {}
         }
         Verdict::Whole(log)

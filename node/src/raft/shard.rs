@@ -43,7 +43,9 @@ pub enum ShardError {
         retry_after_ms: u64,
     },
     /// The disk is nearly full; nothing was proposed.
-    #[error("the disk of the leader is nearly full: no new mail is taken until there is space again")]
+    #[error(
+        "the disk of the leader is nearly full: no new mail is taken until there is space again"
+    )]
     ReadOnly,
     /// No answer in time, or the leader changed meanwhile: the outcome is unknown.
     #[error("no quorum answered in time; the outcome is unknown")]
@@ -86,7 +88,15 @@ impl Shard {
         disk: watch::Receiver<SpaceState>,
     ) -> Shard {
         let window = Arc::new(Semaphore::new(window_bytes));
-        Shard { raft, log, replicated, replica, window, window_bytes, disk }
+        Shard {
+            raft,
+            log,
+            replicated,
+            replica,
+            window,
+            window_bytes,
+            disk,
+        }
     }
 
     /// Which.
@@ -108,19 +118,34 @@ impl Shard {
         if !self.is_leader() {
             return Err(self.not_leader());
         }
+        // Every replica that applies the command relies on this.
+        assert_eq!(
+            stored.len() as u64,
+            command.op.stored_len() as u64,
+            "the octets that travel with a command are those that it names"
+        );
         let proposal = Proposal::new(&command, stored);
         let room = proposal.size().min(self.window_bytes) as u32;
-        let permit = tokio::time::timeout(WINDOW_WAIT, Arc::clone(&self.window).acquire_many_owned(room));
+        let permit = tokio::time::timeout(
+            WINDOW_WAIT,
+            Arc::clone(&self.window).acquire_many_owned(room),
+        );
         let _permit = match permit.await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(ShardError::Stopped),
-            Err(_) => return Err(ShardError::Busy { retry_after_ms: RETRY_AFTER_MS }),
+            Err(_) => {
+                return Err(ShardError::Busy {
+                    retry_after_ms: RETRY_AFTER_MS,
+                });
+            }
         };
         match tokio::time::timeout(ANSWER_WAIT, self.raft.client_write(proposal)).await {
             Err(_) => Err(ShardError::Unknown),
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(f)))) => {
-                Err(ShardError::NotLeader { leader: f.leader_id.map(ReplicaId::node) })
+                Err(ShardError::NotLeader {
+                    leader: f.leader_id.map(ReplicaId::node),
+                })
             }
             Ok(Err(RaftError::APIError(_))) => Err(ShardError::Unknown),
             Ok(Err(RaftError::Fatal(_))) => Err(ShardError::Unknown),
@@ -133,14 +158,25 @@ impl Shard {
             return Err(self.not_leader());
         }
         let ready = async {
-            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|e| match e {
-                RaftError::APIError(LinearizableReadError::ForwardToLeader(f)) => {
-                    ShardError::NotLeader { leader: f.leader_id.map(ReplicaId::node) }
-                }
-                RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ShardError::Unknown,
-                RaftError::Fatal(_) => ShardError::Stopped,
-            })?;
-            linearizer.await_ready(&self.raft).await.map_err(|_| ShardError::Stopped)
+            let linearizer = self
+                .raft
+                .get_read_linearizer(ReadPolicy::ReadIndex)
+                .await
+                .map_err(|e| match e {
+                    RaftError::APIError(LinearizableReadError::ForwardToLeader(f)) => {
+                        ShardError::NotLeader {
+                            leader: f.leader_id.map(ReplicaId::node),
+                        }
+                    }
+                    RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
+                        ShardError::Unknown
+                    }
+                    RaftError::Fatal(_) => ShardError::Stopped,
+                })?;
+            linearizer
+                .await_ready(&self.raft)
+                .await
+                .map_err(|_| ShardError::Stopped)
         };
         match tokio::time::timeout(ANSWER_WAIT, ready).await {
             Ok(ready) => ready.map(drop)?,
@@ -152,7 +188,10 @@ impl Shard {
     /// What this replica has applied, however old.
     pub fn local_view(&self) -> Result<ReadView, ShardError> {
         let view = self.replicated.index.view();
-        let space = space_of(&*view, self.id()).ok().flatten().ok_or(ShardError::Stopped)?;
+        let space = space_of(&*view, self.id())
+            .ok()
+            .flatten()
+            .ok_or(ShardError::Stopped)?;
         Ok(ReadView { view, space })
     }
 
@@ -178,7 +217,9 @@ impl Shard {
     }
 
     fn not_leader(&self) -> ShardError {
-        ShardError::NotLeader { leader: self.leader() }
+        ShardError::NotLeader {
+            leader: self.leader(),
+        }
     }
 
     /// Whether this replica believes to lead.
@@ -188,7 +229,11 @@ impl Shard {
 
     /// The node that leads, as far as this replica knows.
     pub fn leader(&self) -> Option<NodeId> {
-        self.raft.metrics().borrow_watched().current_leader.map(ReplicaId::node)
+        self.raft
+            .metrics()
+            .borrow_watched()
+            .current_leader
+            .map(ReplicaId::node)
     }
 }
 

@@ -46,8 +46,9 @@ impl Applied {
         let Some(row) = view.get(Family::Local, &Key::Applied.encode(space))? else {
             return Ok(None);
         };
-        let applied = postcard::from_bytes(&row)
-            .map_err(|e| IndexError::Corrupt(format!("row of what space {} applied: {e}", space.0)))?;
+        let applied = postcard::from_bytes(&row).map_err(|e| {
+            IndexError::Corrupt(format!("row of what space {} applied: {e}", space.0))
+        })?;
         Ok(Some(applied))
     }
 
@@ -63,7 +64,10 @@ pub fn space_of(view: &dyn View, shard: ShardId) -> Result<Option<Space>, IndexE
     let row = view.get(Family::Local, &Key::ShardSpace(shard).encode(Space::NODE))?;
     row.map(|row| {
         let octets: [u8; 4] = row.as_ref().try_into().map_err(|_| {
-            IndexError::Corrupt(format!("row of shard {shard}'s space has {} octets", row.len()))
+            IndexError::Corrupt(format!(
+                "row of shard {shard}'s space has {} octets",
+                row.len()
+            ))
         })?;
         Ok(Space(u32::from_be_bytes(octets)))
     })
@@ -129,7 +133,14 @@ impl StateMachine {
         events: mpsc::UnboundedSender<(ShardId, Vec<Event>)>,
         faults: Faults,
     ) -> StateMachine {
-        StateMachine { shared, log, space, applied, events, faults }
+        StateMachine {
+            shared,
+            log,
+            space,
+            applied,
+            events,
+            faults,
+        }
     }
 
     fn index_error(&self, e: IndexError) -> io::Error {
@@ -138,8 +149,13 @@ impl StateMachine {
     }
 
     async fn apply_batch(&mut self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
-        let Some((last, _)) = batch.last() else { return Ok(()) };
-        self.log.wait_flushed(last.log_id().index()).await.map_err(io::Error::other)?;
+        let Some((last, _)) = batch.last() else {
+            return Ok(());
+        };
+        self.log
+            .wait_flushed(last.log_id().index())
+            .await
+            .map_err(io::Error::other)?;
         let lock = Arc::clone(&self.shared.apply_lock);
         let _guard = lock.lock().await;
 
@@ -170,7 +186,10 @@ impl StateMachine {
         }
         let (mut rows, events) = txn.finish();
         self.applied.save(&mut rows, self.space);
-        self.shared.index.write(rows).map_err(|e| self.index_error(e))?;
+        self.shared
+            .index
+            .write(rows)
+            .map_err(|e| self.index_error(e))?;
         self.shared.applied.send_replace(self.applied.log_id);
         if !events.is_empty() {
             let _ = self.events.send((self.shared.shard, events));
@@ -188,12 +207,21 @@ impl StateMachine {
             return Ok(place.map(|p| p.part(stored_offset(proposal), 0)));
         }
         let place = self.log.place(index).ok_or_else(|| {
-            io::Error::other(format!("entry {index} is applied without a place in the journal"))
+            io::Error::other(format!(
+                "entry {index} is applied without a place in the journal"
+            ))
         })?;
-        Ok(Some(place.part(stored_offset(proposal), proposal.stored.len() as u32)))
+        Ok(Some(place.part(
+            stored_offset(proposal),
+            proposal.stored.len() as u32,
+        )))
     }
 
-    fn outgoing(&self) -> io::Result<openraft::storage::Snapshot<LeaderId, ReplicaId, openraft::EmptyNode, SnapshotData>> {
+    fn outgoing(
+        &self,
+    ) -> io::Result<
+        openraft::storage::Snapshot<LeaderId, ReplicaId, openraft::EmptyNode, SnapshotData>,
+    > {
         let view = self.shared.index.view();
         let applied = Applied::load(&*view, self.space).map_err(|e| self.index_error(e))?;
         let (log_id, membership) = match applied {
@@ -201,8 +229,14 @@ impl StateMachine {
             None => (None, StoredMembership::default()),
         };
         Ok(openraft::storage::Snapshot {
-            meta: SnapshotMeta { last_log_id: log_id, last_membership: membership },
-            snapshot: SnapshotData::Outgoing { view, space: self.space },
+            meta: SnapshotMeta {
+                last_log_id: log_id,
+                last_membership: membership,
+            },
+            snapshot: SnapshotData::Outgoing {
+                view,
+                space: self.space,
+            },
         })
     }
 }
@@ -234,10 +268,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { shared: Arc::clone(&self.shared), space: self.space, faults: self.faults.clone() }
+        Builder {
+            shared: Arc::clone(&self.shared),
+            space: self.space,
+            faults: self.faults.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> io::Result<()> {
         let SnapshotData::Received { space } = snapshot else {
             // Restoring from the own current state: it is already there.
             return Ok(());
@@ -253,22 +295,38 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut batch = Batch::default();
         applied.save(&mut batch, space);
         let key = Key::ShardSpace(self.shared.shard).encode(Space::NODE);
-        batch.put(Family::Local, key, Bytes::copy_from_slice(&space.0.to_be_bytes()));
-        self.shared.index.write(batch).map_err(|e| self.index_error(e))?;
-        self.shared.index.flush().await.map_err(|e| self.index_error(e))?;
+        batch.put(
+            Family::Local,
+            key,
+            Bytes::copy_from_slice(&space.0.to_be_bytes()),
+        );
+        self.shared
+            .index
+            .write(batch)
+            .map_err(|e| self.index_error(e))?;
+        self.shared
+            .index
+            .flush()
+            .await
+            .map_err(|e| self.index_error(e))?;
         self.space = space;
         self.applied = applied;
         self.shared.applied.send_replace(self.applied.log_id);
         self.shared.persisted.send_replace(self.applied.log_id);
         // A crash in between leaves rows that no shard points to; the next start removes them.
         purge_space(&*self.shared.index, old).map_err(|e| self.index_error(e))?;
-        let _ = self.events.send((self.shared.shard, vec![Event::PlacementChanged { version: 0 }]));
+        let _ = self.events.send((
+            self.shared.shard,
+            vec![Event::PlacementChanged { version: 0 }],
+        ));
         Ok(())
     }
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> io::Result<Option<openraft::storage::Snapshot<LeaderId, ReplicaId, openraft::EmptyNode, SnapshotData>>> {
+    ) -> io::Result<
+        Option<openraft::storage::Snapshot<LeaderId, ReplicaId, openraft::EmptyNode, SnapshotData>>,
+    > {
         match self.applied.log_id {
             None => Ok(None),
             Some(_) => self.outgoing().map(Some),
@@ -288,7 +346,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(
         &mut self,
-    ) -> io::Result<openraft::storage::Snapshot<LeaderId, ReplicaId, openraft::EmptyNode, SnapshotData>> {
+    ) -> io::Result<
+        openraft::storage::Snapshot<LeaderId, ReplicaId, openraft::EmptyNode, SnapshotData>,
+    > {
         let fail = |e: IndexError| {
             self.faults.index(&e);
             io::Error::other(e)
@@ -296,7 +356,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         // The view is taken first: what it shows is durable once the flush returns. A flush that
         // another replica of the node has just made is reused.
         let view = self.shared.index.view();
-        let space = space_of(&*view, self.shared.shard).map_err(fail)?.unwrap_or(self.space);
+        let space = space_of(&*view, self.shared.shard)
+            .map_err(fail)?
+            .unwrap_or(self.space);
         let applied = Applied::load(&*view, space).map_err(fail)?;
         let (log_id, membership) = match applied {
             Some(a) => (a.log_id, a.membership),
@@ -311,7 +373,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             });
         }
         Ok(openraft::storage::Snapshot {
-            meta: SnapshotMeta { last_log_id: log_id, last_membership: membership },
+            meta: SnapshotMeta {
+                last_log_id: log_id,
+                last_membership: membership,
+            },
             snapshot: SnapshotData::Outgoing { view, space },
         })
     }

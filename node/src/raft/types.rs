@@ -46,7 +46,10 @@ impl Proposal {
     /// Encodes a command.
     pub fn new(command: &Command, stored: Bytes) -> Proposal {
         let head = postcard::to_stdvec(command).expect("commands always encode");
-        Proposal { head: head.into(), stored }
+        Proposal {
+            head: head.into(),
+            stored,
+        }
     }
 
     /// Decodes the command.
@@ -68,7 +71,12 @@ impl fmt::Debug for Proposal {
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command of {}+{} octets", self.head.len(), self.stored.len())
+        write!(
+            f,
+            "command of {}+{} octets",
+            self.head.len(),
+            self.stored.len()
+        )
     }
 }
 
@@ -123,7 +131,10 @@ pub fn decode_payload(log_id: LogId, payload: Bytes) -> Result<Entry, Undecodabl
             if len > rest.len() {
                 return Err(bad("the head is longer than the entry"));
             }
-            EntryPayload::Normal(Proposal { head: rest.slice(..len), stored: rest.slice(len..) })
+            EntryPayload::Normal(Proposal {
+                head: rest.slice(..len),
+                stored: rest.slice(len..),
+            })
         }
         Some(&MEMBERSHIP) => EntryPayload::Membership(
             postcard::from_bytes(&payload[1..]).map_err(|e| bad(&e.to_string()))?,
@@ -149,7 +160,13 @@ pub fn payload_len(entry: &Entry) -> usize {
 
 /// The log id with these parts.
 pub fn log_id(term: u64, leader: ReplicaId, index: u64) -> LogId {
-    LogId::new(openraft::impls::leader_id_adv::LeaderId { term, node_id: leader }, index)
+    LogId::new(
+        openraft::impls::leader_id_adv::LeaderId {
+            term,
+            node_id: leader,
+        },
+        index,
+    )
 }
 
 #[cfg(test)]
@@ -164,7 +181,10 @@ mod tests {
             stored: Bytes::from_static(b"stored"),
         });
         for payload in [EntryPayload::Blank, normal] {
-            let entry: Entry = openraft::Entry { log_id: id, payload };
+            let entry: Entry = openraft::Entry {
+                log_id: id,
+                payload,
+            };
             let octets: Vec<u8> = encode_payload(&entry).concat();
             let back = decode_payload(id, octets.clone().into()).unwrap();
             assert_eq!(back.payload, entry.payload);

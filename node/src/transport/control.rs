@@ -36,9 +36,14 @@ pub enum ControlKind {
 impl ControlKind {
     /// The kind with this number.
     pub fn of(number: u32) -> Option<ControlKind> {
-        [Self::Vote, Self::PreVote, Self::Heartbeat, Self::TransferLeader]
-            .into_iter()
-            .find(|k| *k as u32 == number)
+        [
+            Self::Vote,
+            Self::PreVote,
+            Self::Heartbeat,
+            Self::TransferLeader,
+        ]
+        .into_iter()
+        .find(|k| *k as u32 == number)
     }
 }
 
@@ -71,7 +76,12 @@ impl Control {
         stop: CancellationToken,
     ) -> Control {
         let (calls, rx) = mpsc::channel(QUEUE);
-        let worker = Worker { node, addr: addr.clone(), client, identity };
+        let worker = Worker {
+            node,
+            addr: addr.clone(),
+            client,
+            identity,
+        };
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -97,11 +107,22 @@ impl Control {
         };
         let (answer, rx) = oneshot::channel();
         let exchange = async {
-            let call = Call { shard, to, kind, payload, answer };
-            self.calls.send(call).await.map_err(|_| unreachable("the node is stopping"))?;
+            let call = Call {
+                shard,
+                to,
+                kind,
+                payload,
+                answer,
+            };
+            self.calls
+                .send(call)
+                .await
+                .map_err(|_| unreachable("the node is stopping"))?;
             rx.await.map_err(|_| unreachable("the connection broke"))?
         };
-        tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(unreachable("no answer in time")))
+        tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(unreachable("no answer in time")))
     }
 }
 
@@ -122,16 +143,28 @@ impl Worker {
     }
 
     fn unreachable(&self, cause: impl ToString) -> PeerError {
-        PeerError::Unreachable { node: self.node, addr: self.addr.clone(), cause: cause.to_string() }
+        PeerError::Unreachable {
+            node: self.node,
+            addr: self.addr.clone(),
+            cause: cause.to_string(),
+        }
     }
 
     /// One life of the stream, opened for `first`.
-    async fn session(&mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> Result<(), PeerError> {
+    async fn session(
+        &mut self,
+        first: Call,
+        calls: &mut mpsc::Receiver<Call>,
+    ) -> Result<(), PeerError> {
         let (tx, rx) = mpsc::channel(QUEUE);
         let hello = hello_request(&self.identity);
         let opened = tokio::time::timeout(Duration::from_secs(2), async {
             let hello = self.client.hello(hello).await?.into_inner();
-            let stream = self.client.control(ReceiverStream::new(rx)).await?.into_inner();
+            let stream = self
+                .client
+                .control(ReceiverStream::new(rx))
+                .await?
+                .into_inner();
             Ok::<_, tonic::Status>((hello, stream))
         });
         let opened = match opened.await {

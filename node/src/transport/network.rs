@@ -16,12 +16,11 @@ use openraft::network::{
     RaftNetworkFactory,
 };
 
+use openraft::EmptyNode;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-    VoteResponse,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::EmptyNode;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -101,7 +100,9 @@ pub struct AppendHead {
 }
 
 fn encode(value: &impl Serialize) -> Bytes {
-    postcard::to_stdvec(value).expect("messages between nodes always encode").into()
+    postcard::to_stdvec(value)
+        .expect("messages between nodes always encode")
+        .into()
 }
 
 /// Encodes an append request.
@@ -124,12 +125,18 @@ pub fn encode_append(
         shard: shard.0,
         to_replica: to.0,
         head: encode(&head),
-        entries: request.entries.iter().map(|e| join(encode_payload(e))).collect(),
+        entries: request
+            .entries
+            .iter()
+            .map(|e| join(encode_payload(e)))
+            .collect(),
     }
 }
 
 /// Decodes an append request.
-pub fn decode_append(request: ReplicateRequest) -> Result<AppendEntriesRequest<TypeConfig>, Undecodable> {
+pub fn decode_append(
+    request: ReplicateRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Undecodable> {
     let head: AppendHead =
         postcard::from_bytes(&request.head).map_err(|e| Undecodable(e.to_string()))?;
     if head.ids.len() != request.entries.len() {
@@ -174,8 +181,11 @@ impl Network {
     ) -> Result<A, RPCError<TypeConfig>> {
         let peer = self.peers.get(self.target.node()).map_err(rpc)?;
         let payload = encode(request);
-        let answer =
-            peer.control.call(self.shard, self.target, kind, payload, timeout).await.map_err(rpc)?;
+        let answer = peer
+            .control
+            .call(self.shard, self.target, kind, payload, timeout)
+            .await
+            .map_err(rpc)?;
         postcard::from_bytes(&answer).map_err(broken)
     }
 
@@ -188,10 +198,14 @@ impl Network {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
     {
-        let request = input.next().await.ok_or_else(|| broken("a heartbeat without a request"))?;
+        let request = input
+            .next()
+            .await
+            .ok_or_else(|| broken("a heartbeat without a request"))?;
         let prev = request.prev_log_id;
-        let answer: AppendEntriesResponse<TypeConfig> =
-            self.control(ControlKind::Heartbeat, &request, timeout).await?;
+        let answer: AppendEntriesResponse<TypeConfig> = self
+            .control(ControlKind::Heartbeat, &request, timeout)
+            .await?;
         match (&answer, prev) {
             (AppendEntriesResponse::Conflict, None) => Err(broken("a conflict with nothing")),
             _ => Ok(answer.into_stream_result(prev, prev)),
@@ -211,7 +225,8 @@ impl NetVote<TypeConfig> for Network {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.control(ControlKind::Vote, &rpc, option.soft_ttl()).await
+        self.control(ControlKind::Vote, &rpc, option.soft_ttl())
+            .await
     }
 
     async fn pre_vote(
@@ -219,7 +234,8 @@ impl NetVote<TypeConfig> for Network {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.control(ControlKind::PreVote, &rpc, option.soft_ttl()).await
+        self.control(ControlKind::PreVote, &rpc, option.soft_ttl())
+            .await
     }
 }
 
@@ -229,7 +245,8 @@ impl NetTransferLeader<TypeConfig> for Network {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.control(ControlKind::TransferLeader, &req, option.soft_ttl()).await
+        self.control(ControlKind::TransferLeader, &req, option.soft_ttl())
+            .await
     }
 }
 
@@ -263,7 +280,9 @@ impl NetStreamAppend<TypeConfig> for Network {
             let answers = match opened {
                 Ok(Ok(answers)) => answers.into_inner(),
                 Ok(Err(status)) => {
-                    return Err(RPCError::Unreachable(Unreachable::from_string(status.message())));
+                    return Err(RPCError::Unreachable(Unreachable::from_string(
+                        status.message(),
+                    )));
                 }
                 Err(_) => return Err(broken("the append stream does not open")),
             };
@@ -274,7 +293,11 @@ impl NetStreamAppend<TypeConfig> for Network {
 
 impl Network {
     /// Encodes the requests, each as soon as the window has room for it.
-    fn requests<S>(&self, input: S, permits: Permits) -> impl Stream<Item = ReplicateRequest> + Send + use<S>
+    fn requests<S>(
+        &self,
+        input: S,
+        permits: Permits,
+    ) -> impl Stream<Item = ReplicateRequest> + Send + use<S>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
@@ -318,7 +341,8 @@ fn responses(
             None => None,
             Some(Err(status)) => Some((Err(broken(status.message())), None)),
             Some(Ok(r)) if !r.error.is_empty() => Some((Err(broken(r.error)), None)),
-            Some(Ok(r)) => match postcard::from_bytes::<StreamAppendResult<TypeConfig>>(&r.payload) {
+            Some(Ok(r)) => match postcard::from_bytes::<StreamAppendResult<TypeConfig>>(&r.payload)
+            {
                 Ok(result) => {
                     let next = result.is_ok().then_some((answers, permits));
                     Some((Ok(result), next))
@@ -344,7 +368,9 @@ impl NetSnapshot<TypeConfig> for Network {
             .get(self.target.node())
             .map_err(|e| StreamingError::Unreachable(Unreachable::new(&e)))?;
         let SnapshotData::Outgoing { view, space } = snapshot.snapshot else {
-            return Err(StreamingError::Network(NetworkError::from_string("not a snapshot to send")));
+            return Err(StreamingError::Network(NetworkError::from_string(
+                "not a snapshot to send",
+            )));
         };
         let send = snapshot::send(
             peer.client.clone(),
@@ -352,7 +378,11 @@ impl NetSnapshot<TypeConfig> for Network {
             self.target,
             vote,
             snapshot.meta,
-            snapshot::Source { view, space, chunks: Arc::clone(&self.chunks) },
+            snapshot::Source {
+                view,
+                space,
+                chunks: Arc::clone(&self.chunks),
+            },
         );
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),

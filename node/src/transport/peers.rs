@@ -89,7 +89,11 @@ pub struct Peers {
 
 /// A lazily connecting channel to `addr` over `net`.
 pub fn channel(net: Arc<dyn Net>, addr: &str) -> Result<Channel, PeerError> {
-    let bad = |cause: String| PeerError::Unreachable { node: NodeId(0), addr: addr.to_owned(), cause };
+    let bad = |cause: String| PeerError::Unreachable {
+        node: NodeId(0),
+        addr: addr.to_owned(),
+        cause,
+    };
     let endpoint = Endpoint::from_shared(format!("http://{addr}"))
         .map_err(|e| bad(e.to_string()))?
         .connect_timeout(Duration::from_secs(2))
@@ -122,7 +126,13 @@ impl Peers {
         identity: Identity,
         stop: CancellationToken,
     ) -> Peers {
-        Peers { net, book, identity, map: Mutex::default(), stop }
+        Peers {
+            net,
+            book,
+            identity,
+            map: Mutex::default(),
+            stop,
+        }
     }
 
     /// The connection to a node; made anew when its address has changed.
@@ -136,9 +146,20 @@ impl Peers {
         }
         let channel = channel(Arc::clone(&self.net), &addr)?;
         let client = client(channel.clone());
-        let control =
-            Control::start(node, addr.clone(), client.clone(), self.identity.clone(), self.stop.clone());
-        let peer = Peer { node, addr, channel, client, control };
+        let control = Control::start(
+            node,
+            addr.clone(),
+            client.clone(),
+            self.identity.clone(),
+            self.stop.clone(),
+        );
+        let peer = Peer {
+            node,
+            addr,
+            channel,
+            client,
+            control,
+        };
         map.insert(node, peer.clone());
         Ok(peer)
     }
@@ -181,8 +202,13 @@ pub fn check_hello(
     addr: &str,
     hello: &HelloResponse,
 ) -> Result<(), PeerError> {
-    let stranger =
-        |cause: &str| Err(PeerError::Stranger { node, addr: addr.to_owned(), cause: cause.to_owned() });
+    let stranger = |cause: &str| {
+        Err(PeerError::Stranger {
+            node,
+            addr: addr.to_owned(),
+            cause: cause.to_owned(),
+        })
+    };
     if hello.cluster_id != identity.cluster_id.as_slice() {
         return stranger("it belongs to another cluster");
     }

@@ -49,7 +49,9 @@ pub struct PeerService {
 }
 
 fn encode(value: &impl Serialize) -> Bytes {
-    postcard::to_stdvec(value).expect("messages between nodes always encode").into()
+    postcard::to_stdvec(value)
+        .expect("messages between nodes always encode")
+        .into()
 }
 
 fn bad(e: impl ToString) -> Status {
@@ -60,7 +62,8 @@ impl PeerService {
     /// The local replica of a shard, if it is the one that the sender means.
     fn replica(&self, shard: u32, replica: u64) -> Result<Arc<Shard>, Status> {
         let found = self.groups.shards().get(ShardId(shard));
-        let found = found.ok_or_else(|| Status::not_found(format!("no replica of shard {shard} here")))?;
+        let found =
+            found.ok_or_else(|| Status::not_found(format!("no replica of shard {shard} here")))?;
         match found.replica() == ReplicaId(replica) {
             true => Ok(found),
             false => Err(Status::not_found(format!(
@@ -77,11 +80,13 @@ async fn control(shard: Arc<Shard>, kind: u32, payload: Bytes) -> Result<Bytes, 
     let kind = ControlKind::of(kind).ok_or("unknown kind of control message")?;
     Ok(match kind {
         ControlKind::Vote => {
-            let rpc: VoteRequest<TypeConfig> = postcard::from_bytes(&payload).map_err(|e| text(&e))?;
+            let rpc: VoteRequest<TypeConfig> =
+                postcard::from_bytes(&payload).map_err(|e| text(&e))?;
             encode(&shard.raft.vote(rpc).await.map_err(|e| text(&e))?)
         }
         ControlKind::PreVote => {
-            let rpc: VoteRequest<TypeConfig> = postcard::from_bytes(&payload).map_err(|e| text(&e))?;
+            let rpc: VoteRequest<TypeConfig> =
+                postcard::from_bytes(&payload).map_err(|e| text(&e))?;
             encode(&shard.raft.pre_vote(rpc).await.map_err(|e| text(&e))?)
         }
         ControlKind::Heartbeat => {
@@ -92,7 +97,13 @@ async fn control(shard: Arc<Shard>, kind: u32, payload: Bytes) -> Result<Bytes, 
         ControlKind::TransferLeader => {
             let rpc: TransferLeaderRequest<TypeConfig> =
                 postcard::from_bytes(&payload).map_err(|e| text(&e))?;
-            encode(&shard.raft.handle_transfer_leader(rpc).await.map_err(|e| text(&e))?)
+            encode(
+                &shard
+                    .raft
+                    .handle_transfer_leader(rpc)
+                    .await
+                    .map_err(|e| text(&e))?,
+            )
         }
     })
 }
@@ -124,7 +135,9 @@ impl Peer for PeerService {
         tokio::spawn(async move {
             let at_once = Arc::new(Semaphore::new(CONTROL_AT_ONCE));
             while let Some(Ok(request)) = requests.next().await {
-                let Ok(permit) = Arc::clone(&at_once).acquire_owned().await else { return };
+                let Ok(permit) = Arc::clone(&at_once).acquire_owned().await else {
+                    return;
+                };
                 let shard = groups.shards().get(ShardId(request.shard));
                 let shard = shard.filter(|s| s.replica() == ReplicaId(request.to_replica));
                 let tx = tx.clone();
@@ -137,7 +150,13 @@ impl Peer for PeerService {
                         Ok(payload) => (payload, String::new()),
                         Err(error) => (Bytes::new(), error),
                     };
-                    let _ = tx.send(Ok(ControlResponse { seq: request.seq, payload, error })).await;
+                    let _ = tx
+                        .send(Ok(ControlResponse {
+                            seq: request.seq,
+                            payload,
+                            error,
+                        }))
+                        .await;
                     drop(permit);
                 });
             }
@@ -158,10 +177,14 @@ impl Peer for PeerService {
         let disk = self.disk.clone();
         let (tx, rx) = mpsc::channel::<Result<ReplicateResponse, Status>>(16);
         tokio::spawn(async move {
-            let Some(Ok(first)) = requests.next().await else { return };
+            let Some(Ok(first)) = requests.next().await else {
+                return;
+            };
             let found = groups.shards().get(ShardId(first.shard));
             let Some(shard) = found.filter(|s| s.replica() == ReplicaId(first.to_replica)) else {
-                let _ = tx.send(Err(Status::not_found("the replica is not here"))).await;
+                let _ = tx
+                    .send(Err(Status::not_found("the replica is not here")))
+                    .await;
                 return;
             };
             let entries = futures::stream::once(async { Ok(first) }).chain(requests);
@@ -171,9 +194,9 @@ impl Peer for PeerService {
                 let errors = errors.clone();
                 async move {
                     let result = match item {
-                        Ok(r) if full && !r.entries.is_empty() => {
-                            Err(Status::resource_exhausted("the disk of the replica is full"))
-                        }
+                        Ok(r) if full && !r.entries.is_empty() => Err(Status::resource_exhausted(
+                            "the disk of the replica is full",
+                        )),
                         Ok(r) => decode_append(r).map_err(bad),
                         Err(status) => Err(status),
                     };
@@ -189,7 +212,10 @@ impl Peer for PeerService {
             let mut results = Box::pin(shard.raft.stream_append(decoded));
             while let Some(result) = results.next().await {
                 let answer = match result {
-                    Ok(result) => Ok(ReplicateResponse { payload: encode(&result), error: String::new() }),
+                    Ok(result) => Ok(ReplicateResponse {
+                        payload: encode(&result),
+                        error: String::new(),
+                    }),
                     Err(fatal) => Err(Status::unavailable(fatal.to_string())),
                 };
                 if tx.send(answer).await.is_err() {
@@ -211,14 +237,22 @@ impl Peer for PeerService {
         let shard = self.replica(first.shard, first.to_replica)?;
         let opening: Opening = postcard::from_bytes(&first.meta).map_err(bad)?;
         if *self.disk.borrow() == SpaceState::Full {
-            return Err(Status::resource_exhausted("the disk of the replica is full"));
+            return Err(Status::resource_exhausted(
+                "the disk of the replica is full",
+            ));
         }
         let groups = Arc::clone(&self.groups);
         let (tx, rx) = mpsc::channel(4);
         tokio::spawn(async move {
             let answer = match receive(&groups, &shard, opening, &mut requests, &tx).await {
-                Ok(payload) => SnapshotResponse { payload, ..Default::default() },
-                Err(e) => SnapshotResponse { error: e, ..Default::default() },
+                Ok(payload) => SnapshotResponse {
+                    payload,
+                    ..Default::default()
+                },
+                Err(e) => SnapshotResponse {
+                    error: e,
+                    ..Default::default()
+                },
             };
             let _ = tx.send(Ok(answer)).await;
         });
@@ -232,8 +266,14 @@ impl Peer for PeerService {
         let r = request.into_inner();
         let shard = self.groups.shards().get(ShardId(r.shard));
         let shard = shard.ok_or_else(|| Status::not_found("no replica of the shard here"))?;
-        let id: [u8; 32] = r.blob_id.as_ref().try_into().map_err(|_| bad("not the id of a blob"))?;
-        let rows = shard.local_view().map_err(|e| Status::unavailable(e.to_string()))?;
+        let id: [u8; 32] = r
+            .blob_id
+            .as_ref()
+            .try_into()
+            .map_err(|_| bad("not the id of a blob"))?;
+        let rows = shard
+            .local_view()
+            .map_err(|e| Status::unavailable(e.to_string()))?;
         let loc = read::chunk_loc(&*rows.view, rows.space, BlobId(id), r.seq)
             .map_err(|e| Status::internal(e.to_string()))?
             .ok_or_else(|| Status::not_found("the chunk is not here"))?;
@@ -251,7 +291,10 @@ impl Peer for PeerService {
         &self,
         request: Request<ReplicaStatusRequest>,
     ) -> Result<Response<ReplicaStatusResponse>, Status> {
-        let shard = self.groups.shards().get(ShardId(request.into_inner().shard));
+        let shard = self
+            .groups
+            .shards()
+            .get(ShardId(request.into_inner().shard));
         Ok(Response::new(match shard {
             None => ReplicaStatusResponse::default(),
             Some(shard) => ReplicaStatusResponse {
@@ -276,8 +319,14 @@ impl Peer for PeerService {
         if !matches!(command.op, Op::System(_)) {
             return Err(bad("peers propose changes of the system shard alone"));
         }
+        if !r.stored.is_empty() {
+            return Err(bad("no octets travel with a change of the system shard"));
+        }
         match shard.propose(command, r.stored).await {
-            Ok(reply) => Ok(Response::new(ProposeResponse { reply: encode(&reply), ..Default::default() })),
+            Ok(reply) => Ok(Response::new(ProposeResponse {
+                reply: encode(&reply),
+                ..Default::default()
+            })),
             Err(ShardError::NotLeader { leader }) => Ok(Response::new(ProposeResponse {
                 error: 1,
                 leader_node: leader.map_or(0, |n| n.0),
@@ -293,12 +342,17 @@ impl Peer for PeerService {
         request: Request<GetSystemRequest>,
     ) -> Result<Response<GetSystemResponse>, Status> {
         if request.into_inner().cluster_id != self.identity.cluster_id.as_slice() {
-            return Err(Status::permission_denied("this node belongs to another cluster"));
+            return Err(Status::permission_denied(
+                "this node belongs to another cluster",
+            ));
         }
         let state = self.placement.with(encode);
         let system = self.groups.shards().get(ShardId::SYSTEM);
         let leader = system.and_then(|s| s.leader()).map_or(0, |n| n.0);
-        Ok(Response::new(GetSystemResponse { state, leader_node: leader }))
+        Ok(Response::new(GetSystemResponse {
+            state,
+            leader_node: leader,
+        }))
     }
 }
 
@@ -328,8 +382,13 @@ async fn receive(
         meta: opening.meta,
         snapshot: SnapshotData::Received { space },
     };
-    let installed = shard.raft.install_full_snapshot(opening.vote, snapshot).await;
+    let installed = shard
+        .raft
+        .install_full_snapshot(opening.vote, snapshot)
+        .await;
     // Whether it was taken or refused as stale: a space that nothing points to is removed.
-    groups.drop_unused_space(shard.id(), space).map_err(|e| e.to_string())?;
+    groups
+        .drop_unused_space(shard.id(), space)
+        .map_err(|e| e.to_string())?;
     installed.map(|r| encode(&r)).map_err(|e| e.to_string())
 }

@@ -102,10 +102,12 @@ pub async fn send(
     source: Source,
 ) -> Result<SnapshotResponse<TypeConfig>, SnapshotError> {
     let (tx, rx) = mpsc::channel::<SnapshotRequest>(2);
-    let opening = postcard::to_stdvec(&Opening { vote, meta }).expect("snapshot metas always encode");
+    let opening =
+        postcard::to_stdvec(&Opening { vote, meta }).expect("snapshot metas always encode");
     let put = async |request: SnapshotRequest| {
         let sent = tokio::time::timeout(QUIET, tx.send(request)).await;
-        sent.map_err(broken)?.map_err(|_| broken("the receiver is gone"))
+        sent.map_err(broken)?
+            .map_err(|_| broken("the receiver is gone"))
     };
     put(SnapshotRequest {
         shard: shard.0,
@@ -114,7 +116,11 @@ pub async fn send(
         ..Default::default()
     })
     .await?;
-    let mut answers = client.snapshot(ReceiverStream::new(rx)).await.map_err(broken)?.into_inner();
+    let mut answers = client
+        .snapshot(ReceiverStream::new(rx))
+        .await
+        .map_err(broken)?
+        .into_inner();
 
     let mut cursor = Cursor::default();
     loop {
@@ -124,16 +130,32 @@ pub async fn send(
         }
         let rows = page
             .into_iter()
-            .map(|r| Row { family: r.family as u32, key: r.key, value: r.value })
+            .map(|r| Row {
+                family: r.family as u32,
+                key: r.key,
+                value: r.value,
+            })
             .collect();
-        put(SnapshotRequest { rows, ..Default::default() }).await?;
+        put(SnapshotRequest {
+            rows,
+            ..Default::default()
+        })
+        .await?;
     }
-    put(SnapshotRequest { rows_done: true, ..Default::default() }).await?;
+    put(SnapshotRequest {
+        rows_done: true,
+        ..Default::default()
+    })
+    .await?;
 
     loop {
         // The installation itself, at the end, may flush the receiver's index: give it time.
-        let answer = tokio::time::timeout(QUIET * 5, answers.next()).await.map_err(broken)?;
-        let answer = answer.ok_or_else(|| broken("no answer"))?.map_err(|s| broken(s.message()))?;
+        let answer = tokio::time::timeout(QUIET * 5, answers.next())
+            .await
+            .map_err(broken)?;
+        let answer = answer
+            .ok_or_else(|| broken("no answer"))?
+            .map_err(|s| broken(s.message()))?;
         if !answer.error.is_empty() {
             return Err(SnapshotError::Refused(answer.error));
         }
@@ -142,17 +164,28 @@ pub async fn send(
         }
         for want in answer.wants {
             let chunk = wanted(&source, &want).await?;
-            put(SnapshotRequest { chunks: vec![chunk], ..Default::default() }).await?;
+            put(SnapshotRequest {
+                chunks: vec![chunk],
+                ..Default::default()
+            })
+            .await?;
         }
         if answer.wants_done {
-            put(SnapshotRequest { done: true, ..Default::default() }).await?;
+            put(SnapshotRequest {
+                done: true,
+                ..Default::default()
+            })
+            .await?;
         }
     }
 }
 
 async fn wanted(source: &Source, want: &Want) -> Result<Chunk, SnapshotError> {
-    let id: [u8; 32] =
-        want.blob_id.as_ref().try_into().map_err(|_| broken("not the id of a blob"))?;
+    let id: [u8; 32] = want
+        .blob_id
+        .as_ref()
+        .try_into()
+        .map_err(|_| broken("not the id of a blob"))?;
     let blob = BlobId(id);
     let loc = read::chunk_loc(&*source.view, source.space, blob, want.seq)?;
     let stored = match loc {
@@ -194,7 +227,11 @@ impl Receiver {
         loop {
             let request = next(requests).await?;
             if !request.rows.is_empty() {
-                let rows = request.rows.into_iter().map(row).collect::<Result<_, _>>()?;
+                let rows = request
+                    .rows
+                    .into_iter()
+                    .map(row)
+                    .collect::<Result<_, _>>()?;
                 let mut batch = Batch::default();
                 rows::write(&mut batch, self.space, rows)?;
                 self.index.write(batch)?;
@@ -216,8 +253,14 @@ impl Receiver {
                 None => break,
             }
         }
-        let answer = SnapshotAnswer { wants_done: true, ..Default::default() };
-        answers.send(Ok(answer)).await.map_err(|_| broken("the sender is gone"))?;
+        let answer = SnapshotAnswer {
+            wants_done: true,
+            ..Default::default()
+        };
+        answers
+            .send(Ok(answer))
+            .await
+            .map_err(|_| broken("the sender is gone"))?;
         match next(requests).await?.done {
             true => Ok(()),
             false => Err(broken("the snapshot does not end where it should")),
@@ -226,12 +269,16 @@ impl Receiver {
 
     /// Locates the chunks that the replica's old space has; the rest is lacking.
     fn reuse(&self, missing: Vec<MissingChunk>) -> Result<Vec<MissingChunk>, SnapshotError> {
-        let Some(old) = space_of(&*self.index, self.shard)? else { return Ok(missing) };
+        let Some(old) = space_of(&*self.index, self.shard)? else {
+            return Ok(missing);
+        };
         let mut batch = Batch::default();
         let mut lacking = Vec::new();
         for chunk in missing {
             match read::chunk_loc(&*self.index, old, chunk.blob, chunk.seq)? {
-                Some(loc) if loc.crc == chunk.chunk.crc => self.locate(&mut batch, &chunk, loc.location),
+                Some(loc) if loc.crc == chunk.chunk.crc => {
+                    self.locate(&mut batch, &chunk, loc.location)
+                }
                 _ => lacking.push(chunk),
             }
         }
@@ -240,10 +287,16 @@ impl Receiver {
     }
 
     fn locate(&self, batch: &mut Batch, chunk: &MissingChunk, location: Location) {
-        let key = Key::BlobLoc { blob: chunk.blob, seq: chunk.seq };
+        let key = Key::BlobLoc {
+            blob: chunk.blob,
+            seq: chunk.seq,
+        };
         let row = values::Row::encode(&ChunkLoc::new(location, &chunk.chunk));
         batch.put(Family::Local, key.encode(self.space), row);
-        batch.add(Key::SegmentLive(location.segment).encode(Space::NODE), location.len as i64);
+        batch.add(
+            Key::SegmentLive(location.segment).encode(Space::NODE),
+            location.len as i64,
+        );
     }
 
     async fn fetch(
@@ -256,18 +309,30 @@ impl Receiver {
             wants.iter().map(|w| ((w.blob, w.seq), w)).collect();
         let ask = wants
             .iter()
-            .map(|w| Want { blob_id: w.blob.0.to_vec().into(), seq: w.seq })
+            .map(|w| Want {
+                blob_id: w.blob.0.to_vec().into(),
+                seq: w.seq,
+            })
             .collect();
-        let answer = SnapshotAnswer { wants: ask, ..Default::default() };
-        answers.send(Ok(answer)).await.map_err(|_| broken("the sender is gone"))?;
+        let answer = SnapshotAnswer {
+            wants: ask,
+            ..Default::default()
+        };
+        answers
+            .send(Ok(answer))
+            .await
+            .map_err(|_| broken("the sender is gone"))?;
         let mut found = Vec::new();
         let mut appends = Vec::new();
         let mut seen = 0;
         while seen < wants.len() {
             for chunk in next(requests).await?.chunks {
                 seen += 1;
-                let id: [u8; 32] =
-                    chunk.blob_id.as_ref().try_into().map_err(|_| broken("not the id of a blob"))?;
+                let id: [u8; 32] = chunk
+                    .blob_id
+                    .as_ref()
+                    .try_into()
+                    .map_err(|_| broken("not the id of a blob"))?;
                 let Some(want) = wanted.get(&(BlobId(id), chunk.seq)) else {
                     return Err(broken("a chunk that was not asked for"));
                 };
@@ -304,12 +369,21 @@ pub fn blob_record(shard: ShardId, replica: ReplicaId, stored: Bytes) -> Append 
         leader: 0,
         codec: 0,
     };
-    Append { head, payload: vec![stored] }
+    Append {
+        head,
+        payload: vec![stored],
+    }
 }
 
-async fn next(requests: &mut tonic::Streaming<SnapshotRequest>) -> Result<SnapshotRequest, SnapshotError> {
-    let request = tokio::time::timeout(QUIET, requests.next()).await.map_err(broken)?;
-    request.ok_or_else(|| broken("the sender ended early"))?.map_err(|s| broken(s.message()))
+async fn next(
+    requests: &mut tonic::Streaming<SnapshotRequest>,
+) -> Result<SnapshotRequest, SnapshotError> {
+    let request = tokio::time::timeout(QUIET, requests.next())
+        .await
+        .map_err(broken)?;
+    request
+        .ok_or_else(|| broken("the sender ended early"))?
+        .map_err(|s| broken(s.message()))
 }
 
 fn row(row: Row) -> Result<SpaceRow, SnapshotError> {
@@ -317,5 +391,9 @@ fn row(row: Row) -> Result<SpaceRow, SnapshotError> {
         .into_iter()
         .find(|f| *f as u32 == row.family)
         .ok_or_else(|| broken("a row of an unknown family"))?;
-    Ok(SpaceRow { family, key: row.key, value: row.value })
+    Ok(SpaceRow {
+        family,
+        key: row.key,
+        value: row.value,
+    })
 }

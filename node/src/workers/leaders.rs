@@ -32,7 +32,11 @@ pub struct Leaders {
 impl Leaders {
     /// Over these replicas.
     pub fn new(shards: Arc<Shards>, placement: Arc<PlacementMap>) -> Leaders {
-        Leaders { shards, placement, since: Mutex::default() }
+        Leaders {
+            shards,
+            placement,
+            since: Mutex::default(),
+        }
     }
 
     /// Hands over at most one shard.
@@ -47,9 +51,14 @@ impl Leaders {
             if since.elapsed() < SETTLE {
                 continue;
             }
-            let preferred =
-                self.placement.with(|s| s.shards.get(&id).and_then(|row| plan::preferred_leader(id, row)));
-            let Some(to) = preferred.filter(|to| *to != shard.replica()) else { continue };
+            let preferred = self.placement.with(|s| {
+                s.shards
+                    .get(&id)
+                    .and_then(|row| plan::preferred_leader(id, row))
+            });
+            let Some(to) = preferred.filter(|to| *to != shard.replica()) else {
+                continue;
+            };
             if ready(&shard, to) {
                 self.since.lock().insert(id, Instant::now());
                 let outcome = match shard.transfer(to).await {
@@ -71,7 +80,11 @@ fn ready(shard: &Shard, to: ReplicaId) -> bool {
         return false;
     }
     let last = m.last_log_index.unwrap_or(0);
-    let matched = m.replication.as_ref().and_then(|r| r.get(&to)).and_then(|l| l.map(|l| l.index()));
+    let matched = m
+        .replication
+        .as_ref()
+        .and_then(|r| r.get(&to))
+        .and_then(|l| l.map(|l| l.index()));
     let close = matched.is_some_and(|matched| matched + CLOSE >= last);
     // A transfer while the members change would end the change.
     if m.membership_config.membership().get_joint_config().len() > 1 {

@@ -71,7 +71,12 @@ pub struct Workers {
 impl Workers {
     /// None yet. All end when `stop` is cancelled.
     pub fn new(clock: Arc<dyn Clock>, stop: CancellationToken) -> Workers {
-        Workers { clock, stop, infos: Arc::default(), tasks: Arc::default() }
+        Workers {
+            clock,
+            stop,
+            infos: Arc::default(),
+            tasks: Arc::default(),
+        }
     }
 
     /// Runs `turn` every `pace`, the first time at once. It answers what it did, if anything.
@@ -136,7 +141,11 @@ impl Workers {
 
     /// What all of them are doing.
     pub fn list(&self) -> Vec<(&'static str, WorkerInfo)> {
-        self.infos.lock().iter().map(|(name, info)| (*name, info.clone())).collect()
+        self.infos
+            .lock()
+            .iter()
+            .map(|(name, info)| (*name, info.clone()))
+            .collect()
     }
 
     /// Waits until all have ended; `stop` must have been cancelled.

@@ -41,7 +41,11 @@ impl Persist {
     /// Over these replicas.
     pub fn new(groups: Arc<Groups>, settings: PersistSettings) -> Persist {
         let written = groups.journal().stats().bytes_written;
-        Persist { groups, settings, last: Mutex::new((Instant::now(), written)) }
+        Persist {
+            groups,
+            settings,
+            last: Mutex::new((Instant::now(), written)),
+        }
     }
 
     /// Flushes if it is due.
@@ -62,7 +66,10 @@ impl Persist {
         let started = Instant::now();
         let written = self.groups.journal().stats().bytes_written;
         let shards = self.groups.shards().all();
-        let applied: Vec<_> = shards.iter().map(|s| *s.replicated.applied.borrow()).collect();
+        let applied: Vec<_> = shards
+            .iter()
+            .map(|s| *s.replicated.applied.borrow())
+            .collect();
         self.groups.index().flush().await?;
         for (shard, applied) in shards.iter().zip(applied) {
             shard.replicated.persisted.send_if_modified(|p| {
@@ -77,11 +84,16 @@ impl Persist {
         for shard in &shards {
             purged += self.purge(shard).await?;
         }
-        Ok(format!("index flushed in {} ms, {purged} entries purged", started.elapsed().as_millis()))
+        Ok(format!(
+            "index flushed in {} ms, {purged} entries purged",
+            started.elapsed().as_millis()
+        ))
     }
 
     async fn purge(&self, shard: &Shard) -> anyhow::Result<u64> {
-        let Some(persisted) = *shard.replicated.persisted.borrow() else { return Ok(0) };
+        let Some(persisted) = *shard.replicated.persisted.borrow() else {
+            return Ok(0);
+        };
         let (first, next) = shard.log.range();
         let upto = purge_upto(
             persisted.index(),
@@ -94,7 +106,11 @@ impl Persist {
         shard.raft.trigger().snapshot().await?;
         let mut metrics = shard.raft.metrics();
         let covered = async {
-            while metrics.borrow_watched().snapshot.is_none_or(|s| s.index() < upto) {
+            while metrics
+                .borrow_watched()
+                .snapshot
+                .is_none_or(|s| s.index() < upto)
+            {
                 if metrics.changed().await.is_err() {
                     return;
                 }
@@ -115,7 +131,10 @@ fn old_segment(journal: &Journal) -> Option<u64> {
 /// Up to which index to purge: never past `persisted`; at least what lies in old segments, else what
 /// is more than `keep` behind, once that is worth a record.
 fn purge_upto(persisted: u64, first: u64, next: u64, keep: u64, old: Option<u64>) -> Option<u64> {
-    let surplus = next.saturating_sub(keep).checked_sub(1).filter(|u| *u >= first + keep / 4);
+    let surplus = next
+        .saturating_sub(keep)
+        .checked_sub(1)
+        .filter(|u| *u >= first + keep / 4);
     let upto = surplus.max(old)?.min(persisted);
     (upto >= first && next > first).then_some(upto)
 }
@@ -127,10 +146,22 @@ mod tests {
     #[test]
     fn purges_only_what_is_durable_and_worth_it() {
         assert_eq!(purge_upto(900, 0, 1000, 100, None), Some(899));
-        assert_eq!(purge_upto(500, 0, 1000, 100, None), Some(500), "never past the durable state");
+        assert_eq!(
+            purge_upto(500, 0, 1000, 100, None),
+            Some(500),
+            "never past the durable state"
+        );
         assert_eq!(purge_upto(90, 0, 100, 100, None), None, "keeps the newest");
-        assert_eq!(purge_upto(90, 0, 100, 100, Some(40)), Some(40), "but lets go of old segments");
-        assert_eq!(purge_upto(10, 20, 100, 10, Some(40)), None, "nothing durable to purge");
+        assert_eq!(
+            purge_upto(90, 0, 100, 100, Some(40)),
+            Some(40),
+            "but lets go of old segments"
+        );
+        assert_eq!(
+            purge_upto(10, 20, 100, 10, Some(40)),
+            None,
+            "nothing durable to purge"
+        );
         assert_eq!(purge_upto(10, 11, 11, 10, None), None, "an empty log");
     }
 }

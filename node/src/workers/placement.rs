@@ -56,10 +56,21 @@ impl Placer {
             return Ok(None);
         }
         let cluster_id: Bytes = self.peers.identity.cluster_id.to_vec().into();
-        for node in self.placement.addrs().into_keys().filter(|n| *n != self.node) {
-            let Ok(mut peer) = self.peers.get(node) else { continue };
-            let ask = peer.client.get_system(GetSystemRequest { cluster_id: cluster_id.clone() });
-            let Ok(Ok(answer)) = tokio::time::timeout(CALL, ask).await else { continue };
+        for node in self
+            .placement
+            .addrs()
+            .into_keys()
+            .filter(|n| *n != self.node)
+        {
+            let Ok(mut peer) = self.peers.get(node) else {
+                continue;
+            };
+            let ask = peer.client.get_system(GetSystemRequest {
+                cluster_id: cluster_id.clone(),
+            });
+            let Ok(Ok(answer)) = tokio::time::timeout(CALL, ask).await else {
+                continue;
+            };
             let state: SystemState = postcard::from_bytes(&answer.into_inner().state)
                 .context("another node's placement cannot be read")?;
             self.placement.update(state);
@@ -79,7 +90,10 @@ impl Placer {
 
     /// Proposes a change of the system shard, wherever its leader is.
     pub async fn propose(&self, op: SystemOp) -> anyhow::Result<Reply> {
-        let command = Command { time_ms: self.clock.now_ms(), op: Op::System(op) };
+        let command = Command {
+            time_ms: self.clock.now_ms(),
+            op: Op::System(op),
+        };
         let mut hint = None;
         if let Some(system) = self.groups.shards().get(ShardId::SYSTEM) {
             match system.propose(command.clone(), Bytes::new()).await {
@@ -89,7 +103,11 @@ impl Placer {
             }
         }
         let encoded: Bytes = postcard::to_stdvec(&command)?.into();
-        let others = self.placement.addrs().into_keys().filter(|n| *n != self.node);
+        let others = self
+            .placement
+            .addrs()
+            .into_keys()
+            .filter(|n| *n != self.node);
         let mut queue: Vec<NodeId> = hint.into_iter().chain(others).collect();
         let mut tried = BTreeSet::new();
         while !queue.is_empty() {
@@ -97,13 +115,16 @@ impl Placer {
             if node == self.node || !tried.insert(node) {
                 continue;
             }
-            let Ok(mut peer) = self.peers.get(node) else { continue };
+            let Ok(mut peer) = self.peers.get(node) else {
+                continue;
+            };
             let request = ProposeRequest {
                 shard: ShardId::SYSTEM.0,
                 command: encoded.clone(),
                 stored: Bytes::new(),
             };
-            let Ok(Ok(answer)) = tokio::time::timeout(CALL, peer.client.propose(request)).await else {
+            let Ok(Ok(answer)) = tokio::time::timeout(CALL, peer.client.propose(request)).await
+            else {
                 continue;
             };
             let answer = answer.into_inner();
@@ -119,12 +140,16 @@ impl Placer {
 
     /// On the leader of the system shard: takes the next steps of the plan.
     pub async fn plan(&self) -> anyhow::Result<Option<String>> {
-        let Some(system) = self.groups.shards().get(ShardId::SYSTEM) else { return Ok(None) };
+        let Some(system) = self.groups.shards().get(ShardId::SYSTEM) else {
+            return Ok(None);
+        };
         if !system.is_leader() {
             return Ok(None);
         }
         let rows = system.read().await?;
-        let Some(state) = system::load(&*rows.view, rows.space)? else { return Ok(None) };
+        let Some(state) = system::load(&*rows.view, rows.space)? else {
+            return Ok(None);
+        };
         let mut settled = BTreeMap::new();
         for (shard, row) in &state.shards {
             let want = match *shard {
@@ -132,13 +157,22 @@ impl Placer {
                 _ => (state.replication as usize).min(state.nodes.len()),
             };
             if row.replicas.len() < want {
-                settled.insert(*shard, self.settled(*shard, row.replicas.iter().map(|r| r.id)).await);
+                settled.insert(
+                    *shard,
+                    self.settled(*shard, row.replicas.iter().map(|r| r.id))
+                        .await,
+                );
             }
         }
-        let steps = plan::steps(&state, &|shard| settled.get(&shard).copied().unwrap_or(true));
+        let steps = plan::steps(&state, &|shard| {
+            settled.get(&shard).copied().unwrap_or(true)
+        });
         let n = steps.len();
         for step in steps {
-            let op = SystemOp::SetReplicas { shard: step.shard, replicas: step.replicas };
+            let op = SystemOp::SetReplicas {
+                shard: step.shard,
+                replicas: step.replicas,
+            };
             if let Reply::Error(e) = self.propose(op).await? {
                 return Err(anyhow!("shard {}: {e}", step.shard));
             }
@@ -152,11 +186,18 @@ impl Placer {
         for replica in replicas {
             let status = match replica.node() == self.node {
                 true => self.groups.shards().get(shard).map(|s| {
-                    (s.replica(), s.replicated.applied.borrow().map_or(0, |l| l.index()))
+                    (
+                        s.replica(),
+                        s.replicated.applied.borrow().map_or(0, |l| l.index()),
+                    )
                 }),
                 false => {
-                    let Ok(mut peer) = self.peers.get(replica.node()) else { return false };
-                    let ask = peer.client.replica_status(ReplicaStatusRequest { shard: shard.0 });
+                    let Ok(mut peer) = self.peers.get(replica.node()) else {
+                        return false;
+                    };
+                    let ask = peer
+                        .client
+                        .replica_status(ReplicaStatusRequest { shard: shard.0 });
                     match tokio::time::timeout(CALL, ask).await {
                         Ok(Ok(r)) => {
                             let r = r.into_inner();
@@ -172,7 +213,8 @@ impl Placer {
             }
         }
         let (min, max) = (applied.iter().min(), applied.iter().max());
-        min.zip(max).is_some_and(|(min, max)| min + CAUGHT_UP >= *max)
+        min.zip(max)
+            .is_some_and(|(min, max)| min + CAUGHT_UP >= *max)
     }
 
     /// On every node: replicas that the placement gives it are opened, others removed, lost ones
@@ -184,8 +226,12 @@ impl Placer {
             return Ok(None);
         }
         let mut did = Vec::new();
-        let lost: BTreeMap<ShardId, LostReplica> =
-            self.groups.lost().into_iter().map(|l| (l.shard, l)).collect();
+        let lost: BTreeMap<ShardId, LostReplica> = self
+            .groups
+            .lost()
+            .into_iter()
+            .map(|l| (l.shard, l))
+            .collect();
         for (&shard, row) in &state.shards {
             let mine = row.replicas.iter().find(|r| r.id.node() == self.node);
             let running = self.groups.shards().get(shard);
@@ -197,7 +243,9 @@ impl Placer {
                     did.push(format!("shard {shard} starts again as replica {}", mine.id));
                 }
                 (Some(mine), None) => match lost.get(&shard) {
-                    Some(lost) if lost.replica >= mine.id => self.report(*lost, row.replicas.len()).await?,
+                    Some(lost) if lost.replica >= mine.id => {
+                        self.report(*lost, row.replicas.len()).await?
+                    }
                     _ => {
                         let created = self.groups.create(shard, mine.id).await?;
                         if let Some(lost) = lost.get(&shard) {
@@ -215,7 +263,10 @@ impl Placer {
                     let metrics = running.raft.metrics();
                     let member = {
                         let m = metrics.borrow_watched();
-                        m.membership_config.membership().nodes().any(|(id, _)| *id == running.replica())
+                        m.membership_config
+                            .membership()
+                            .nodes()
+                            .any(|(id, _)| *id == running.replica())
                     };
                     if !member {
                         self.groups.remove(shard).await?;
@@ -235,7 +286,10 @@ impl Placer {
                 lost.shard
             ));
         }
-        let op = SystemOp::ReplicaDamaged { shard: lost.shard, replica: lost.replica };
+        let op = SystemOp::ReplicaDamaged {
+            shard: lost.shard,
+            replica: lost.replica,
+        };
         self.propose(op).await.map(drop)
     }
 
@@ -255,7 +309,9 @@ impl Placer {
 
     async fn change_members(&self, shard: &Shard) -> anyhow::Result<Option<String>> {
         let wanted = self.placement.with(|s| s.shards.get(&shard.id()).cloned());
-        let Some(wanted) = wanted else { return Ok(None) };
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
         let (voters, members, last, matched) = {
             let metrics = shard.raft.metrics();
             let m = metrics.borrow_watched();
@@ -272,7 +328,10 @@ impl Placer {
         };
         let all: BTreeSet<ReplicaId> = wanted.replicas.iter().map(|r| r.id).collect();
         if let Some(new) = all.difference(&members).next() {
-            shard.raft.add_learner(*new, EmptyNode::default(), false).await?;
+            shard
+                .raft
+                .add_learner(*new, EmptyNode::default(), false)
+                .await?;
             return Ok(Some(format!("replica {new} learns")));
         }
         let caught_up = |id: &ReplicaId| matched.get(id).is_some_and(|m| m + CAUGHT_UP >= last);
@@ -290,7 +349,10 @@ impl Placer {
         }
         let leaving: BTreeSet<ReplicaId> = members.difference(&all).copied().collect();
         if !leaving.is_empty() && leaving.is_disjoint(&voters) {
-            shard.raft.change_membership(ChangeMembers::RemoveNodes(leaving), true).await?;
+            shard
+                .raft
+                .change_membership(ChangeMembers::RemoveNodes(leaving), true)
+                .await?;
             return Ok(Some("a former replica left".into()));
         }
         Ok(None)

@@ -35,7 +35,11 @@ pub struct Reap {
 impl Reap {
     /// Over these replicas.
     pub fn new(shards: Arc<Shards>, clock: Arc<dyn Clock>) -> Reap {
-        Reap { shards, clock, uploads: Mutex::default() }
+        Reap {
+            shards,
+            clock,
+            uploads: Mutex::default(),
+        }
     }
 
     /// One turn over all data shards that are led here.
@@ -51,17 +55,25 @@ impl Reap {
     }
 
     async fn propose(&self, shard: &Shard, op: Op) -> anyhow::Result<Reply> {
-        let command = Command { time_ms: self.clock.now_ms(), op };
+        let command = Command {
+            time_ms: self.clock.now_ms(),
+            op,
+        };
         Ok(shard.propose(command, Bytes::new()).await?)
     }
 
     async fn uploads(&self, shard: &Shard) -> anyhow::Result<()> {
-        let last = *self.uploads.lock().entry(shard.id()).or_insert_with(Instant::now);
+        let last = *self
+            .uploads
+            .lock()
+            .entry(shard.id())
+            .or_insert_with(Instant::now);
         if last.elapsed() < UPLOADS_EVERY {
             return Ok(());
         }
         let before_ms = self.clock.now_ms().saturating_sub(UPLOAD_MS);
-        self.propose(shard, Op::DropUploadsBefore { before_ms }).await?;
+        self.propose(shard, Op::DropUploadsBefore { before_ms })
+            .await?;
         self.uploads.lock().insert(shard.id(), Instant::now());
         Ok(())
     }
@@ -70,8 +82,17 @@ impl Reap {
         let mut steps = 0;
         while steps < STEPS_PER_TURN {
             let rows = shard.local_view()?;
-            let Some(account) = read::reapable(&*rows.view, rows.space)? else { break };
-            self.propose(shard, Op::ReapAccount { account, limit: STEP }).await?;
+            let Some(account) = read::reapable(&*rows.view, rows.space)? else {
+                break;
+            };
+            self.propose(
+                shard,
+                Op::ReapAccount {
+                    account,
+                    limit: STEP,
+                },
+            )
+            .await?;
             steps += 1;
         }
         Ok(steps)
