@@ -12,7 +12,8 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 
 use super::Shards;
 use super::fault::{Fault, Faults};
-use super::log::{Log, Recovered};
+use super::log::Log;
+use super::marks::{self, LogMarks, Recovered};
 use super::log_store::LogStore;
 use super::recover::{RecoveredLogs, Verdict};
 use super::shard::Shard;
@@ -20,7 +21,7 @@ use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space
 use super::types::*;
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
-use crate::journal::{Append, Journal, RecordHead, RecordKind};
+use crate::journal::{Append, Journal};
 use crate::machine::Event;
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
@@ -79,7 +80,7 @@ pub struct Groups {
     faults: Faults,
     shards: Arc<Shards>,
     logs: Arc<Mutex<Logs>>,
-    lost: Mutex<BTreeSet<LostReplica>>,
+    lost: Arc<Mutex<BTreeSet<LostReplica>>>,
     receiving: Arc<Mutex<BTreeSet<ShardId>>>,
     spaces: AsyncMutex<()>,
 }
@@ -120,10 +121,11 @@ impl Groups {
     /// No replicas yet. From here on the journal can open new segments.
     pub fn new(parts: Parts) -> Groups {
         let logs: Arc<Mutex<Logs>> = Arc::default();
-        let all = Arc::clone(&logs);
-        parts
-            .journal
-            .set_checkpoint(Box::new(move || checkpoint(&all.lock())));
+        let lost: Arc<Mutex<BTreeSet<LostReplica>>> = Arc::default();
+        let (all, gone) = (Arc::clone(&logs), Arc::clone(&lost));
+        parts.journal.set_checkpoint(Box::new(move || {
+            vec![checkpoint(&all.lock(), &gone.lock())]
+        }));
         Groups {
             index: parts.index,
             journal: parts.journal,
@@ -135,7 +137,7 @@ impl Groups {
             faults: parts.faults,
             shards: Arc::default(),
             logs,
-            lost: Mutex::default(),
+            lost,
             receiving: Arc::default(),
             spaces: AsyncMutex::default(),
         }
@@ -181,6 +183,17 @@ impl Groups {
                 Verdict::Whole(log) => opened.push((shard, space, applied, log)),
             }
         }
+        // Replicas that only the journal knows: the index was lost.
+        let mut orphans: BTreeMap<ShardId, ReplicaId> = BTreeMap::new();
+        for (shard, replica) in recovered.known() {
+            if !spaces.contains_key(&shard) {
+                let newest = orphans.entry(shard).or_insert(replica);
+                *newest = (*newest).max(replica);
+            }
+        }
+        for (shard, replica) in orphans {
+            self.mark_lost(shard, replica);
+        }
         // All logs are known before the first of them writes, because a checkpoint names them all.
         let logs: Vec<Arc<Log>> = opened
             .iter()
@@ -188,20 +201,6 @@ impl Groups {
             .collect();
         for ((shard, space, applied, _), log) in opened.into_iter().zip(logs) {
             self.start(shard, space, applied, log).await?;
-        }
-        // Replicas that only the journal knows: the index was lost.
-        let known: BTreeSet<ShardId> = spaces.keys().copied().collect();
-        let mut orphans: BTreeMap<ShardId, ReplicaId> = BTreeMap::new();
-        for (shard, replica) in recovered
-            .logs
-            .keys()
-            .filter(|(shard, _)| !known.contains(shard))
-        {
-            let newest = orphans.entry(*shard).or_insert(*replica);
-            *newest = (*newest).max(*replica);
-        }
-        for (shard, replica) in orphans {
-            self.mark_lost(shard, replica);
         }
         Ok(())
     }
@@ -310,6 +309,12 @@ impl Groups {
             membership: StoredMembership::default(),
         };
         let old = space_of(&*self.index, shard).map_err(fail)?;
+        // The journal knows the replica before the index does: should the journal be lost, the
+        // replica cannot be taken for one that never voted.
+        let log = self.add_log(shard, replica, Recovered::default());
+        log.begin()
+            .await
+            .map_err(|e| Fault::Journal(e.to_string()))?;
         let mut batch = Batch::default();
         applied.save(&mut batch, space);
         let key = Key::ShardSpace(shard).encode(Space::NODE);
@@ -323,7 +328,6 @@ impl Groups {
             purge_space(&*self.index, old).map_err(fail)?;
         }
         self.index.flush().await.map_err(fail)?;
-        let log = self.add_log(shard, replica, Recovered::default());
         self.start(shard, space, applied, log).await
     }
 
@@ -464,6 +468,8 @@ impl Groups {
         if let Some(space) = space {
             self.drop_space(space)?;
         }
+        // Before the log ends: an index that still knows a replica whose log is gone calls it lost.
+        self.index.flush().await?;
         if let Some(last) = replica.log.last() {
             let _ = replica.log.purge(last).await;
         }
@@ -479,21 +485,13 @@ impl Groups {
     }
 }
 
-/// The records that open a segment.
-fn checkpoint(logs: &Logs) -> Vec<Append> {
-    let marks: Vec<_> = logs.values().map(|log| log.checkpoint()).collect();
-    let payload = postcard::to_stdvec(&marks).expect("checkpoints always encode");
-    let head = RecordHead {
-        kind: RecordKind::Checkpoint,
-        shard: ShardId::SYSTEM,
-        replica: ReplicaId(0),
-        index: 0,
-        term: 0,
-        leader: 0,
-        codec: 0,
-    };
-    vec![Append {
-        head,
-        payload: vec![payload.into()],
-    }]
+/// The record that opens a segment: every log of the node, and those that are lost, so that a loss
+/// is not forgotten with the segments that showed it.
+fn checkpoint(logs: &Logs, lost: &BTreeSet<LostReplica>) -> Append {
+    let gone = lost.iter().map(|l| LogMarks {
+        lost: true,
+        ..LogMarks::new(l.shard, l.replica)
+    });
+    let marks: Vec<_> = logs.values().map(|log| log.marks()).chain(gone).collect();
+    marks::record(marks::ALL, &marks)
 }

@@ -63,7 +63,7 @@ fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
         Bound::Unbounded => 0,
     };
     let to = match range.end_bound() {
-        Bound::Included(i) => *i + 1,
+        Bound::Included(i) => i.saturating_add(1),
         Bound::Excluded(i) => *i,
         Bound::Unbounded => u64::MAX,
     };
@@ -80,7 +80,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        self.read(from, to, READ_BYTES).await
+        let entries = self.read(from, to, READ_BYTES).await?;
+        // What was purged meanwhile must not be skipped: the caller takes the first entry for the
+        // one that it asked for.
+        match entries.first() {
+            Some(first) if first.log_id().index() != from => Ok(Vec::new()),
+            _ => Ok(entries),
+        }
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -137,8 +143,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        // The mark may be of entries that were never synced here and are gone with a torn tail.
-        Ok(self.log.committed().min(self.log.last()))
+        // A recovery keeps the mark only when the log holds what it names.
+        Ok(self.log.committed())
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
