@@ -171,3 +171,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.log.purge(upto).await.map_err(io_error)
     }
 }
+
+#[cfg(test)]
+#[path = "log_store_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 mod basics;
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod rot;
 mod torn;
 
