@@ -55,6 +55,9 @@ use crate::workers::space::SpaceWatch;
 /// Marks an index that failed its checks: the next start begins a new one.
 const INDEX_DAMAGED: &str = "index.damaged";
 
+/// How long each part of a stop may take.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -207,16 +210,28 @@ impl Node {
             }
         }
         self.stop.cancel();
-        self.running.groups.shutdown().await;
+        // A group that waits for a full disk ends only with the journal.
+        let groups = self.running.groups.shutdown();
+        if tokio::time::timeout(STOP_WAIT, groups).await.is_err() {
+            tracing::warn!("the groups do not end in time");
+        }
         self.running.workers.join().await;
         let rest = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(10), rest)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(STOP_WAIT, rest).await.is_err() {
             self.tasks.shutdown().await;
         }
         self.journal.close().await;
+        // Whoever starts the node again in this process needs the index and its lock.
+        let index = Arc::downgrade(self.running.groups.index());
+        drop(self.running);
+        let free = async {
+            while index.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(STOP_WAIT, free).await.is_err() {
+            tracing::warn!("something still uses the index of the node that has stopped");
+        }
     }
 }
 
@@ -460,6 +475,7 @@ impl Starting {
             chunks: blobs,
             disk: disk_state,
             disk_bytes,
+            stop: self.stop.clone(),
         };
         let mut tasks = JoinSet::new();
         let poisoned = journal.poisoned();
@@ -539,7 +555,7 @@ impl Starting {
         let (tx, mut rx) = mpsc::channel::<InitCall>(1);
         let done = self.stop.child_token();
         let service = ClusterService::waiting(tx);
-        let incoming = incoming(Arc::clone(listener), None, done.clone());
+        let incoming = incoming(Arc::clone(listener), None, done.clone(), self.stop.clone());
         let server = Server::builder()
             .add_service(proto::cluster_server::ClusterServer::new(service))
             .serve_with_incoming_shutdown(incoming, done.clone().cancelled_owned());
@@ -967,9 +983,11 @@ fn incoming(
     listener: Arc<dyn Listener>,
     ops: Option<Arc<Operations>>,
     stop: CancellationToken,
+    end: CancellationToken,
 ) -> impl futures::Stream<Item = std::io::Result<Connection>> {
     futures::stream::unfold((), move |()| {
-        let (listener, ops, stop) = (Arc::clone(&listener), ops.clone(), stop.clone());
+        let (listener, ops) = (Arc::clone(&listener), ops.clone());
+        let (stop, end) = (stop.clone(), end.clone());
         async move {
             loop {
                 let accepted = tokio::select! {
@@ -978,7 +996,9 @@ fn incoming(
                 };
                 match accepted {
                     Ok((stream, peer)) => {
-                        return Some((Ok(Connection::new(stream, &peer, ops.as_deref())), ()));
+                        let connection =
+                            Connection::new(stream, &peer, ops.as_deref(), end.clone());
+                        return Some((Ok(connection), ()));
                     }
                     Err(e) => {
                         // Out of file descriptors, most often: wait for some.
@@ -999,7 +1019,10 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let api = Api::new(Arc::clone(&ops));
-    let incoming = incoming(listener, Some(ops), stop.clone());
+    // Connections would outlive the server, and keep the index and its lock with them.
+    let end = CancellationToken::new();
+    let _end = end.clone().drop_guard();
+    let incoming = incoming(listener, Some(ops), stop.clone(), end);
     let peers = PeerServer::new(peers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);

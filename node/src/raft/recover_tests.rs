@@ -111,6 +111,7 @@ async fn open(disk: &FakeDisk) -> (Arc<Journal>, RecoveredLogs) {
     };
     let opened = Journal::open(&env, Path::new(DIR), options()).await;
     let (journal, recovery) = opened.unwrap();
+    if std::env::var("RRDEBUG").is_ok() { eprintln!("DAMAGE {:?}", recovery.damage); for r in &recovery.records { eprintln!("R {:?} {:?}", r.head, r.location); } eprintln!("----"); }
     (Arc::new(journal), RecoveredLogs::replay(&recovery))
 }
 
@@ -337,6 +338,7 @@ fn steps(crashes: u32, len: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..len)
 }
 
+
 /// What rots.
 #[derive(Debug, Clone)]
 enum Rot {
@@ -446,7 +448,7 @@ proptest! {
             }
             for (n, life) in verdicts {
                 match found.judge(key(n as u32), life.persisted) {
-                    Verdict::Lost => panic!("log {n} was whole and is lost now"),
+                    Verdict::Lost => panic!("log {n} was whole and is lost now: {found:?}"),
                     Verdict::Whole(recovered) => check_rotten(n, life, &recovered),
                 }
             }
