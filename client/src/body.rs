@@ -3,6 +3,9 @@
 //! A retry after a leader's death sends the same octets once more, so a one-shot stream is not
 //! enough, and holding 150 MB in memory for the case is too much. A [`Body`] is therefore
 //! something that can be opened any number of times, also at the same time by several senders.
+//!
+//! Files are the caller's own choice: [`FileBody`] and a [`Spool`] past its memory read and write
+//! them on blocking threads. A simulated caller hands in [`Bytes`] or a spool without a bound.
 
 use std::fs;
 use std::io::{self, Write};
@@ -49,7 +52,16 @@ impl Body for Bytes {
     }
 }
 
-/// Positioned reads of an open file, off the async threads.
+/// Runs file operations off the async threads: the one place of this crate that does.
+#[allow(clippy::disallowed_methods)]
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)?
+}
+
+/// Positioned reads of an open file.
 fn read_file(file: Arc<fs::File>, len: u64) -> Pieces {
     stream::try_unfold((file, 0), move |(file, at)| async move {
         if at >= len {
@@ -57,12 +69,12 @@ fn read_file(file: Arc<fs::File>, len: u64) -> Pieces {
         }
         let want = (len - at).min(PIECE_BYTES as u64) as usize;
         let handle = file.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = off_thread(move || {
             let mut buf = BytesMut::zeroed(want);
             handle.read_exact_at(&mut buf, at)?;
-            Ok::<_, io::Error>(buf.freeze())
+            Ok(buf.freeze())
         });
-        let piece = read.await.map_err(io::Error::other)??;
+        let piece = read.await?;
         Ok(Some((piece, (file, at + want as u64))))
     })
     .boxed()
@@ -79,7 +91,7 @@ impl FileBody {
     /// Opens the regular file at `path`.
     pub async fn open(path: impl Into<PathBuf>) -> io::Result<FileBody> {
         let path: PathBuf = path.into();
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = off_thread(move || {
             #[allow(clippy::disallowed_methods)]
             let file = fs::File::open(path)?;
             let meta = file.metadata()?;
@@ -88,7 +100,7 @@ impl FileBody {
                 false => Err(io::Error::other("not a regular file")),
             }
         });
-        let (file, len) = opened.await.map_err(io::Error::other)??;
+        let (file, len) = opened.await?;
         Ok(FileBody {
             file: Arc::new(file),
             len,
@@ -172,15 +184,15 @@ impl Spool {
         let dir = self.dir.clone();
         let mut id = [0; 8];
         (self.entropy)(&mut id);
-        let written = tokio::task::spawn_blocking(move || {
+        let written = off_thread(move || {
             let mut file = match file {
                 Some(file) => file,
                 None => nameless_file(&dir, u64::from_le_bytes(id))?,
             };
             file.write_all(&pending)?;
-            Ok::<_, io::Error>((file, pending))
+            Ok((file, pending))
         });
-        let (file, mut buffer) = written.await.map_err(io::Error::other)??;
+        let (file, mut buffer) = written.await?;
         self.file = Some(file);
         buffer.clear();
         self.memory = buffer;
@@ -233,6 +245,7 @@ impl Body for SpooledBody {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
     use crate::connect::os_entropy;

@@ -1,7 +1,9 @@
 //! The cluster as operators see it: status, nodes, shards, and what they change.
 
 use std::future::Future;
+use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use tonic::{Response, Status};
 
 use crate::client::{Client, Failure, Scope, Try};
@@ -147,7 +149,8 @@ impl Client {
         .await
     }
 
-    /// Calls one node, once; for [`Target::Any`] one node after the other until one answers.
+    /// Calls one node, once; for [`Target::Any`] the first that answers. The next node is asked
+    /// when one fails, and also when one is silent: a stopped process keeps its connections open.
     async fn at<R, F, Fut>(&self, target: &Target, call: F) -> Result<R, Error>
     where
         F: Fn(Try) -> Fut,
@@ -166,33 +169,51 @@ impl Client {
             }
         };
         let deadline = Deadline::after(self.deadline());
+        let mut left = addrs.iter();
+        let mut asked = FuturesUnordered::new();
         let mut last = Error::Transport {
             message: "no node is known".into(),
         };
-        for (i, addr) in addrs.iter().enumerate() {
-            // A silent node may not use up the time in which the others could answer.
-            let left = addrs.len() - i;
-            let share = Deadline::after(deadline.left() / left as u32);
-            let answer = async {
-                let answer = call(self.try_at(addr, share.left())?);
-                answer.await.map_err(Failure::Status)
-            };
-            match self.attempt(&[], addr, &share, answer).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if advice(&error) == Advice::Elsewhere => {
-                    last = match error {
-                        Error::Transport { message } => Error::Transport {
-                            message: format!("{addr}: {message}"),
-                        },
-                        other => other,
-                    };
-                }
-                Err(error) => return Err(error),
+        loop {
+            if let Some(addr) = left.next() {
+                asked.push(self.once(addr, &deadline, &call));
+            } else if asked.is_empty() {
+                return Err(last);
+            }
+            let more = left.len() > 0;
+            tokio::select! {
+                Some(answer) = asked.next() => match answer {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) if advice(&error) == Advice::Elsewhere => last = error,
+                    Err(error) => return Err(error),
+                },
+                () = tokio::time::sleep(SILENCE), if more => {}
             }
         }
-        Err(last)
+    }
+
+    /// One try at one node; connection failures name the node.
+    async fn once<R, F, Fut>(&self, addr: &str, deadline: &Deadline, call: &F) -> Result<R, Error>
+    where
+        F: Fn(Try) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let answer = async {
+            let answer = call(self.try_at(addr, deadline.left())?);
+            answer.await.map_err(Failure::Status)
+        };
+        let answer = self.attempt(&[], addr, deadline, answer).await;
+        answer.map_err(|error| match error {
+            Error::Transport { message } => Error::Transport {
+                message: format!("{addr}: {message}"),
+            },
+            other => other,
+        })
     }
 }
+
+/// A node that has not answered for this long does not keep the others from being asked.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// The shard of nodes, shards and settings.
 const SYSTEM: Scope = Scope::Shard(0);

@@ -9,6 +9,27 @@
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), posthouse_client::Error> {
+//! use bytes::Bytes;
+//! use posthouse_client::ids::AccountName;
+//! use posthouse_client::{Client, Delivery, Identity, Recipient, Settings};
+//!
+//! let client = Client::new(&["127.0.0.1:6600"], Settings::default())?;
+//! let ann = AccountName::new("ann@example.org")?;
+//! let delivery = Delivery {
+//!     identity: Identity::Request(client.request_id()),
+//!     recipients: vec![Recipient::inbox(ann)],
+//!     internal_date_ms: 0,
+//! };
+//! let message = Bytes::from_static(b"Subject: hello\r\n\r\nA letter.\r\n");
+//! for result in client.deliver(&delivery, &message).await?.results {
+//!     println!("uid {}", result?.uid);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Architecture invariant: this crate knows neither the storage nor the replication of the nodes,
 //! and reads no clock: its timers are `tokio::time`, its sockets and its randomness are injected.
 #![deny(missing_docs)]

@@ -25,7 +25,7 @@ for group in "$@"; do
             has python3 || missing+=(python3)
             ;;
         mail)
-            has python3 || missing+=(python3)
+            has python3 || [[ " ${missing[*]} " == *" python3 "* ]] || missing+=(python3)
             [ -x /usr/sbin/postfix ] || missing+=(postfix)
             has swaks || missing+=(swaks)
             ;;

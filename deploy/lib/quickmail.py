@@ -8,7 +8,8 @@
 
 `stream` delivers small messages one after the other, as a mail server would: what is answered
 with 4xx, or not at all, is sent again. Each message is kept in DIR before it is sent; the log
-gets one line per acknowledgement. `pause` prints the longest time between two of them. `verify`
+gets one line per acknowledgement. `pause` prints their number and the longest time between two
+of them, in milliseconds. `verify`
 reads every mailbox back with the command line tool and checks that each file of the DIRs is
 there exactly once, octet by octet after the Return-Path line.
 """
@@ -137,7 +138,7 @@ def pause(arguments):
             if kind == "ack":
                 acks.append(float(at))
     longest = max((b - a for a, b in zip(acks, acks[1:])), default=0.0)
-    print(json.dumps({"acks": len(acks), "longest_pause_ms": round(longest * 1000)}))
+    print(len(acks), round(longest * 1000))
 
 
 def run(arguments, *words):
@@ -165,7 +166,7 @@ def verify(arguments):
                 for file in sorted(pathlib.Path(path).glob("*.eml")):
                     expected[file.read_bytes()] += 1
         found = collections.Counter()
-        for message in messages(run(arguments, "mail", "list", account, "-o", "json")):
+        for message in messages(run(arguments, "mail", "list", account, "--limit", "0", "-o", "json")):
             octets = run(arguments, "mail", "fetch", account, str(message["uid"]))
             line, _, rest = octets.partition(b"\r\n")
             if line != b"Return-Path: <%s>" % SENDER.encode():

@@ -4,6 +4,8 @@
 //! index now and then; prints the time and the bytes that the index wrote for each message, and
 //! what it costs to open the mailbox and to read a page of it.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -344,6 +344,21 @@ async fn a_large_message_can_be_read_again_after_a_change_of_leader() {
 }
 
 #[tokio::test]
+async fn a_store_that_answers_early_does_not_break_the_dialogue() {
+    let store = FakeStore::with(&[ANN]);
+    *store.early.lock().unwrap() = Some(StoreError::Busy);
+    let door = open(store.clone(), settings());
+    let body = "0123456789abcde\r\n".repeat(200_000);
+    let replies = door
+        .script(&format!(
+            "{MAIL}RCPT TO:<{ANN}>\r\nDATA\r\nS: x\r\n\r\n{body}.\r\nNOOP\r\n"
+        ))
+        .await;
+    assert_eq!(codes(&replies)[3..], ["451 4.3.2", "250 2.0.0"]);
+    assert_eq!(store.mail(), []);
+}
+
+#[tokio::test]
 async fn silence_ends_a_connection() {
     let limits = Settings {
         command_timeout_s: 1,

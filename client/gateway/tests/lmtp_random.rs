@@ -39,15 +39,23 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "QUIT\r\n",
     ])
     .prop_map(|s| s.as_bytes().to_vec());
+    let whole = prop::sample::select(vec![
+        "LHLO c\r\n",
+        "RSET\r\nMAIL FROM:<>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\nx: y\r\n\r\n..b\r\n.\r\n",
+        "RSET\r\nMAIL FROM:<>\r\nRCPT TO:<ann@example.org>\r\nBDAT 3\r\na\r\nBDAT 4 LAST\r\n\r\n.b",
+        "\r\n.\r\nRSET\r\n",
+    ])
+    .prop_map(|s| s.as_bytes().to_vec());
     prop_oneof![
-        12 => sense,
+        8 => whole,
+        6 => sense,
         1 => prop::collection::vec(any::<u8>(), 0..40),
         1 => prop::collection::vec(prop::sample::select(b"\r\n. A".to_vec()), 0..40),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn cuts_do_not_show_and_garbage_does_no_harm(

@@ -71,10 +71,6 @@ impl World {
             message: format!("shard {shard}"),
         })
     }
-
-    pub fn count(&self, name: &str) -> usize {
-        self.calls.iter().filter(|(_, n)| *n == name).count()
-    }
 }
 
 #[derive(Clone)]

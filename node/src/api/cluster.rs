@@ -528,15 +528,9 @@ impl Cluster for ClusterService {
         let to = to.ok_or_else(|| {
             not_found("node", format!("node {} has no voting replica of shard {id}", request.to_node))
         })?;
-        shard.raft.trigger().transfer_leader(to).await.map_err(unavailable)?;
-        let moved = async {
-            while shard.leader().is_none_or(|l| l != to.node()) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        match tokio::time::timeout(Duration::from_secs(5), moved).await {
-            Ok(()) => Ok(Response::new(proto::TransferLeaderResponse {})),
-            Err(_) => Err(unavailable(format!("node {} did not take over in time", request.to_node))),
+        match to == shard.replica() || shard.transfer(to).await {
+            true => Ok(Response::new(proto::TransferLeaderResponse {})),
+            false => Err(unavailable(format!("node {} did not take over in time", request.to_node))),
         }
     }
 

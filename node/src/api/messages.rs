@@ -7,7 +7,7 @@ use futures::stream::{BoxStream, unfold};
 use futures::{Stream, StreamExt};
 use posthouse_client::proto;
 use proto::messages_server::Messages;
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::call::{caller, deadline, within};
 use super::mailboxes::mailbox;
@@ -68,16 +68,18 @@ async fn next<P: Part>(
     let message = tokio::time::timeout(idle, stream.message())
         .await
         .map_err(|_| MailboxError::Unavailable("no octets came in time; nothing is stored".into()))?
-        .map_err(|e| {
-            MailboxError::Unavailable(format!(
+        .map_err(|e| match e.code() {
+            // Too large a piece comes too large again: no retry helps.
+            Code::OutOfRange | Code::ResourceExhausted => MailboxError::bad("data", e.message()),
+            _ => MailboxError::Unavailable(format!(
                 "the stream broke off, nothing is stored: {}",
                 e.message()
-            ))
+            )),
         })?;
     match message.map(Part::split) {
         None => Ok(None),
         Some(Some(part)) => Ok(Some(part)),
-        Some(None) => Err(MailboxError::bad("part", "neither head nor data")),
+        Some(None) => Err(MailboxError::bad("part", "neither head, data nor end")),
     }
 }
 

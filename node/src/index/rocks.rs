@@ -19,15 +19,18 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompactionStyle,
-    DBCompressionType, DBRawIterator, ErrorKind, FlushOptions, MergeOperands, Options, ReadOptions,
-    Snapshot, UniversalCompactOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompactionStyle, DBCompressionType, DBRawIterator, ErrorKind, FlushOptions, LruCacheOptions,
+    MergeOperands, Options, ReadOptions, Snapshot, UniversalCompactOptions, WriteBatch,
+    WriteOptions,
 };
 
 use super::{Batch, Change, Family, Index, IndexError, IndexOpener, Next, View, add_counter};
 
 /// Bytes of blocks kept in memory, over all families.
 const CACHE_BYTES: usize = 64 << 20;
+/// Log2 of the parts of the cache: few, since a part must hold what is read at a time.
+const CACHE_SHARD_BITS: i32 = 3;
 /// Bytes of rows not yet flushed, over all families.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
 /// Files that are kept open.
@@ -43,7 +46,9 @@ impl IndexOpener for RocksOpener {
         let path = path.to_owned();
         async move {
             let rocks = blocking(move || Rocks::open(&path)).await?;
-            Ok(Arc::new(RocksIndex(Arc::new(rocks))) as Arc<dyn Index>)
+            let rocks = Arc::new(rocks);
+            let newest = ReadOptions::default();
+            Ok(Arc::new(RocksIndex { rocks, newest }) as Arc<dyn Index>)
         }
         .boxed()
     }
@@ -54,11 +59,17 @@ struct Rocks {
     options: Options,
 }
 
-struct RocksIndex(Arc<Rocks>);
+struct RocksIndex {
+    rocks: Arc<Rocks>,
+    /// For reads of the newest state.
+    newest: ReadOptions,
+}
 
 /// A snapshot that keeps its database open.
 struct RocksView {
     snapshot: ManuallyDrop<Snapshot<'static>>,
+    /// For reads of single rows at the snapshot.
+    at: ReadOptions,
     rocks: Arc<Rocks>,
 }
 
@@ -70,6 +81,7 @@ impl Drop for RocksView {
 }
 
 /// Runs file work beside the async threads.
+#[allow(clippy::disallowed_methods)]
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
 ) -> Result<T, IndexError> {
@@ -132,8 +144,14 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_block_size(BLOCK_BYTES);
     table.set_format_version(6);
-    // Most lookups that find nothing (is the blob there, was the request seen) end in the filter.
-    table.set_ribbon_filter(10.0);
+    // Most lookups find nothing (is the blob there, was the request seen) and end in the filter.
+    // Filters and indexes are cut into blocks: whole ones are megabytes a file, do not fit into a
+    // part of the cache, and would be read from the file at each lookup.
+    table.set_hybrid_ribbon_filter(10.0, 1);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4 << 10);
+    table.set_pin_top_level_index_and_filter(true);
 
     let mut o = Options::default();
     o.set_block_based_table_factory(&table);
@@ -163,7 +181,10 @@ fn family_options(family: Family, cache: &Cache) -> Options {
 impl Rocks {
     fn open(path: &Path) -> Result<Rocks, IndexError> {
         refuse_half_a_database(path)?;
-        let cache = Cache::new_lru_cache(CACHE_BYTES);
+        let mut cache = LruCacheOptions::default();
+        cache.set_capacity(CACHE_BYTES);
+        cache.set_num_shard_bits(CACHE_SHARD_BITS);
+        let cache = Cache::new_lru_cache_opts(&cache);
         let options = db_options();
         let families =
             Family::ALL.map(|f| ColumnFamilyDescriptor::new(name(f), family_options(f, &cache)));
@@ -266,6 +287,7 @@ impl Rocks {
 
 /// RocksDB makes a new database where the file CURRENT is missing, whatever else is there. Beside
 /// table files that would be a loss that nobody notices.
+#[allow(clippy::disallowed_methods)]
 fn refuse_half_a_database(path: &Path) -> Result<(), IndexError> {
     let Ok(files) = std::fs::read_dir(path) else {
         return Ok(());
@@ -296,7 +318,7 @@ impl RocksView {
 
 impl View for RocksView {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        self.rocks.get(family, key, &self.options())
+        self.rocks.get(family, key, &self.at)
     }
 
     fn scan(
@@ -324,7 +346,7 @@ impl View for RocksView {
 
 impl View for RocksIndex {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
-        self.0.get(family, key, &ReadOptions::default())
+        self.rocks.get(family, key, &self.newest)
     }
 
     fn scan(
@@ -334,7 +356,7 @@ impl View for RocksIndex {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
     ) -> Result<(), IndexError> {
-        self.0
+        self.rocks
             .scan(family, (from, to), false, ReadOptions::default(), visit)
     }
 
@@ -345,40 +367,46 @@ impl View for RocksIndex {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
     ) -> Result<(), IndexError> {
-        self.0
+        self.rocks
             .scan(family, (from, to), true, ReadOptions::default(), visit)
     }
 }
 
 impl Index for RocksIndex {
     fn view(&self) -> Arc<dyn View> {
-        let rocks = self.0.clone();
+        let rocks = self.rocks.clone();
         let snapshot = rocks.db.snapshot();
         // SAFETY: the snapshot refers to `rocks.db`, which the Arc beside it keeps in place and
         // alive until the snapshot has been dropped (`Drop for RocksView`).
         let snapshot = unsafe { std::mem::transmute::<Snapshot<'_>, Snapshot<'static>>(snapshot) };
+        let mut at = ReadOptions::default();
+        at.set_snapshot(&snapshot);
         Arc::new(RocksView {
+            at,
             snapshot: ManuallyDrop::new(snapshot),
             rocks,
         })
     }
 
     fn write(&self, batch: Batch) -> Result<(), IndexError> {
-        self.0.write(batch)
+        self.rocks.write(batch)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), IndexError>> {
-        let rocks = self.0.clone();
+        let rocks = self.rocks.clone();
         blocking(move || rocks.flush()).boxed()
     }
 
     fn bytes_written(&self) -> u64 {
-        self.0.options.get_ticker_count(Ticker::FlushWriteBytes)
-            + self.0.options.get_ticker_count(Ticker::CompactWriteBytes)
+        self.rocks.options.get_ticker_count(Ticker::FlushWriteBytes)
+            + self
+                .rocks
+                .options
+                .get_ticker_count(Ticker::CompactWriteBytes)
     }
 
     fn verify(&self) -> BoxFuture<'_, Result<(), IndexError>> {
-        let rocks = self.0.clone();
+        let rocks = self.rocks.clone();
         blocking(move || rocks.verify()).boxed()
     }
 }

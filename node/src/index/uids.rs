@@ -62,6 +62,18 @@ impl UidPart {
         self.words[word] & bit != 0
     }
 
+    /// Adds all of `first..=last`, word by word.
+    fn fill(&mut self, first: usize, last: usize) {
+        for (n, word) in self.words.iter_mut().enumerate() {
+            let (low, high) = (n * 64, n * 64 + 63);
+            if first <= high && low <= last {
+                let from = first.max(low) - low;
+                let to = last.min(high) - low;
+                *word |= (u64::MAX >> (63 - to)) & (u64::MAX << from);
+            }
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|w| *w == 0)
@@ -138,9 +150,7 @@ impl UidPart {
                     if last >= UIDS {
                         return None;
                     }
-                    (first..=last).for_each(|place| {
-                        part.insert(place as u16);
-                    });
+                    part.fill(first, last);
                     at = last;
                 }
             }

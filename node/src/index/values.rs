@@ -83,6 +83,26 @@ impl Row for () {
     }
 }
 
+/// Node rows that hold a space.
+impl Row for Space {
+    fn encode(&self) -> Vec<u8> {
+        self.0.to_be_bytes().to_vec()
+    }
+    fn decode(octets: &[u8]) -> Option<Self> {
+        Some(Space(u32::from_be_bytes(octets.try_into().ok()?)))
+    }
+}
+
+/// The counter of [`Change::Add`](super::Change::Add).
+impl Row for i64 {
+    fn encode(&self) -> Vec<u8> {
+        self.to_le_bytes().to_vec()
+    }
+    fn decode(octets: &[u8]) -> Option<Self> {
+        Some(i64::from_le_bytes(octets.try_into().ok()?))
+    }
+}
+
 /// The value of a row, or that the row is damaged.
 pub fn decode<R: Row>(key: &[u8], octets: &[u8]) -> Result<R, IndexError> {
     R::decode(octets).ok_or_else(|| {

@@ -42,22 +42,26 @@ pub fn check_arrived(txn: &Txn, blob: &BlobMeta) -> Result<(), Stop> {
 pub fn add_refs(txn: &mut Txn, blob: &BlobMeta, refs: u64) -> Result<(), Stop> {
     assert!(refs > 0, "a blob without references is never stored");
     let key = Key::Blob(blob.id);
-    let row = match txn.get::<BlobRow>(&key)? {
+    let (row, new) = match txn.get::<BlobRow>(&key)? {
         Some(mut row) => {
             row.refs += refs;
-            row
+            (row, false)
         }
-        None => BlobRow {
-            refs,
-            size: blob.size,
-            chunks: blob.chunks.clone(),
-        },
+        None => {
+            let row = BlobRow {
+                refs,
+                size: blob.size,
+                chunks: blob.chunks.clone(),
+            };
+            (row, true)
+        }
     };
     // Octets that are there stay where they are. Missing ones (damage) are taken from this arrival
-    // where it is stored the same way.
+    // where it is stored the same way. Those of a new blob go with its last reference, so there is
+    // nothing to look for.
     for (seq, chunk) in (0..).zip(&blob.chunks) {
         let key = Key::BlobLoc { blob: blob.id, seq };
-        if row.chunks.get(seq as usize) != Some(chunk) || txn.has(&key)? {
+        if row.chunks.get(seq as usize) != Some(chunk) || (!new && txn.has(&key)?) {
             continue;
         }
         let arrived = match blob.upload {

@@ -107,6 +107,21 @@ pub enum Op {
     System(SystemOp),
 }
 
+impl Op {
+    /// Octets that must travel with the command. To be checked before it is proposed: a command
+    /// with other octets would stop every replica that applies it.
+    pub fn stored_len(&self) -> usize {
+        match self {
+            Op::PutChunk { chunk, .. } => chunk.stored_len as usize,
+            Op::Store(store) => match (&store.blob.upload, &store.blob.chunks[..]) {
+                (None, [chunk]) => chunk.stored_len as usize,
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+}
+
 /// How flags are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FlagMode {

@@ -7,7 +7,7 @@
 pub const REQUEST_WINDOW_MS: u64 = 5 * 24 * 3600 * 1000;
 /// Octets of remembered requests of a shard, keys included; past it the oldest go early.
 pub const REQUEST_WINDOW_BYTES: u64 = 256 << 20;
-/// Expired requests that one command removes at most.
+/// Expired requests that one command removes at most, beside twice those that it adds.
 pub const REQUESTS_TRIMMED: usize = 8;
 /// Milliseconds for which change rows are kept, at least.
 pub const CHANGE_WINDOW_MS: u64 = 30 * 24 * 3600 * 1000;
@@ -23,7 +23,7 @@ pub const KEYWORDS_PER_MAILBOX: u16 = 10_000;
 pub const KEYWORDS_PER_MESSAGE: usize = 1_000;
 /// Chunks of a blob at most: 4 GiB.
 pub const CHUNKS_PER_BLOB: u32 = 4_096;
-/// Octets of a summary at most.
-pub const SUMMARY_BYTES: usize = 256 << 10;
+/// Octets of a summary at most; one command may write it for each of its targets.
+pub const SUMMARY_BYTES: usize = 64 << 10;
 /// Arrivals that one `DropUploadsBefore` drops at most.
 pub const UPLOADS_DROPPED: usize = 16;

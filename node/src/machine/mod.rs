@@ -25,6 +25,7 @@ pub mod blob;
 pub mod command;
 pub mod hash;
 pub mod limits;
+pub mod local;
 pub mod op;
 pub mod read;
 pub mod request;
@@ -86,6 +87,7 @@ impl From<IndexError> for Stop {
 /// Applies one command. `stored_at` of the [`Txn`] says where this entry's stored octets lie.
 pub fn apply(txn: &mut Txn, command: &Command) -> Result<Reply, IndexError> {
     txn.advance(command.time_ms)?;
+    let remembered = txn.meta()?.requests;
     let done = match &command.op {
         Op::CreateAccount { request_id, name } => op::create_account::apply(txn, *request_id, name),
         Op::CreateMailbox {
@@ -125,7 +127,7 @@ pub fn apply(txn: &mut Txn, command: &Command) -> Result<Reply, IndexError> {
             force,
         } => op::expunge::apply(txn, *request_id, account, mailbox, uids, *force),
     };
-    request::trim(txn)?;
+    request::trim(txn, remembered)?;
     match done {
         Ok(reply) => Ok(reply),
         Err(Stop::Refused(e)) => Ok(Reply::Error(e)),

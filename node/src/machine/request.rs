@@ -87,9 +87,11 @@ fn cost(value_len: usize) -> u64 {
     value_len as u64 + KEY_BYTES
 }
 
-/// Forgets a few requests that are past the window of time or of octets.
-pub fn trim(txn: &mut Txn) -> Result<(), IndexError> {
+/// Forgets a few requests that are past the window of time or of octets: more than the command at
+/// work has added to the `before` that there were, so that the windows hold.
+pub fn trim(txn: &mut Txn, before: u64) -> Result<(), IndexError> {
     let meta = *txn.meta()?;
+    let trimmed = REQUESTS_TRIMMED + 2 * meta.requests.saturating_sub(before) as usize;
     let horizon_ms = meta.time_ms.saturating_sub(REQUEST_WINDOW_MS);
     let full = meta.request_bytes > REQUEST_WINDOW_BYTES;
     if meta.requests == 0 || (meta.oldest_request_ms >= horizon_ms && !full) {
@@ -106,7 +108,7 @@ pub fn trim(txn: &mut Txn) -> Result<(), IndexError> {
         if let Some((_, Key::RequestAge { time_ms, request })) = Key::decode(key) {
             oldest.push((time_ms, request));
         }
-        match oldest.len() <= REQUESTS_TRIMMED {
+        match oldest.len() <= trimmed {
             true => Next::Continue,
             false => Next::Stop,
         }
@@ -115,7 +117,7 @@ pub fn trim(txn: &mut Txn) -> Result<(), IndexError> {
     for (n, (time_ms, request)) in oldest.into_iter().enumerate() {
         meta.oldest_request_ms = time_ms;
         let expired = time_ms < horizon_ms || meta.request_bytes > REQUEST_WINDOW_BYTES;
-        if !expired || n == REQUESTS_TRIMMED {
+        if !expired || n == trimmed {
             break;
         }
         let row: RequestRow = txn.need(&Key::Request(request))?;

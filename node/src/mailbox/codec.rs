@@ -67,7 +67,12 @@ impl Compressors {
         if idle.len() < MAX_IDLE {
             idle.push(compressor);
         }
-        packed
+        drop(idle);
+        // The buffer was made for the worst case, and the octets may wait for their quorum.
+        packed.map(|mut packed| {
+            packed.shrink_to_fit();
+            packed
+        })
     }
 }
 

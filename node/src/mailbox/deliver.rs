@@ -208,23 +208,22 @@ impl Operations {
                         }
                     });
             let stored = join_all(stores).await;
-            for ((led, group), stored) in leds.iter().zip(&groups).zip(stored) {
+            for (i, stored) in stored.into_iter().enumerate() {
+                let group = &groups[i];
+                // A `Store` that may still be applied keeps its chunks.
+                let proposed = arrived.shards[i].is_ok();
+                if proposed && matches!(stored, Ok(_) | Err(MailboxError::Unavailable(_))) {
+                    arrived.guard.disarm(leds[i].shard);
+                }
                 match stored {
                     Ok(results) => {
-                        arrived.guard.disarm(led.shard);
                         for (&i, result) in group.iter().zip(results) {
                             outcomes[i] = Some(result);
                         }
                     }
-                    Err(e) => {
-                        // The `Store` may still be applied: its chunks must not be pulled away.
-                        if matches!(e, MailboxError::Unavailable(_)) {
-                            arrived.guard.disarm(led.shard);
-                        }
-                        group
-                            .iter()
-                            .for_each(|&i| outcomes[i] = Some(Err(e.clone())));
-                    }
+                    Err(e) => group
+                        .iter()
+                        .for_each(|&i| outcomes[i] = Some(Err(e.clone()))),
                 }
             }
         }

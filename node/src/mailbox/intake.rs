@@ -15,10 +15,13 @@ use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 
 use super::summary::scan::Scanner;
-use super::window::Held;
+use super::window::{Held, Windows};
 use super::{Caller, Led, MailboxError, Operations, Result, unexpected};
 use crate::machine::command::{BlobMeta, CHUNK_BYTES, Op, Reply, UploadId};
 use crate::types::*;
+
+/// Octets that a client's size hint may reserve.
+const TRUSTED_HINT_BYTES: u64 = 64 << 10;
 
 /// A message that is here whole, ready for its `Store` commands.
 pub(crate) struct Arrived {
@@ -120,6 +123,21 @@ impl Sender<'_> {
         }
     }
 
+    /// Room in the windows. Chunks in flight go on meanwhile: the room may be what they hold.
+    async fn room(&mut self, windows: &Windows, bytes: usize) -> Result<Held> {
+        let limits = &self.ops.limits;
+        let mut taken = pin!(windows.take(bytes, limits));
+        loop {
+            tokio::select! {
+                biased;
+                Some(sent) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.settle(sent)?;
+                }
+                taken = &mut taken => return taken,
+            }
+        }
+    }
+
     /// Proposes one full chunk (or the last), once there is a place in flight.
     async fn send(&mut self, raw: Bytes, held: Held) -> Result<()> {
         while self.in_flight.len() >= self.ops.limits.chunks_in_flight {
@@ -217,12 +235,12 @@ impl Operations {
                     sender.send(full, std::mem::take(&mut held)).await?;
                 }
                 let part = piece.split_to(piece.len().min(CHUNK_BYTES as usize - buffer.len()));
-                held.merge(windows.take(part.len(), &self.limits).await?);
+                held.merge(sender.room(&windows, part.len()).await?);
                 if buffer.is_empty() {
-                    // The hint is the client's word: it saves growing, it never reserves more
-                    // than a chunk.
-                    let hint = size_hint.clamp(part.len() as u64, CHUNK_BYTES as u64);
-                    buffer.reserve(hint as usize);
+                    // The hint is the client's word, and no window counts what it reserves: it
+                    // saves the growing of small messages, no more.
+                    let trusted = size_hint.min(TRUSTED_HINT_BYTES) as usize;
+                    buffer.reserve(trusted.max(part.len()));
                 }
                 buffer.extend_from_slice(&part);
             }

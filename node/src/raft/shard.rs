@@ -22,6 +22,8 @@ use crate::workers::space::SpaceState;
 const WINDOW_WAIT: Duration = Duration::from_millis(500);
 /// How long a proposal or a read may take before its outcome is called unknown.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// How long a successor may take to become leader.
+const TRANSFER_WAIT: Duration = Duration::from_millis(1500);
 /// What a refused caller is told to wait.
 const RETRY_AFTER_MS: u64 = 100;
 
@@ -152,6 +154,27 @@ impl Shard {
         let view = self.replicated.index.view();
         let space = space_of(&*view, self.id()).ok().flatten().ok_or(ShardError::Stopped)?;
         Ok(ReadView { view, space })
+    }
+
+    /// Hands the shard over to another replica; true once that replica leads. When it does not take
+    /// over in time, this replica stands for election itself: openraft's leader takes no more
+    /// proposals once it has begun to hand over, whatever becomes of its successor.
+    pub async fn transfer(&self, to: ReplicaId) -> bool {
+        if self.raft.trigger().transfer_leader(to).await.is_err() {
+            return false;
+        }
+        let moved = async {
+            while self.leader() != Some(to.node()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(TRANSFER_WAIT, moved).await.is_ok() {
+            return true;
+        }
+        if self.is_leader() {
+            let _ = self.raft.trigger().elect(false).await;
+        }
+        false
     }
 
     fn not_leader(&self) -> ShardError {

@@ -51,9 +51,12 @@ impl Leaders {
                 self.placement.with(|s| s.shards.get(&id).and_then(|row| plan::preferred_leader(id, row)));
             let Some(to) = preferred.filter(|to| *to != shard.replica()) else { continue };
             if ready(&shard, to) {
-                shard.raft.trigger().transfer_leader(to).await?;
                 self.since.lock().insert(id, Instant::now());
-                return Ok(Some(format!("shard {id} handed over to node {}", to.node())));
+                let outcome = match shard.transfer(to).await {
+                    true => "handed over",
+                    false => "could not be handed over",
+                };
+                return Ok(Some(format!("shard {id} {outcome} to node {}", to.node())));
             }
         }
         Ok(None)
@@ -70,6 +73,10 @@ fn ready(shard: &Shard, to: ReplicaId) -> bool {
     let last = m.last_log_index.unwrap_or(0);
     let matched = m.replication.as_ref().and_then(|r| r.get(&to)).and_then(|l| l.map(|l| l.index()));
     let close = matched.is_some_and(|matched| matched + CLOSE >= last);
+    // A transfer while the members change would end the change.
+    if m.membership_config.membership().get_joint_config().len() > 1 {
+        return false;
+    }
     let voters = m.membership_config.membership().voter_ids();
     let here = |id: ReplicaId| {
         id == shard.replica()
@@ -79,6 +86,6 @@ fn ready(shard: &Shard, to: ReplicaId) -> bool {
                 .and_then(|seen| seen.as_ref())
                 .is_some_and(|seen| openraft::Instant::elapsed(&**seen) < AWAY)
     };
-    let mut voters = voters.peekable();
-    close && voters.peek().is_some() && voters.all(here)
+    let voters: Vec<ReplicaId> = voters.collect();
+    close && voters.contains(&to) && voters.into_iter().all(here)
 }

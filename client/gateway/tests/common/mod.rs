@@ -40,6 +40,8 @@ pub struct FakeStore {
     pub failures: Mutex<BTreeMap<String, StoreError>>,
     /// What every delivery fails with as a whole.
     pub outage: Mutex<Option<StoreError>>,
+    /// What every delivery fails with before its body is read.
+    pub early: Mutex<Option<StoreError>>,
     /// Read the body this many times before it is kept, as after changes of leader.
     pub attempts: Mutex<usize>,
     /// What was stored, in order.
@@ -136,6 +138,9 @@ impl Store for FakeStore {
     ) -> BoxFuture<'_, Result<Vec<Result<Stored, StoreError>>, StoreError>> {
         Box::pin(async move {
             *self.deliveries.lock().unwrap() += 1;
+            if let Some(early) = &*self.early.lock().unwrap() {
+                return Err(early.clone());
+            }
             let attempts = *self.attempts.lock().unwrap();
             let mut octets = Vec::new();
             for _ in 0..attempts {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::args::Context;
 use crate::exit::{Failure, Outcome};
-use crate::output::{Columns, octets, print_json, say, time};
+use crate::output::{Columns, note, octets, print_json, say, time};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -93,7 +93,7 @@ pub async fn run(context: Context, command: Command) -> Outcome {
             accounts.truncate(limit);
             print(json, &accounts)?;
             if more && !json {
-                eprintln!("posthouse: there are more; see --limit");
+                note("there are more; see --limit");
             }
             Ok(())
         }
@@ -149,8 +149,7 @@ fn confirm(question: &str) -> Outcome {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return refuse();
     }
-    eprint!("{question} [y/N] ");
-    io::stderr().flush()?;
+    write!(io::stderr(), "{question} [y/N] ")?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     match answer.trim() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use posthouse_client::{Client, Error, Settings, Target};
+use posthouse_client::{Client, Error, Settings};
 
 use crate::exit::{Failure, usage};
 
@@ -12,8 +12,9 @@ use crate::exit::{Failure, usage};
 /// and third of a small cluster do.
 const DEFAULT_ADDRS: [&str; 3] = ["127.0.0.1:6600", "127.0.0.1:6601", "127.0.0.1:6602"];
 
-/// Time for a node of this machine to show that it is there.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often nodes are asked whether they are there, and the pause between.
+const ATTEMPTS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// Arguments of every command.
 #[derive(Args, Clone)]
@@ -95,10 +96,36 @@ impl Context {
         Duration::from_secs(self.args.timeout)
     }
 
-    /// A client of the cluster, and the address to use for what concerns one node.
+    /// A client of the cluster, and the address to use for what concerns one node. A person is
+    /// not made to wait when nobody is there.
     pub async fn client(&self) -> Result<(Client, String), Failure> {
-        let addrs = self.addrs().await?;
-        Ok((self.client_of(&addrs)?, addrs[0].clone()))
+        let mut silence = None;
+        for _ in 0..ATTEMPTS {
+            for addrs in self.choices() {
+                let client = self.client_of(&addrs)?;
+                match client.refresh_placement().await {
+                    Err(error @ (Error::Transport { .. } | Error::Deadline { .. })) => {
+                        silence = Some(error);
+                    }
+                    // An error is an answer too; the command will meet it again.
+                    Ok(_) | Err(_) => return Ok((client, addrs[0].clone())),
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(match silence {
+            Some(error) if !self.args.addr.is_empty() => error.into(),
+            _ => Failure::Other(4, nobody()),
+        })
+    }
+
+    /// The given addresses together, or the default ones one by one: another cluster of the same
+    /// machine must not be mixed in.
+    fn choices(&self) -> Vec<Vec<String>> {
+        match self.args.addr.is_empty() {
+            false => vec![self.args.addr.clone()],
+            true => DEFAULT_ADDRS.map(|a| vec![a.to_owned()]).into(),
+        }
     }
 
     /// A client that starts from these addresses.
@@ -110,32 +137,14 @@ impl Context {
         };
         Ok(Client::new(addrs, settings)?)
     }
+}
 
-    /// The given addresses, or the first default one that answers: another cluster of the same
-    /// machine must not be mixed in.
-    async fn addrs(&self) -> Result<Vec<String>, Failure> {
-        if !self.args.addr.is_empty() {
-            return Ok(self.args.addr.clone());
-        }
-        for addr in DEFAULT_ADDRS {
-            let probe = Client::new(&[addr], Settings::default())?;
-            let target = Target::Addr(addr.to_owned());
-            let answer = probe.with_deadline(PROBE_TIMEOUT).status(&target).await;
-            match answer {
-                Err(Error::Transport { .. } | Error::Deadline { .. }) => {}
-                // An error is an answer too.
-                Ok(_) | Err(_) => return Ok(vec![addr.to_owned()]),
-            }
-        }
-        Err(Failure::Other(
-            4,
-            format!(
-                "no node answers on {}; start one with: posthoused --data DIR, or name one with \
-                 --addr or POSTHOUSE_ADDR",
-                DEFAULT_ADDRS.join(", ")
-            ),
-        ))
-    }
+fn nobody() -> String {
+    format!(
+        "no node answers on {}; start one with: posthoused --data DIR, or name one with --addr or \
+         POSTHOUSE_ADDR",
+        DEFAULT_ADDRS.join(", ")
+    )
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::shards;
 
 /// Between two looks at a cluster that is waited for.
 const WAIT_STEP: Duration = Duration::from_millis(200);
+/// Longest time for one look: a node asks its peers, of which some may be gone.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for a scrub of one node.
 const SCRUB_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
@@ -209,7 +211,7 @@ async fn wait_healthy(context: &Context, target: &Target, seconds: u64, nodes: u
     loop {
         let look = async {
             let (client, _) = context.client().await?;
-            let client = client.with_deadline(Duration::from_secs(2));
+            let client = client.with_deadline(LOOK_TIMEOUT);
             Ok::<_, Failure>(client.status(target).await?)
         };
         let seen = look.await;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -22,6 +22,12 @@ pub fn write_stdout(octets: &[u8]) -> Outcome {
 /// Writes a line to standard output.
 pub fn say(line: &str) -> Outcome {
     write_stdout(format!("{line}\n").as_bytes())
+}
+
+/// Writes a remark to standard error, where it is in nobody's way.
+pub fn note(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    writeln!(io::stderr(), "posthouse: {}", clean(text)).ok();
 }
 
 /// Prints one JSON document.
@@ -47,6 +53,10 @@ pub fn clean(text: &str) -> String {
     out
 }
 
+/// One line under the header and nothing else: easy on the eyes, and on grep and awk.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 /// A table: columns whose name starts with '#' are numbers and lean to the right.
 pub struct Columns {
     table: Table,
@@ -58,7 +68,7 @@ impl Columns {
     pub fn new(names: &[&str]) -> Columns {
         let mut table = Table::new();
         table
-            .load_style(presets::UTF8_NO_BORDERS)
+            .load_style(STYLE)
             .set_content_arrangement(ContentArrangement::Dynamic);
         let numeric: Vec<bool> = names.iter().map(|n| n.starts_with('#')).collect();
         let cells = names.iter().zip(&numeric);

@@ -11,7 +11,7 @@ use crate::index::memory::MemoryOpener;
 use crate::index::values::Row;
 use crate::index::{Family, Index, IndexOpener, Next};
 use crate::machine::command::*;
-use crate::machine::{Event, Txn, apply, audit, hash};
+use crate::machine::{Event, Txn, apply, audit, hash, local};
 use crate::types::*;
 
 /// Rows under test, and a journal that is only a counter.
@@ -123,16 +123,7 @@ impl Bench {
         let found = audit::problems(&*self.index, self.space).unwrap();
         assert!(found.is_empty(), "{found:#?}");
         let mut live = audit::live_bytes(&*self.index, self.space).unwrap();
-        let range = crate::index::keys::KeyRange::tag(Space::NODE, 0x73);
-        let mut kept = std::collections::BTreeMap::new();
-        self.index
-            .scan(Family::Local, &range.from, &range.to, &mut |key, value| {
-                if let Some((_, Key::SegmentLive(segment))) = Key::decode(key) {
-                    kept.insert(segment, i64::from_le_bytes(value.try_into().unwrap()));
-                }
-                Next::Continue
-            })
-            .unwrap();
+        let mut kept = local::live_bytes(&*self.index).unwrap();
         kept.retain(|_, n| *n != 0);
         live.retain(|_, n| *n != 0);
         assert_eq!(kept, live, "live octets of segments");

@@ -485,15 +485,24 @@ fn missing_octets_are_found_and_filled_by_the_next_arrival() {
     b.store("ann@x", b"1", &[]);
     b.store("ann@x", b"2", &[]);
     let blob = BlobId::of(b"2");
-    let key = Key::BlobLoc { blob, seq: 0 };
-    let loc = read::chunk_loc(&*b.index, b.space, blob, 0)
-        .unwrap()
-        .unwrap();
-    let mut batch = crate::index::Batch::default();
-    batch.delete(Family::Local, key.encode(b.space));
-    let live = Key::SegmentLive(loc.location.segment).encode(b.space);
-    batch.add(live, -(loc.location.len as i64));
-    b.index.write(batch).unwrap();
+    let chunk = local::Chunk::Blob(blob, 0);
+    let loc = local::loc(&*b.index, b.space, chunk).unwrap().unwrap();
+    let (at, elsewhere) = (
+        loc.location,
+        Location {
+            segment: 99,
+            ..loc.location
+        },
+    );
+    let none = local::relocate(&*b.index, b.space, chunk, elsewhere, at).unwrap();
+    assert_eq!(none, None, "it does not lie there");
+    let moved = local::relocate(&*b.index, b.space, chunk, at, elsewhere).unwrap();
+    b.index.write(moved.unwrap()).unwrap();
+    b.audit();
+    assert_eq!(local::forget(&*b.index, b.space, chunk, at).unwrap(), None);
+    let lost = local::forget(&*b.index, b.space, chunk, elsewhere).unwrap();
+    b.index.write(lost.unwrap()).unwrap();
+    b.audit();
     let missing = |b: &Bench| {
         let (mut all, mut after) = (vec![], None);
         loop {
@@ -508,6 +517,15 @@ fn missing_octets_are_found_and_filled_by_the_next_arrival() {
     assert_eq!(missing(&b), [blob]);
     b.store("ann@x", b"2", &[]);
     assert_eq!(missing(&b), []);
+    b.audit();
+    for _ in 0..2 {
+        let placed = local::place(&*b.index, b.space, blob, 0, &loc).unwrap();
+        b.index.write(placed.unwrap()).unwrap();
+        b.audit();
+    }
+    b.apply(expunge("ann@x", &[(1, u32::MAX)], true));
+    let gone = local::place(&*b.index, b.space, blob, 0, &loc).unwrap();
+    assert_eq!(gone, None, "the blob is gone meanwhile");
     b.audit();
 }
 

@@ -192,6 +192,17 @@ mod tests {
             "Hello post"
         );
         assert_eq!(of("Content-Type: image/png\n\nbinary"), "");
+        let gbk = [
+            b"Content-Type: text/plain; charset=GBK\n\n".as_slice(),
+            &[0xe6, 0xe4, 0xd5, 0xbe],
+        ];
+        assert_eq!(summarize(&gbk.concat()).preview, "驿站");
+        assert_eq!(
+            summarize(b"Subject: =?gb2312?B?1tDOxA==?= =?big5?B?pKTlXA==?=\n\n")
+                .envelope
+                .subject,
+            "中文中嫹"
+        );
     }
 
     #[test]

@@ -136,14 +136,17 @@ mod tests {
             description: text.clone(),
             location: text.clone(),
             language: vec!["l".repeat(64); 32],
-            message: Some(Box::new(envelope.clone())),
             ..Part::default()
+        };
+        let attached = Part {
+            message: Some(Box::new(envelope.clone())),
+            ..part.clone()
         };
         let summary = Summary {
             envelope,
             base_subject: text,
             preview: "驿".repeat(256),
-            parts: vec![part; 1000],
+            parts: [vec![attached; 3], vec![part; 997]].concat(),
             ..Summary::default()
         };
         let encoded = summary.encode();

@@ -25,9 +25,12 @@ const CLIENTS_PER_CONNECTION: usize = 16;
 /// More messages in one cell would need too much memory for their latencies.
 const MAX_MESSAGES: u64 = 10_000_000;
 
+/// Room for the header, so that messages have exactly the size that is asked for.
+const MIN_MESSAGE_BYTES: u64 = 512;
+
 #[derive(Args)]
 pub struct DeliverArgs {
-    /// Sizes of messages: 300, 4K, 1M
+    /// Sizes of messages: 512, 4K, 1M
     #[arg(long, value_delimiter = ',', value_parser = size, default_values = ["4K", "32K", "1M"])]
     size: Vec<u64>,
     /// Numbers of clients that deliver at the same time
@@ -129,6 +132,9 @@ pub async fn run(context: Context, args: DeliverArgs) -> Outcome {
 fn check(args: &DeliverArgs) -> Outcome {
     if args.size.is_empty() || args.clients.is_empty() {
         return Err(usage("a size and a number of clients are needed"));
+    }
+    if args.size.iter().any(|s| *s < MIN_MESSAGE_BYTES) {
+        return Err(usage(format!("--size is at least {MIN_MESSAGE_BYTES}")));
     }
     if args.clients.iter().any(|c| !(1..=1024).contains(c)) {
         return Err(usage("--clients are 1 to 1024"));

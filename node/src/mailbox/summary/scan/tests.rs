@@ -108,11 +108,12 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         Just(vec![b'A'; 5000]),
     ];
     proptest::collection::vec(line, 0..8).prop_map(|lines| {
-        let body = lines.concat();
-        // Random octets must not happen to make a boundary.
-        String::from_utf8_lossy(&body)
-            .replace("--=_b\n", "")
-            .into_bytes()
+        let mut body = lines.concat();
+        // A return before the joining feed would be read as one line break with it.
+        while body.last() == Some(&b'\r') {
+            body.pop();
+        }
+        body
     })
 }
 
@@ -146,7 +147,7 @@ fn shape(parts: &[Part]) -> Vec<(u32, String, u64, u64, u64, u64)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn made_messages_are_cut_where_they_were_joined(tree in tree(), crlf: bool) {
@@ -233,6 +234,8 @@ fn patience(len: usize) -> Duration {
     Duration::from_millis(500) + Duration::from_micros(len as u64)
 }
 
+// What is measured is the real time that the octets take.
+#[allow(clippy::disallowed_methods)]
 fn check_hostile(name: &str, octets: &[u8]) {
     let start = Instant::now();
     let summary = summarize(octets);
