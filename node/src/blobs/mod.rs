@@ -142,9 +142,14 @@ impl Blobs {
     async fn read(&self, shard: ShardId, blob: BlobId, seq: u32) -> Result<Bytes, BlobError> {
         let failed = |e: IndexError| BlobError::Failed(e.to_string());
         for _ in 0..MOVES {
-            let space = space_of(&*self.index, shard).map_err(failed)?.ok_or(BlobError::Missing)?;
+            let space = space_of(&*self.index, shard)
+                .map_err(failed)?
+                .ok_or(BlobError::Missing)?;
             let row = read::blob(&*self.index, space, blob).map_err(failed)?;
-            let meta = row.as_ref().and_then(|row| row.chunks.get(seq as usize)).copied();
+            let meta = row
+                .as_ref()
+                .and_then(|row| row.chunks.get(seq as usize))
+                .copied();
             let meta = meta.ok_or(BlobError::Missing)?;
             let loc = read::chunk_loc(&*self.index, space, blob, seq).map_err(failed)?;
             let why = match &loc {
@@ -171,7 +176,9 @@ impl Blobs {
                 Mended::Nowhere => Err(BlobError::Damaged(text)),
             };
         }
-        Err(BlobError::Failed("the chunk moves faster than it can be read".into()))
+        Err(BlobError::Failed(
+            "the chunk moves faster than it can be read".into(),
+        ))
     }
 
     /// Fetches good octets of a chunk from another replica and gives them a place here.
@@ -188,7 +195,9 @@ impl Blobs {
         let Some((node, stored)) = self.source.fetch(shard, blob, seq, &accept).await else {
             return Mended::Nowhere;
         };
-        let placed = self.place(shard, space, blob, seq, meta, old, stored.clone()).await;
+        let placed = self
+            .place(shard, space, blob, seq, meta, old, stored.clone())
+            .await;
         match placed {
             Ok(true) => Mended::From(node, stored),
             Ok(false) => Mended::Passing(node, stored),
@@ -210,8 +219,12 @@ impl Blobs {
         old: Option<ChunkLoc>,
         stored: Bytes,
     ) -> anyhow::Result<bool> {
-        let Some(owner) = self.owner(shard) else { return Ok(false) };
-        let places = self.append_pinned(vec![(shard, owner.replica, stored)]).await?;
+        let Some(owner) = self.owner(shard) else {
+            return Ok(false);
+        };
+        let places = self
+            .append_pinned(vec![(shard, owner.replica, stored)])
+            .await?;
         let key = Key::BlobLoc { blob, seq };
         let row = ChunkLoc::new(places.locations[0], meta);
         Ok(self.relocate(shard, space, &key, old, row).await?)
@@ -261,7 +274,9 @@ impl Blobs {
         old: Option<ChunkLoc>,
         new: ChunkLoc,
     ) -> Result<bool, IndexError> {
-        let Some(owner) = self.owner(shard) else { return Ok(false) };
+        let Some(owner) = self.owner(shard) else {
+            return Ok(false);
+        };
         let _guard = owner.apply_lock.lock().await;
         if space_of(&*self.index, shard)? != Some(space)
             || values::get::<ChunkLoc>(&*self.index, space, key)? != old
@@ -315,7 +330,10 @@ impl Blobs {
             action: action.clone(),
             time_ms: self.clock.now_ms(),
         };
-        let text = format!("{} at {}+{}: {cause}; {action}", finding.file, finding.offset, finding.length);
+        let text = format!(
+            "{} at {}+{}: {cause}; {action}",
+            finding.file, finding.offset, finding.length
+        );
         self.damage.add(finding);
         text
     }
@@ -337,7 +355,9 @@ impl PinnedPlaces {
 
 impl Drop for PinnedPlaces {
     fn drop(&mut self) {
-        self.locations.iter().for_each(|at| self.journal.pin(at.segment, -1));
+        self.locations
+            .iter()
+            .for_each(|at| self.journal.pin(at.segment, -1));
     }
 }
 
@@ -351,7 +371,9 @@ fn decode(meta: &ChunkMeta, stored: Bytes) -> Result<Bytes, BlobError> {
     };
     match raw.len() == meta.raw_len as usize {
         true => Ok(raw),
-        false => Err(BlobError::Damaged("a chunk that decodes to another length".into())),
+        false => Err(BlobError::Damaged(
+            "a chunk that decodes to another length".into(),
+        )),
     }
 }
 

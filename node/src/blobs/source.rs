@@ -45,12 +45,19 @@ impl ChunkSource for PeerSource {
         Box::pin(async move {
             let nodes: Vec<NodeId> = self.placement.with(|state| {
                 let row = state.shards.get(&shard);
-                row.map_or_else(Vec::new, |row| row.replicas.iter().map(|r| r.id.node()).collect())
+                row.map_or_else(Vec::new, |row| {
+                    row.replicas.iter().map(|r| r.id.node()).collect()
+                })
             });
             for node in nodes.into_iter().filter(|n| *n != self.peers.identity.node) {
-                let Ok(peer) = self.peers.get(node) else { continue };
-                let request =
-                    FetchChunkRequest { shard: shard.0, blob_id: blob.0.to_vec().into(), seq };
+                let Ok(peer) = self.peers.get(node) else {
+                    continue;
+                };
+                let request = FetchChunkRequest {
+                    shard: shard.0,
+                    blob_id: blob.0.to_vec().into(),
+                    seq,
+                };
                 let mut client = peer.client.clone();
                 let answer = tokio::time::timeout(PATIENCE, client.fetch_chunk(request)).await;
                 if let Ok(Ok(answer)) = answer {

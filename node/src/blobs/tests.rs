@@ -1,4 +1,5 @@
 //! Blobs on a real journal and an index in memory, with a peer that has good octets or has not.
+#![allow(clippy::disallowed_methods)] // it flips bits behind the journal's back
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,11 +54,19 @@ impl World {
     async fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
         let env = Env::real();
-        let options = Options { segment_bytes: 1 << 20, ..Options::default() };
-        let (journal, _) = Journal::open(&env, &dir.path().join("j"), options).await.unwrap();
+        let options = Options {
+            segment_bytes: 1 << 20,
+            ..Options::default()
+        };
+        let (journal, _) = Journal::open(&env, &dir.path().join("j"), options)
+            .await
+            .unwrap();
         let journal = Arc::new(journal);
         let index: Arc<dyn Index> = MemoryStore::default().open();
-        let (damage, peer) = (Arc::new(DamageLog::default()), Arc::new(FakePeer::default()));
+        let (damage, peer) = (
+            Arc::new(DamageLog::default()),
+            Arc::new(FakePeer::default()),
+        );
         let blobs = Arc::new(Blobs::new(Parts {
             index: Arc::clone(&index),
             journal: Arc::clone(&journal),
@@ -67,14 +76,29 @@ impl World {
         }));
         let lock = Arc::new(Mutex::new(()));
         blobs.set_owners(Box::new(move |shard| {
-            let owner = Owner { replica: ReplicaId(1), apply_lock: Arc::clone(&lock) };
+            let owner = Owner {
+                replica: ReplicaId(1),
+                apply_lock: Arc::clone(&lock),
+            };
             (shard == SHARD).then_some(owner)
         }));
         let mut batch = Batch::default();
         let space = Bytes::copy_from_slice(&SPACE.0.to_be_bytes());
-        batch.put(Family::Local, Key::ShardSpace(SHARD).encode(Space::NODE), space);
+        batch.put(
+            Family::Local,
+            Key::ShardSpace(SHARD).encode(Space::NODE),
+            space,
+        );
         index.write(batch).unwrap();
-        World { dir, env, journal, index, blobs, damage, peer }
+        World {
+            dir,
+            env,
+            journal,
+            index,
+            blobs,
+            damage,
+            peer,
+        }
     }
 
     /// Stores a blob of these chunks as applying entries would. The peer gets it, too.
@@ -98,13 +122,21 @@ impl World {
             let places = self.blobs.append_pinned(octets).await.unwrap();
             let at = places.locations[0];
             let row = ChunkLoc::new(at, &meta);
-            batch.put(Family::Local, Key::BlobLoc { blob, seq }.encode(SPACE), row.encode());
+            batch.put(
+                Family::Local,
+                Key::BlobLoc { blob, seq }.encode(SPACE),
+                row.encode(),
+            );
             let live = Key::SegmentLive(at.segment).encode(Space::NODE);
             batch.add(live, at.len as i64);
             self.peer.chunks.lock().push((blob, seq, stored));
         }
         let size = chunks.iter().map(|c| c.len() as u64).sum();
-        let row = BlobRow { refs: 1, size, chunks: metas };
+        let row = BlobRow {
+            refs: 1,
+            size,
+            chunks: metas,
+        };
         batch.put(Family::State, Key::Blob(blob).encode(SPACE), row.encode());
         self.index.write(batch).unwrap();
         blob
@@ -115,7 +147,10 @@ impl World {
         let mut batch = Batch::default();
         batch.delete(Family::State, Key::Blob(blob).encode(SPACE));
         batch.delete(Family::Local, Key::BlobLoc { blob, seq: 0 }.encode(SPACE));
-        batch.add(Key::SegmentLive(loc.segment).encode(Space::NODE), -(loc.len as i64));
+        batch.add(
+            Key::SegmentLive(loc.segment).encode(Space::NODE),
+            -(loc.len as i64),
+        );
         self.index.write(batch).unwrap();
     }
 
@@ -145,7 +180,10 @@ impl World {
             self.dir.path().to_owned(),
             Arc::clone(&self.blobs),
             Box::new(move || may_receive.then(|| Box::new(()) as _)),
-            CompactionSettings { live_percent_tight: 50, ..CompactionSettings::default() },
+            CompactionSettings {
+                live_percent_tight: 50,
+                ..CompactionSettings::default()
+            },
         )
     }
 
@@ -194,19 +232,27 @@ fn codec_name(codec: Codec) -> &'static [u8] {
 #[tokio::test]
 async fn a_bad_chunk_is_served_from_a_peer_and_mended() {
     let world = World::new().await;
-    let blob = world.store(&[b"first chunk", b"second chunk"], Codec::Raw).await;
+    let blob = world
+        .store(&[b"first chunk", b"second chunk"], Codec::Raw)
+        .await;
     let before = world.loc(blob, 1).unwrap();
     world.rot(blob, 1);
     assert_eq!(world.read(blob, 1).await.unwrap(), "second chunk");
     assert_eq!(world.read(blob, 0).await.unwrap(), "first chunk");
     let after = world.loc(blob, 1).unwrap();
     assert_ne!(after.location, before.location);
-    let [finding] = &world.damage.list()[..] else { panic!("one finding") };
+    let [finding] = &world.damage.list()[..] else {
+        panic!("one finding")
+    };
     assert_eq!(finding.offset, before.location.offset as u64);
     assert_eq!(finding.action, "repaired from node 2");
     assert_eq!(world.read(blob, 1).await.unwrap(), "second chunk");
     assert_eq!(world.peer.asked.load(Ordering::Relaxed), 1, "mended once");
-    assert_eq!(live_bytes(&*world.index), 23, "live octets are counted once");
+    assert_eq!(
+        live_bytes(&*world.index),
+        23,
+        "live octets are counted once"
+    );
 }
 
 #[tokio::test]
@@ -216,12 +262,21 @@ async fn a_chunk_that_nobody_has_is_an_error_that_says_where() {
     world.peer.chunks.lock().clear();
     world.rot(blob, 0);
     for _ in 0..2 {
-        let Err(BlobError::Damaged(text)) = world.read(blob, 0).await else { panic!("damaged") };
-        assert!(text.contains(".seg at ") && text.contains("waiting for a peer"), "{text}");
+        let Err(BlobError::Damaged(text)) = world.read(blob, 0).await else {
+            panic!("damaged")
+        };
+        assert!(
+            text.contains(".seg at ") && text.contains("waiting for a peer"),
+            "{text}"
+        );
     }
     assert_eq!(world.damage.list().len(), 1);
     // A peer with other octets under that name does not help.
-    world.peer.chunks.lock().push((blob, 0, Bytes::from_static(b"ALONE")));
+    world
+        .peer
+        .chunks
+        .lock()
+        .push((blob, 0, Bytes::from_static(b"ALONE")));
     assert!(world.read(blob, 0).await.is_err());
 }
 
@@ -244,8 +299,20 @@ async fn a_move_loses_against_an_expunge() {
     world.forget(blob);
     let key = Key::BlobLoc { blob, seq: 0 };
     for old in [Some(old), None] {
-        let new = ChunkLoc { location: Location { segment: 9, ..old.unwrap_or(old_of()).location }, ..old_of() };
-        assert!(!world.blobs.relocate(SHARD, SPACE, &key, old, new).await.unwrap());
+        let new = ChunkLoc {
+            location: Location {
+                segment: 9,
+                ..old.unwrap_or(old_of()).location
+            },
+            ..old_of()
+        };
+        assert!(
+            !world
+                .blobs
+                .relocate(SHARD, SPACE, &key, old, new)
+                .await
+                .unwrap()
+        );
     }
     assert_eq!(world.loc(blob, 0), None);
     assert_eq!(live_bytes(&*world.index), 0);
@@ -253,7 +320,11 @@ async fn a_move_loses_against_an_expunge() {
 
 fn old_of() -> ChunkLoc {
     ChunkLoc {
-        location: Location { segment: 1, offset: 4096, len: 5 },
+        location: Location {
+            segment: 1,
+            offset: 4096,
+            len: 5,
+        },
         codec: Codec::Raw,
         crc: 0,
         raw_len: 5,
@@ -272,7 +343,7 @@ async fn compaction_moves_survivors_and_frees_segments() {
     let before = world.journal.segments().len();
     // Nothing to do while everything lives.
     assert_eq!(world.compaction(true).turn().await.unwrap(), None);
-    let survives = |i: usize| i % 4 == 0;
+    let survives = |i: usize| i.is_multiple_of(4);
     for (i, blob) in blobs.iter().enumerate() {
         if !survives(i) {
             world.forget(*blob);
@@ -296,10 +367,15 @@ async fn compaction_moves_survivors_and_frees_segments() {
     }
     assert_eq!(live_bytes(&*world.index), 25 * 50_000);
     assert_eq!(world.peer.asked.load(Ordering::Relaxed), 0);
-    let all = refs::references(&*world.index, 1000, |_| true).await.unwrap();
+    let all = refs::references(&*world.index, 1000, |_| true)
+        .await
+        .unwrap();
     let segments = world.journal.segments();
     for segment in refs::segments_of(&all) {
-        assert!(segments.iter().any(|s| s.number == segment), "{segment} is gone");
+        assert!(
+            segments.iter().any(|s| s.number == segment),
+            "{segment} is gone"
+        );
     }
 }
 
@@ -348,7 +424,11 @@ async fn scrub_finds_and_mends_what_nobody_read() {
     let asked = world.peer.asked.load(Ordering::Relaxed);
     assert_eq!(world.read(blobs[3], 0).await.unwrap(), vec![3; 5000]);
     assert_eq!(world.read(blobs[7], 1).await.unwrap(), vec![!7; 100]);
-    assert_eq!(world.peer.asked.load(Ordering::Relaxed), asked, "they are mended already");
+    assert_eq!(
+        world.peer.asked.load(Ordering::Relaxed),
+        asked,
+        "they are mended already"
+    );
     // Turn by turn, the paced worker comes to the same end.
     let scrub = world.scrub();
     let mut said = None;

@@ -52,7 +52,11 @@ pub struct CompactionSettings {
 
 impl Default for CompactionSettings {
     fn default() -> Self {
-        CompactionSettings { bytes_per_s: 32 << 20, live_percent: 50, live_percent_tight: 60 }
+        CompactionSettings {
+            bytes_per_s: 32 << 20,
+            live_percent: 50,
+            live_percent_tight: 60,
+        }
     }
 }
 
@@ -86,7 +90,10 @@ pub fn choose(
         .collect();
     victims.sort_unstable();
     victims.truncate(VICTIMS);
-    victims.into_iter().map(|(live, number)| (number, live)).collect()
+    victims
+        .into_iter()
+        .map(|(live, number)| (number, live))
+        .collect()
 }
 
 impl Compaction {
@@ -165,7 +172,9 @@ impl Compaction {
         let mut records = Vec::with_capacity(batch.len());
         let mut kept = Vec::with_capacity(batch.len());
         for (shard, reference) in batch {
-            let Some(owner) = self.blobs.owner(shard) else { continue };
+            let Some(owner) = self.blobs.owner(shard) else {
+                continue;
+            };
             let stored = match self.journal.read_part(reference.loc.location).await {
                 Ok(stored) => stored,
                 Err(JournalError::Gone { .. } | JournalError::Damaged(_)) => continue,
@@ -184,9 +193,18 @@ impl Compaction {
         let places = self.blobs.append_pinned(records).await?;
         let mut moved = 0;
         for ((shard, reference), at) in kept.into_iter().zip(&places.locations) {
-            let Some((space, key)) = Key::decode(&reference.key) else { continue };
-            let new = ChunkLoc { location: *at, ..reference.loc };
-            if self.blobs.relocate(shard, space, &key, Some(reference.loc), new).await? {
+            let Some((space, key)) = Key::decode(&reference.key) else {
+                continue;
+            };
+            let new = ChunkLoc {
+                location: *at,
+                ..reference.loc
+            };
+            if self
+                .blobs
+                .relocate(shard, space, &key, Some(reference.loc), new)
+                .await?
+            {
                 moved += at.len as u64;
             }
         }
@@ -197,7 +215,9 @@ impl Compaction {
 
     /// Frees those of the segments that nothing points into any more.
     async fn free(&self, mut victims: BTreeSet<u64>) -> anyhow::Result<usize> {
-        let Some(_held) = (self.hold_snapshots)() else { return Ok(0) };
+        let Some(_held) = (self.hold_snapshots)() else {
+            return Ok(0);
+        };
         let view = self.index.view();
         let wanted = |at: &Location| at.len > 0 && victims.contains(&at.segment);
         let left = refs::references(&*view, MOVES, wanted).await?;
@@ -236,7 +256,13 @@ mod tests {
     use super::*;
 
     fn segment(number: u64, sealed: bool, pins: i64) -> SegmentInfo {
-        SegmentInfo { number, bytes: 1000, sealed, pins, created_ms: 0 }
+        SegmentInfo {
+            number,
+            bytes: 1000,
+            sealed,
+            pins,
+            created_ms: 0,
+        }
     }
 
     #[test]
@@ -251,7 +277,13 @@ mod tests {
         ];
         let live = |n| [0, 500, 0, 501, 100, 0, 0][n as usize];
         assert_eq!(choose(&segments, &live, 50), [(5, 0), (4, 100), (1, 500)]);
-        assert_eq!(choose(&segments, &live, 60), [(5, 0), (4, 100), (1, 500), (3, 501)]);
-        assert_eq!(choose(&[segment(1, false, 0), segment(2, false, 0)], &live, 50), []);
+        assert_eq!(
+            choose(&segments, &live, 60),
+            [(5, 0), (4, 100), (1, 500), (3, 501)]
+        );
+        assert_eq!(
+            choose(&[segment(1, false, 0), segment(2, false, 0)], &live, 50),
+            []
+        );
     }
 }

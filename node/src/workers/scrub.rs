@@ -68,7 +68,10 @@ impl Scrub {
             journal: Arc::clone(parts.blobs.journal()),
             index: Arc::clone(parts.blobs.index()),
             parts,
-            round: Mutex::new(Round { began_ms, ..Round::default() }),
+            round: Mutex::new(Round {
+                began_ms,
+                ..Round::default()
+            }),
         }
     }
 
@@ -80,11 +83,17 @@ impl Scrub {
             if now_ms.saturating_sub(round.began_ms) < self.parts.every.as_millis() as u64 {
                 return Ok(None);
             }
-            *round = Round { began_ms: now_ms, todo: self.sealed(), ..Round::default() };
+            *round = Round {
+                began_ms: now_ms,
+                todo: self.sealed(),
+                ..Round::default()
+            };
             round.todo.reverse();
             self.verify_index().await?;
         }
-        let Some(segment) = round.todo.pop() else { return Ok(None) };
+        let Some(segment) = round.todo.pop() else {
+            return Ok(None);
+        };
         let found = self.segments(&[segment], self.parts.bytes_per_s).await?;
         add(&mut round.total, &found);
         let total = &round.total;
@@ -107,7 +116,11 @@ impl Scrub {
 
     fn sealed(&self) -> Vec<u64> {
         let segments = self.journal.segments();
-        segments.iter().filter(|s| s.sealed).map(|s| s.number).collect()
+        segments
+            .iter()
+            .filter(|s| s.sealed)
+            .map(|s| s.number)
+            .collect()
     }
 
     async fn verify_index(&self) -> anyhow::Result<()> {
@@ -186,7 +199,9 @@ impl Scrub {
         let mut actions: BTreeMap<(u64, u32), String> = BTreeMap::new();
         let mut open: BTreeSet<(u64, u32)> = BTreeSet::new();
         for reference in references {
-            let Some(place) = record_of(&reference.loc.location) else { continue };
+            let Some(place) = record_of(&reference.loc.location) else {
+                continue;
+            };
             let action = match (owned.get(&reference.space), Key::decode(&reference.key)) {
                 (Some(shard), Some((space, Key::BlobLoc { blob, seq }))) => {
                     let row = read::blob(&*self.index, space, blob)?;
@@ -194,7 +209,12 @@ impl Scrub {
                         continue;
                     };
                     let old = Some(reference.loc);
-                    match self.parts.blobs.mend(*shard, space, blob, seq, meta, old).await {
+                    match self
+                        .parts
+                        .blobs
+                        .mend(*shard, space, blob, seq, meta, old)
+                        .await
+                    {
                         Mended::From(node, _) => format!("repaired from node {node}"),
                         _ => {
                             open.insert(place);

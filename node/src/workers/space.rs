@@ -79,12 +79,18 @@ impl SpaceWatch {
 
     /// Free and total bytes, as last measured.
     pub fn bytes(&self) -> (u64, u64) {
-        (self.free.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+        (
+            self.free.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
     }
 
     /// Measures.
     pub async fn turn(&self) -> anyhow::Result<Option<String>> {
-        let Space { free_bytes, total_bytes } = self.env.disk.space(&self.dir).await?;
+        let Space {
+            free_bytes,
+            total_bytes,
+        } = self.env.disk.space(&self.dir).await?;
         self.free.store(free_bytes, Ordering::Relaxed);
         self.total.store(total_bytes, Ordering::Relaxed);
         let reserve = match self.reserve_bytes {

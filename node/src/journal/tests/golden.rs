@@ -3,6 +3,7 @@
 //!
 //! While this is the newest version, writing the same records gives the same bytes, too. Where that
 //! is not wanted any more, the version has to change; the fixture never does.
+#![allow(clippy::disallowed_methods)] // it reads and writes files next to the journal
 
 use super::*;
 use crate::env::clock::Clock;
@@ -48,10 +49,7 @@ fn golden_records() -> Vec<Append> {
             leader: 3 << 32,
             codec: i as u8 % 2,
         },
-        payload: vec![
-            Bytes::from_static(b"payload "),
-            payload(i as u64, i * 3),
-        ],
+        payload: vec![Bytes::from_static(b"payload "), payload(i as u64, i * 3)],
     };
     kinds.into_iter().enumerate().map(each).collect()
 }
@@ -61,7 +59,11 @@ async fn write(dir: &Path) {
     let (env, dir) = golden_env(dir);
     let (journal, _) = Journal::open(&env, &dir, golden_options()).await.unwrap();
     journal.set_checkpoint(Box::new(|| {
-        vec![record(RecordKind::Checkpoint, 0, Bytes::from_static(b"state"))]
+        vec![record(
+            RecordKind::Checkpoint,
+            0,
+            Bytes::from_static(b"state"),
+        )]
     }));
     for batch in golden_records().chunks(3) {
         journal.append(batch.to_vec()).await.unwrap();
@@ -79,7 +81,10 @@ async fn write(dir: &Path) {
     let first = std::fs::File::options()
         .write(true)
         .open(dir.join("0000000000000001.seg"));
-    assert!(first.unwrap().metadata().unwrap().len() < 16 << 10, "sealed early, cut short");
+    assert!(
+        first.unwrap().metadata().unwrap().len() < 16 << 10,
+        "sealed early, cut short"
+    );
 }
 
 #[test]
@@ -90,7 +95,9 @@ fn format_version_1_is_read() {
     for name in ["0000000000000001.seg", "0000000000000002.seg"] {
         std::fs::copy(Path::new(FIXTURE).join(name), dir.join(name)).unwrap();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     runtime.unwrap().block_on(async {
         let (env, dir) = golden_env(scratch.path());
         let (journal, recovery) = Journal::open(&env, &dir, golden_options()).await.unwrap();
@@ -117,7 +124,9 @@ fn format_version_1_is_read() {
 #[test]
 fn what_is_written_now_is_format_version_1() {
     let scratch = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     runtime.unwrap().block_on(write(scratch.path()));
     for name in ["0000000000000001.seg", "0000000000000002.seg"] {
         let now = std::fs::read(scratch.path().join("journal").join(name)).unwrap();
@@ -133,7 +142,9 @@ fn what_is_written_now_is_format_version_1() {
 fn make_fixture() {
     assert!(!Path::new(FIXTURE).exists(), "{FIXTURE} exists");
     let scratch = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     runtime.unwrap().block_on(write(scratch.path()));
     std::fs::create_dir_all(FIXTURE).unwrap();
     for name in ["0000000000000001.seg", "0000000000000002.seg"] {
