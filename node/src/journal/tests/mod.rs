@@ -3,6 +3,7 @@
 mod basics;
 mod crash;
 mod disk;
+mod golden;
 mod rot;
 mod torn;
 
