@@ -1,10 +1,11 @@
 //! The journal alone against a raw loop of write + fdatasync with the same bytes a batch.
 //!
-//! `journal_bench [DIR] [MIB] [SIZE-FLIGHT…]` writes about MIB mebibytes (default 512) per row below DIR (default:
-//! the current directory) and prints a table. Rows: record size × records kept in flight. The raw
-//! loop writes batches of the size that the journal reached: by extending a file (`raw new`), into
-//! reserved space (`raw res`), and over blocks that exist (`raw old`). `share` is the journal on
-//! fresh segments against `raw new`, and on recycled segments against `raw old`.
+//! `journal_bench [DIR] [MIB] [SIZE-FLIGHT…]` writes about MIB mebibytes (default 512) per row below
+//! DIR (default: the current directory) and prints a table. Rows: record size × records kept in
+//! flight, into fresh segments (`new`) and into recycled ones (`old`). The raw loop writes batches of
+//! the size that the journal reached: into reserved space that was never written, and over blocks
+//! that were. Both take turns in short slices, because the speed of a shared disk changes from one
+//! second to the next; `share` is the journal's speed against the raw loop's over all slices.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
@@ -16,12 +17,21 @@ use std::time::Instant;
 use bytes::Bytes;
 use posthouse_node::env::Env;
 use posthouse_node::env::disk::{Disk, OpenMode, RealDisk};
-use posthouse_node::journal::{Append, Journal, Options, RecordHead, RecordKind, Stats};
+use posthouse_node::journal::{Append, Journal, Options, RecordHead, RecordKind};
 use posthouse_node::types::{ReplicaId, ShardId};
 
-struct Run {
-    seconds: f64,
-    stats: Stats,
+/// Slices that a row is cut into.
+const SLICES: u64 = 16;
+
+#[derive(Default)]
+struct Row {
+    batch: u64,
+    journal_bytes: u64,
+    payload_bytes: u64,
+    journal_s: f64,
+    syncs: u64,
+    raw_bytes: u64,
+    raw_s: f64,
 }
 
 fn append(payload: &Bytes, index: u64) -> Append {
@@ -39,21 +49,8 @@ fn append(payload: &Bytes, index: u64) -> Append {
     }
 }
 
-/// Writes `total` bytes with `flight` records of `size` at a time, twice: into fresh segments, and
-/// into recycled ones, whose blocks were all written before.
-async fn journal(dir: &Path, total: u64, size: usize, flight: usize) -> anyhow::Result<[Run; 2]> {
-    let new = run(&dir.join("new"), total, size, flight, false).await?;
-    let old = run(&dir.join("old"), total, size, flight, true).await?;
-    Ok([new, old])
-}
-
-async fn run(
-    dir: &Path,
-    total: u64,
-    size: usize,
-    flight: usize,
-    recycled: bool,
-) -> anyhow::Result<Run> {
+/// Lets the journal and the raw loop take turns.
+async fn row(dir: &Path, total: u64, size: usize, flight: usize, old: bool) -> anyhow::Result<Row> {
     let options = Options {
         recycle_segments: 1000,
         ..Options::default()
@@ -61,10 +58,12 @@ async fn run(
     let segment_bytes = options.segment_bytes;
     let (journal, _) = Journal::open(&Env::real(), dir, options).await?;
     let journal = Arc::new(journal);
-    if recycled {
+    let raw_path = dir.with_extension("raw");
+    let raw = RealDisk.open(&raw_path, OpenMode::CreateNew).await?;
+    raw.allocate(total * 2).await?;
+    if old {
         let filler = Bytes::from(vec![1; 4 << 20]);
-        let fill = (total / segment_bytes + 2) * segment_bytes;
-        for i in 0..fill / filler.len() as u64 {
+        for i in 0..(total / segment_bytes + 2) * segment_bytes / filler.len() as u64 {
             journal.append(vec![append(&filler, i)]).await?;
         }
         journal.seal().await?;
@@ -75,74 +74,62 @@ async fn run(
         // The segment that is active now is fresh: the next is recycled.
         journal.append(vec![append(&filler, 0)]).await?;
         journal.seal().await?;
+        for at in (0..total * 2).step_by(filler.len()) {
+            raw.write_at(at, vec![filler.clone()]).await?;
+        }
     }
+    raw.write_and_sync(0, vec![Bytes::from_static(&[0; 4096])])
+        .await?;
     journal.append(vec![append(&Bytes::new(), 0)]).await?;
-    let before = journal.stats();
-    let started = Instant::now();
-    let each = total / size as u64 / flight as u64;
-    let writers = (0..flight).map(|w| {
-        let journal = journal.clone();
-        let mut octets = vec![0; size];
-        rand::Rng::fill_bytes(&mut rand::rng(), &mut octets);
-        let payload = Bytes::from(octets);
-        tokio::spawn(async move {
-            for i in 0..each {
-                let index = w as u64 * each + i;
-                journal.append(vec![append(&payload, index)]).await?;
-            }
-            anyhow::Ok(())
-        })
-    });
-    let writers: Vec<_> = writers.collect();
-    for writer in writers {
-        writer.await??;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let after = journal.stats();
-    assert!(!recycled || after.recycled > 0, "no segment was recycled");
-    journal.close().await;
-    Ok(Run {
-        seconds,
-        stats: Stats {
-            bytes_written: after.bytes_written - before.bytes_written,
-            payload_bytes: after.payload_bytes - before.payload_bytes,
-            batches: after.batches - before.batches,
-            syncs: after.syncs - before.syncs,
-            ..after
-        },
-    })
-}
+    assert!(
+        !old || journal.stats().recycled > 0,
+        "no segment was recycled"
+    );
 
-/// The raw loop, through the same hop to a blocking thread. Returns MB/s for new, reserved
-/// and old blocks.
-async fn raw(path: &Path, total: u64, batch: usize) -> anyhow::Result<[f64; 3]> {
-    let mut octets = vec![0; batch];
+    let mut octets = vec![0; size.max(16 << 20)];
     rand::Rng::fill_bytes(&mut rand::rng(), &mut octets);
     let octets = Bytes::from(octets);
-    let mut speeds = [0.0; 3];
-    for (i, speed) in speeds.iter_mut().enumerate() {
-        let file = match i {
-            0 => RealDisk.open(path, OpenMode::CreateNew).await?,
-            1 => {
-                fs::remove_file(path)?;
-                let file = RealDisk.open(path, OpenMode::CreateNew).await?;
-                file.allocate(total + batch as u64).await?;
-                file.write_and_sync(0, vec![Bytes::from_static(&[0; 4096])])
-                    .await?;
-                file
-            }
-            _ => RealDisk.open(path, OpenMode::ReadWrite).await?,
-        };
+    let each = (total / SLICES / (size * flight) as u64).max(1);
+    let mut row = Row::default();
+    for _ in 0..SLICES {
+        let before = journal.stats();
         let started = Instant::now();
-        let mut at = 0;
-        while at < total {
-            file.write_and_sync(at, vec![octets.clone()]).await?;
-            at += batch as u64;
+        let writers = (0..flight).map(|w| {
+            let (journal, payload) = (journal.clone(), octets.slice(..size));
+            tokio::spawn(async move {
+                for i in 0..each {
+                    let index = w as u64 * each + i;
+                    journal.append(vec![append(&payload, index)]).await?;
+                }
+                anyhow::Ok(())
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await??;
         }
-        *speed = at as f64 / 1e6 / started.elapsed().as_secs_f64();
+        row.journal_s += started.elapsed().as_secs_f64();
+        let after = journal.stats();
+        let bytes = after.bytes_written - before.bytes_written;
+        let batches = after.batches - before.batches;
+        row.journal_bytes += bytes;
+        row.payload_bytes += after.payload_bytes - before.payload_bytes;
+        row.syncs += after.syncs - before.syncs;
+        row.batch = bytes / batches.max(1);
+        let batch = (row.batch as usize).min(octets.len());
+        let started = Instant::now();
+        let end = row.raw_bytes + bytes;
+        while row.raw_bytes < end {
+            let parts = vec![octets.slice(..batch)];
+            raw.write_and_sync(row.raw_bytes % (total * 2 - batch as u64), parts)
+                .await?;
+            row.raw_bytes += batch as u64;
+        }
+        row.raw_s += started.elapsed().as_secs_f64();
     }
-    fs::remove_file(path)?;
-    Ok(speeds)
+    journal.close().await;
+    fs::remove_file(&raw_path)?;
+    fs::remove_dir_all(dir)?;
+    Ok(row)
 }
 
 /// How fast the device is at all: large writes and one sync.
@@ -168,29 +155,15 @@ async fn main() -> anyhow::Result<()> {
         .next()
         .map_or_else(|| PathBuf::from("."), PathBuf::from);
     let total = args.next().map_or(Ok(512), |m| m.parse::<u64>())? << 20;
+    let only: Vec<String> = args.collect();
     let base = base.join(format!("journal-bench-{}", std::process::id()));
     fs::create_dir_all(&base)?;
+    let speed = device(&base.join("device"), total)?;
+    println!("device, 4 MiB writes, one sync: {speed:.0} MB/s");
     println!(
-        "device, 4 MiB writes, one sync: {:.0} MB/s",
-        device(&base.join("d"), total)?
+        "{:>8} {:>7} {:>5} {:>10} {:>9} {:>9} {:>9} {:>9} {:>7} {:>8}",
+        "size", "flight", "file", "batch", "syncs/s", "rec/s", "MB/s", "raw MB/s", "share", "B/B"
     );
-    println!(
-        "{:>8} {:>7} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>8}",
-        "size",
-        "flight",
-        "batch",
-        "syncs/s",
-        "rec/s",
-        "new MB/s",
-        "raw new",
-        "raw res",
-        "share",
-        "old MB/s",
-        "raw old",
-        "share",
-        "B/B"
-    );
-    let only: Vec<String> = args.collect();
     for (size, flight) in [
         (4 << 10, 1),
         (4 << 10, 64),
@@ -205,29 +178,24 @@ async fn main() -> anyhow::Result<()> {
         }
         // A row with small batches is bound by the rate of syncs: less data says as much.
         let total = total.min((size * flight) as u64 * 2000);
-        let dir = base.join(format!("{size}-{flight}"));
-        let [new, old] = journal(&dir, total, size, flight).await?;
-        let batch = new.stats.bytes_written / new.stats.batches.max(1);
-        let [raw_new, raw_res, raw_old] = raw(&base.join("raw"), total, batch as usize).await?;
-        let speed = |run: &Run| run.stats.bytes_written as f64 / 1e6 / run.seconds;
-        let (new_speed, old_speed) = (speed(&new), speed(&old));
-        println!(
-            "{:>8} {:>7} {:>10} {:>9.0} {:>9.0} {:>9.1} {:>9.1} {:>9.1} {:>6.0}% {:>9.1} {:>9.1} {:>6.0}% {:>8.4}",
-            size,
-            flight,
-            batch,
-            new.stats.syncs as f64 / new.seconds,
-            new.stats.payload_bytes as f64 / size as f64 / new.seconds,
-            new_speed,
-            raw_new,
-            raw_res,
-            100.0 * new_speed / raw_new,
-            old_speed,
-            raw_old,
-            100.0 * old_speed / raw_old,
-            new.stats.bytes_written as f64 / new.stats.payload_bytes as f64,
-        );
-        fs::remove_dir_all(&dir)?;
+        for (name, old) in [("new", false), ("old", true)] {
+            let row = row(&base.join(name), total, size, flight, old).await?;
+            let journal = row.journal_bytes as f64 / 1e6 / row.journal_s;
+            let raw = row.raw_bytes as f64 / 1e6 / row.raw_s;
+            println!(
+                "{:>8} {:>7} {:>5} {:>10} {:>9.0} {:>9.0} {:>9.1} {:>9.1} {:>6.0}% {:>8.4}",
+                size,
+                flight,
+                name,
+                row.batch,
+                row.syncs as f64 / row.journal_s,
+                row.payload_bytes as f64 / size as f64 / row.journal_s,
+                journal,
+                raw,
+                100.0 * journal / raw,
+                row.journal_bytes as f64 / row.payload_bytes as f64,
+            );
+        }
     }
     fs::remove_dir_all(&base)?;
     Ok(())

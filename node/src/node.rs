@@ -373,8 +373,7 @@ impl Starting {
                 apply_lock,
             })
         }));
-        groups.open_all(&recovered).await?;
-        drop(recovered);
+        groups.open_all(recovered).await?;
 
         let placer = Arc::new(Placer {
             node: identity.node,
@@ -1027,8 +1026,8 @@ async fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let served = Server::builder()
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(32 << 20)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(8 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(api.accounts())

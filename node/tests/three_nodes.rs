@@ -163,8 +163,9 @@ impl Cluster {
         }
         for n in 0..6 {
             let account = account(n);
-            let listed = self.client.list_page(&account, &inbox(), ListOptions::default());
-            let listed = listed.await.unwrap().messages.len();
+            let (inbox, all) = (inbox(), ListOptions::default());
+            let listed = self.client.list_page(&account, &inbox, all).await;
+            let listed = listed.unwrap().messages.len();
             let stored = self.stored.iter().filter(|(a, ..)| *a == account).count();
             assert_eq!(listed, stored, "{account}");
         }

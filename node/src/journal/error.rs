@@ -102,6 +102,8 @@ pub enum Cause {
     Payload,
     /// The file ends before the record does.
     Short,
+    /// The disk refuses to read it.
+    Unreadable,
 }
 
 impl Cause {
@@ -113,6 +115,7 @@ impl Cause {
             Cause::RecordHeader => 3,
             Cause::Payload => 4,
             Cause::Short => 5,
+            Cause::Unreadable => 6,
         }
     }
 
@@ -123,6 +126,7 @@ impl Cause {
             2 => Cause::Footer,
             4 => Cause::Payload,
             5 => Cause::Short,
+            6 => Cause::Unreadable,
             _ => Cause::RecordHeader,
         }
     }
@@ -136,6 +140,7 @@ impl fmt::Display for Cause {
             Cause::RecordHeader => "no valid record header where one was synced",
             Cause::Payload => "the payload fails its CRC",
             Cause::Short => "the file is too short",
+            Cause::Unreadable => "the disk cannot read it",
         })
     }
 }

@@ -39,6 +39,13 @@ const SEAL_BLOCK: usize = 40;
 
 const KIND_MARK: u8 = 0x80;
 const KIND_DAMAGE: u8 = 0x81;
+const KIND_PAD: u8 = 0x82;
+
+/// What a disk writes at the least. A batch that begins inside a page writes that page again.
+pub const PAGE: u64 = 4096;
+/// A batch that ends so close before the end of a page is padded up to it: that costs less space
+/// than it saves writes.
+pub const PAD_MAX: u64 = PAGE / 2;
 
 /// What a header of 64 bytes stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub enum Kind {
     /// Opens a batch: `index` is `synced_upto`, `term` the length of the batch with this mark,
     /// `leader` the number of its records.
     Mark,
+    /// Closes a batch up to the end of a page; says nothing. Its payload is zeros.
+    Pad,
     /// In footers alone: `index..index + term` is known to be damaged, `leader` says how.
     Damage,
 }
@@ -178,6 +187,25 @@ impl Record {
         }
     }
 
+    /// The pad at `offset` that ends at the end of its page, and its payload; `None` where it would
+    /// not be worth it, or where there is no room for its header.
+    pub fn pad(offset: u64) -> Option<(Record, Bytes)> {
+        static ZEROS: [u8; PAD_MAX as usize] = [0; PAD_MAX as usize];
+        let gap = offset.next_multiple_of(PAGE) - offset;
+        let len = gap.checked_sub(RECORD_HEADER as u64)?;
+        if gap > PAD_MAX {
+            return None;
+        }
+        let zeros = Bytes::from_static(&ZEROS[..len as usize]);
+        let record = Record {
+            kind: Kind::Pad,
+            len: len as u32,
+            payload_crc: crc32fast::hash(&zeros),
+            ..Record::mark(offset as u32, 0, 0, 0)
+        };
+        Some((record, zeros))
+    }
+
     /// A footer's memory of a damaged place.
     pub fn damage(offset: u64, len: u64, cause: u64) -> Record {
         Record {
@@ -196,6 +224,7 @@ impl Record {
         out.put_u8(match self.kind {
             Kind::Owner(kind) => kind as u8,
             Kind::Mark => KIND_MARK,
+            Kind::Pad => KIND_PAD,
             Kind::Damage => KIND_DAMAGE,
         });
         out.put_u8(self.codec);
@@ -228,6 +257,7 @@ impl Record {
         }
         let kind = match bytes[4] {
             KIND_MARK => Kind::Mark,
+            KIND_PAD => Kind::Pad,
             KIND_DAMAGE => Kind::Damage,
             other => Kind::Owner(RecordKind::of(other)?),
         };

@@ -43,6 +43,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use tokio::sync::{oneshot, watch};
 
 pub use error::{Cause, DamagedRange, JournalError};
@@ -296,6 +297,25 @@ impl Journal {
     /// Bytes inside a payload; the caller checks them with a CRC of its own.
     pub async fn read_part(&self, location: Location) -> Result<Bytes, JournalError> {
         self.shared.table.read_part(location).await
+    }
+
+    /// Reads records and gives back those that are damaged. Opening reads footers and not what they
+    /// list: an owner that depends on records it has not applied verifies them with this, before it
+    /// promises anything on their strength.
+    pub async fn verify(&self, locations: &[Location]) -> Result<Vec<DamagedRange>, JournalError> {
+        /// Reads under way together.
+        const READS: usize = 8;
+        let reads = locations.iter().map(|at| self.read(*at));
+        let mut reads = futures::stream::iter(reads).buffered(READS);
+        let mut damaged = Vec::new();
+        while let Some(read) = reads.next().await {
+            match read {
+                Ok(_) => {}
+                Err(JournalError::Damaged(range)) => damaged.push(*range),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(damaged)
     }
 
     /// Counts live entries of a segment up or down. A segment with pins is never freed.

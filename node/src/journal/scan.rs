@@ -149,7 +149,8 @@ pub async fn scan(
         };
         found.written_upto = found.written_upto.max(end.min(limit));
         match crc {
-            Some(crc) if crc == record.payload_crc => {
+            // What a pad holds matters to nobody.
+            Some(crc) if crc == record.payload_crc || record.kind == Kind::Pad => {
                 found.items.push(Item::Good(record));
                 at = end;
             }
@@ -295,7 +296,7 @@ impl Verdict {
         let mut out = BytesMut::new();
         for item in &self.items {
             match item {
-                Item::Good(r) if r.kind == Kind::Mark => {}
+                Item::Good(r) if matches!(r.kind, Kind::Mark | Kind::Pad) => {}
                 Item::Good(r) => r.encode(number, salt, &mut out),
                 Item::Bad(r, cause) => {
                     r.encode(number, salt, &mut out);

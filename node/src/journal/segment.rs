@@ -18,8 +18,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::JournalError;
 use super::format::{
-    ALIGN, DATA_START, MAX_SEGMENT, RECORD_HEADER, Record, SEAL_OFFSET, Seal, SegmentHeader,
-    padding, record_size,
+    ALIGN, DATA_START, MAX_SEGMENT, PAD_MAX, RECORD_HEADER, Record, SEAL_OFFSET, Seal,
+    SegmentHeader, padding, record_size,
 };
 use super::table::{segment_path, spare_path};
 use crate::env::disk::{Disk, File, OpenMode};
@@ -89,6 +89,11 @@ pub fn lay_out(
     let records: Vec<Pending> = records.collect();
     let bytes = batch_size(records.iter().map(|r| r.record.len as u64));
     assert!(at.is_multiple_of(ALIGN) && at + bytes <= MAX_SEGMENT);
+    let pad = match count {
+        0 => None,
+        _ => Record::pad(at + bytes),
+    };
+    let bytes = bytes + pad.as_ref().map_or(0, |(pad, _)| pad.size());
     let mut headers = BytesMut::with_capacity((count + 1) * RECORD_HEADER);
     Record::mark(at as u32, synced, bytes, count as u64).encode(number, salt, &mut headers);
     let mut end = at + RECORD_HEADER as u64;
@@ -106,7 +111,10 @@ pub fn lay_out(
         });
         end += record.size();
     }
-    assert_eq!(end, at + bytes);
+    assert_eq!(
+        end + pad.as_ref().map_or(0, |(pad, _)| pad.size()),
+        at + bytes
+    );
     let encoded = headers.clone().freeze();
     let mut parts = Vec::with_capacity(1 + count * 3);
     parts.push(encoded.slice(..RECORD_HEADER));
@@ -118,6 +126,11 @@ pub fn lay_out(
         if !padding.is_empty() {
             parts.push(padding);
         }
+    }
+    if let Some((pad, zeros)) = pad {
+        let mut header = BytesMut::with_capacity(RECORD_HEADER);
+        pad.encode(number, salt, &mut header);
+        parts.extend([header.freeze(), zeros]);
     }
     Layout {
         parts,
@@ -213,7 +226,8 @@ fn poison(error: JournalError) -> JournalError {
 impl Active {
     /// Where the file has to reach for `bytes` more in `records` records, with the footer.
     pub fn needed(&self, bytes: u64, records: u64) -> u64 {
-        self.at + bytes + self.headers.len() as u64 + records * RECORD_HEADER as u64
+        let padded = self.at + bytes + PAD_MAX;
+        padded + self.headers.len() as u64 + records * RECORD_HEADER as u64
     }
 
     /// Records in it, marks aside.

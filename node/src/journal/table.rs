@@ -244,6 +244,11 @@ impl Table {
         }
         read.map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => self.damaged(location, Cause::Short, None),
+            // A sector that the medium gave up is damage like any other: good octets are fetched
+            // from elsewhere.
+            _ if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                self.damaged(location, Cause::Unreadable, None)
+            }
             _ => {
                 let path = segment_path(&self.dir, number);
                 JournalError::io(format!("read {}", path.display()), &e)

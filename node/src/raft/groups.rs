@@ -165,7 +165,7 @@ impl Groups {
 
     /// Opens every replica that the index knows, as far as its log is whole; removes spaces that
     /// nothing points to.
-    pub async fn open_all(&self, recovered: &RecoveredLogs) -> Result<(), Fault> {
+    pub async fn open_all(&self, mut recovered: RecoveredLogs) -> Result<(), Fault> {
         let fail = |e: IndexError| {
             self.faults.index(&e);
             self.faults.get().unwrap_or(Fault::Index(e))
@@ -178,6 +178,12 @@ impl Groups {
                 continue;
             };
             let key = (shard, applied.replica);
+            let unapplied = recovered.unapplied(key, applied.log_id);
+            let rotten = self.journal.verify(&unapplied).await;
+            for damage in rotten.map_err(|e| Fault::Journal(e.to_string()))? {
+                tracing::error!(%shard, file = %damage.file.display(), offset = damage.offset, "journal damage: {}", damage.cause);
+                recovered.rotten(key, &damage);
+            }
             match recovered.judge(key, applied.log_id) {
                 Verdict::Lost => self.mark_lost(shard, applied.replica),
                 Verdict::Whole(log) => opened.push((shard, space, applied, log)),

@@ -449,7 +449,8 @@ impl Log {
             // Purged or truncated while we read, and its segment given back.
             Err(_) if self.place(index) != Some(place) => Ok(None),
             Err(e) => {
-                if matches!(e, JournalError::Damaged(_)) {
+                if matches!(e, JournalError::Damaged(_)) && self.missing() < Some(index) {
+                    tracing::error!(shard = %self.shard, index, "an entry is unreadable: {e}");
                     self.note_missing(index).await;
                 }
                 Err(e)
@@ -457,8 +458,12 @@ impl Log {
         }
     }
 
-    /// Remembers that an entry cannot be read: its group ends now, and the next start must find
-    /// its log without it instead of ending again.
+    /// The highest index whose entry was found to be unreadable, until it is purged.
+    pub fn missing(&self) -> Option<u64> {
+        self.state.lock().durable.missing
+    }
+
+    /// Remembers that an entry cannot be read, also for the next start: it must not rely on it.
     async fn note_missing(self: &Arc<Self>, index: u64) {
         let mut marks = LogMarks::new(self.shard, self.replica);
         marks.missing = Some(index);

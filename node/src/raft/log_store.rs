@@ -29,18 +29,27 @@ impl LogStore {
         LogStore { log }
     }
 
-    async fn read(&self, from: u64, to: u64, limit_bytes: usize) -> io::Result<Vec<Entry>> {
+    /// What the log holds of the range. An unreadable entry is an error, or, when `lenient`, the
+    /// end of what is read.
+    async fn read(
+        &self,
+        from: u64,
+        to: u64,
+        limit_bytes: usize,
+        lenient: bool,
+    ) -> io::Result<Vec<Entry>> {
         let (first, next) = self.log.range();
         let (from, to) = (from.max(first), to.min(next));
         let mut out = Vec::new();
         let mut bytes = 0;
         for index in from..to {
-            // An entry may be purged while we read: what is gone from the front is no error.
-            let Some(entry) = self.log.read(index).await.map_err(io_error)? else {
-                if out.is_empty() {
-                    continue;
-                }
-                break;
+            let entry = match self.log.read(index).await {
+                Ok(Some(entry)) => entry,
+                // An entry may be purged while we read: what is gone from the front is no error.
+                Ok(None) if out.is_empty() => continue,
+                Ok(None) => break,
+                Err(JournalError::Damaged(_)) if lenient => break,
+                Err(e) => return Err(io_error(e)),
             };
             bytes += payload_len(&entry);
             out.push(entry);
@@ -76,11 +85,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> io::Result<Vec<Entry>> {
         let (from, to) = bounds(range);
-        self.read(from, to, usize::MAX).await
+        self.read(from, to, usize::MAX, false).await
     }
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        let entries = self.read(from, to, READ_BYTES).await?;
+        // For a follower that lags: an old entry that rotted here is no reason to end. It is purged
+        // soon, and the follower gets a snapshot instead.
+        let entries = self.read(from, to, READ_BYTES, true).await?;
         // What was purged meanwhile must not be skipped: the caller takes the first entry for the
         // one that it asked for.
         match entries.first() {

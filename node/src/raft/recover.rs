@@ -180,6 +180,31 @@ impl RecoveredLogs {
         }
     }
 
+    /// The places of a log's entries after `applied`: a start that relies on them verifies them,
+    /// because opening a journal reads what a sealed segment lists and not what it holds.
+    pub fn unapplied(&self, key: LogKey, applied: Option<LogId>) -> Vec<Location> {
+        let applied = applied.map(|a| a.index());
+        let log = self.logs.get(&key);
+        log.into_iter()
+            .flat_map(|log| &log.entries)
+            .filter(|(id, _)| Some(id.index()) > applied)
+            .filter_map(|(_, at)| *at)
+            .collect()
+    }
+
+    /// The entry of a log at this place was read and is damaged.
+    pub fn rotten(&mut self, key: LogKey, damage: &DamagedRange) {
+        let Some(log) = self.logs.get_mut(&key) else {
+            return;
+        };
+        let here = |at: &Location| (at.segment, at.offset as u64) == (damage.segment, damage.offset);
+        let entry = log.entries.iter_mut().find(|(_, at)| at.is_some_and(|at| here(&at)));
+        match entry {
+            Some((_, at)) => *at = None,
+            None => log.unsure = true,
+        }
+    }
+
     /// What replica `key` may do, given the log id up to which its applied state is persisted.
     pub fn judge(&self, key: LogKey, persisted: Option<LogId>) -> Verdict {
         // A replica makes itself known to the journal before it is in the index.

@@ -103,8 +103,8 @@ pub fn channel(net: Arc<dyn Net>, addr: &str) -> Result<Channel, PeerError> {
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(4))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(32 << 20);
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(8 << 20);
     let target = addr.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let net = Arc::clone(&net);

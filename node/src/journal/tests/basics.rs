@@ -258,7 +258,10 @@ fn a_mark_follows_soon_after_the_last_batch() {
         };
         let (journal, _) = Journal::open(&env, Path::new(DIR), options).await.unwrap();
         let at = journal.append(vec![entry(1, 100)]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let written = journal.stats().bytes_written;
+        while journal.stats().bytes_written == written {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         drop(journal);
         disk.kill();
         // Rot in the last acknowledged batch: the mark behind it tells it from a torn write.

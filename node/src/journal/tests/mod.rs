@@ -3,6 +3,7 @@
 mod basics;
 mod crash;
 pub(crate) mod disk;
+mod golden;
 mod rot;
 mod torn;
 

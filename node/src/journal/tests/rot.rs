@@ -164,3 +164,26 @@ fn a_whole_block_of_rot_is_skipped() {
         );
     });
 }
+
+#[test]
+fn verify_names_the_records_that_fail_although_their_footer_is_whole() {
+    let (disk, at, _) = filled(4, true);
+    disk.corrupt(&seg(1), |bytes| bytes[at[3].offset as usize] ^= 1);
+    disk.corrupt(&seg(1), |bytes| {
+        bytes[at[7].offset as usize - 10] ^= 1;
+    });
+    block_on(async {
+        let (journal, recovery) = open(&disk, 2).await;
+        assert!(recovery.damage.is_empty(), "a start reads footers alone");
+        let entries: Vec<Location> = recovery.records.iter().map(|r| r.location).collect();
+        let damaged = journal.verify(&entries).await.unwrap();
+        let places: Vec<(u64, Cause)> = damaged.iter().map(|d| (d.offset, d.cause)).collect();
+        let expected = [
+            (at[3].offset as u64, Cause::Payload),
+            (at[7].offset as u64, Cause::RecordHeader),
+        ];
+        assert_eq!(places, expected);
+        let (head, location) = damaged[0].record.unwrap();
+        assert_eq!((head.index, location), (3, at[3]));
+    });
+}

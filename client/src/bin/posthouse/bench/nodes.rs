@@ -75,10 +75,13 @@ impl Watched {
         Ok(Watched { nodes, share })
     }
 
-    /// Reads all counters.
+    /// Reads all counters, after each node has made its index durable: a workload pays for its own
+    /// rows, and not for those of the one before.
     pub async fn read(&self, client: &Client) -> Vec<Counters> {
         let mut all = Vec::new();
         for (node_id, pid) in &self.nodes {
+            // A node that cannot is a node whose counters cannot be read either, which shows.
+            let _ = client.flush(&Target::Node(*node_id)).await;
             let process = pid.and_then(process::usage);
             let status = client.status(&Target::Node(*node_id)).await;
             all.push(Counters {
