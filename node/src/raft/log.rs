@@ -468,10 +468,7 @@ impl Log {
         let mut marks = LogMarks::new(self.shard, self.replica);
         marks.missing = Some(index);
         let record = marks::record(marks::ONE, &[marks]);
-        if let Err(e) = self
-            .write(record, Change::Missing(index), Vec::new())
-            .await
-        {
+        if let Err(e) = self.write(record, Change::Missing(index), Vec::new()).await {
             tracing::warn!(shard = %self.shard, index, "cannot note an unreadable entry: {e}");
         }
     }

@@ -40,17 +40,20 @@ pub enum Verdict {
     Lost,
 }
 
-/// One log in the middle of a replay.
+/// One log in the middle of a replay. An index behind the purge mark up to the last entry that is
+/// not among the entries is a hole: segments in the middle of the stream may be gone, and rightly so
+/// when a later record purges or truncates what was in them. Only the end of the replay tells.
 #[derive(Debug, Clone, Default)]
 struct Replay {
     vote: Option<Vote>,
     purged: Option<LogId>,
     committed: Option<LogId>,
-    /// Without holes; an entry whose payload is damaged has no location.
-    entries: Vec<(LogId, Option<Location>)>,
-    /// Entries up to this index, from the purge mark on, are missing before the first of `entries`,
-    /// or are known to be unreadable.
-    missing: Option<u64>,
+    /// Where the log ends.
+    last: Option<LogId>,
+    /// An entry whose payload is damaged has no location.
+    entries: BTreeMap<u64, (LogId, Option<Location>)>,
+    /// Octets were unreadable since the last record: entries may have been replaced in them.
+    doubt: bool,
     /// A vote is lost, and no checkpoint has restated it since.
     unsure: bool,
     /// An earlier start found that it lost something.
@@ -81,14 +84,7 @@ impl RecoveredLogs {
 
     /// The logs that say anything, by shard and replica: one that has only just begun does not.
     pub fn known(&self) -> impl Iterator<Item = LogKey> + '_ {
-        let blank = |log: &Replay| {
-            let (Replay { vote, purged, .. }, missing) = (log, log.missing);
-            vote.is_none()
-                && purged.is_none()
-                && missing.is_none()
-                && log.entries.is_empty()
-                && !log.lost
-        };
+        let blank = |log: &Replay| log.vote.is_none() && log.last.is_none() && !log.lost;
         self.logs
             .iter()
             .filter(move |(_, log)| !blank(log))
@@ -106,7 +102,7 @@ impl RecoveredLogs {
                         log.lost |= m.lost;
                         log.miss(m.missing);
                     }),
-                    _ => self.unreadable = true,
+                    _ => self.unreadable(),
                 }
             }
             RecordKind::Vote => {
@@ -125,13 +121,14 @@ impl RecoveredLogs {
     fn mark(&mut self, head: &RecordHead) {
         let id = id_of(head);
         match head.kind {
-            RecordKind::Truncate => self.log(head).truncate(head.index + 1),
+            RecordKind::Truncate => self.log(head).ends_at(Some(id)),
             RecordKind::Purge => self.log(head).purge(id),
             RecordKind::Reset => {
                 let log = self.log(head);
                 log.entries.clear();
-                log.missing = None;
+                log.doubt = false;
                 log.purged = (head.term != 0 || head.index != 0).then_some(id);
+                log.last = log.purged;
             }
             RecordKind::Committed => self.log(head).committed = Some(id),
             RecordKind::Entry | RecordKind::Vote | RecordKind::Checkpoint | RecordKind::Blob => {}
@@ -171,13 +168,18 @@ impl RecoveredLogs {
                 RecordKind::Blob => {}
                 RecordKind::Entry => self.log(head).entry(id_of(head), None),
                 RecordKind::Vote => self.log(head).unsure = true,
-                RecordKind::Checkpoint => self.unreadable = true,
+                RecordKind::Checkpoint => self.unreadable(),
                 _ => self.mark(head),
             },
             // With its header a segment may have lost all of its records; if not, its checkpoint
             // comes next.
-            None => self.unreadable = true,
+            None => self.unreadable(),
         }
+    }
+
+    fn unreadable(&mut self) {
+        self.unreadable = true;
+        self.logs.values_mut().for_each(|log| log.doubt = true);
     }
 
     /// The places of a log's entries after `applied`: a start that relies on them verifies them,
@@ -187,8 +189,8 @@ impl RecoveredLogs {
         let log = self.logs.get(&key);
         log.into_iter()
             .flat_map(|log| &log.entries)
-            .filter(|(id, _)| Some(id.index()) > applied)
-            .filter_map(|(_, at)| *at)
+            .filter(|(index, _)| Some(**index) > applied)
+            .filter_map(|(_, (_, at))| *at)
             .collect()
     }
 
@@ -197,9 +199,10 @@ impl RecoveredLogs {
         let Some(log) = self.logs.get_mut(&key) else {
             return;
         };
-        let here = |at: &Location| (at.segment, at.offset as u64) == (damage.segment, damage.offset);
-        let entry = log.entries.iter_mut().find(|(_, at)| at.is_some_and(|at| here(&at)));
-        match entry {
+        let here =
+            |at: &Location| (at.segment, at.offset as u64) == (damage.segment, damage.offset);
+        let mut entries = log.entries.values_mut();
+        match entries.find(|(_, at)| at.as_ref().is_some_and(here)) {
             Some((_, at)) => *at = None,
             None => log.unsure = true,
         }
@@ -209,124 +212,104 @@ impl RecoveredLogs {
     pub fn judge(&self, key: LogKey, persisted: Option<LogId>) -> Verdict {
         // A replica makes itself known to the journal before it is in the index.
         match self.logs.get(&key) {
-            Some(log) if !self.unreadable => log.judge(persisted),
+            Some(log) if !self.unreadable => log.clone().judge(persisted),
             _ => Verdict::Lost,
         }
     }
 }
 
 impl Replay {
-    fn last(&self) -> Option<LogId> {
-        self.entries.last().map(|(id, _)| *id).or(self.purged)
-    }
-
-    /// Index that the next entry must have.
-    fn next(&self) -> u64 {
-        let last = self.last().map(|l| l.index());
-        last.max(self.missing).map_or(0, |l| l + 1)
-    }
-
     fn entry(&mut self, id: LogId, at: Option<Location>) {
         let index = id.index();
         if self.purged.is_some_and(|p| index <= p.index()) {
             return;
         }
-        self.truncate(index);
-        if self.next() != index {
-            self.entries.clear();
-            self.missing = Some(index - 1);
+        self.entries.split_off(&index);
+        if std::mem::take(&mut self.doubt)
+            && let Some((before, place)) =
+                index.checked_sub(1).and_then(|i| self.entries.get_mut(&i))
+            && before.committed_leader_id() != id.committed_leader_id()
+        {
+            // One leader writes one log: had it written both, they would belong together. As it
+            // is, the entry before may have been replaced where nothing can be read.
+            *place = None;
         }
-        self.entries.push((id, at));
-    }
-
-    /// Removes the entries from index `from` on.
-    fn truncate(&mut self, from: u64) {
-        while self.entries.last().is_some_and(|(id, _)| id.index() >= from) {
-            self.entries.pop();
-        }
-        if self.missing.is_some_and(|m| m >= from) {
-            self.missing = from.checked_sub(1);
-            self.forget_purged();
-        }
+        self.entries.insert(index, (id, at));
+        self.last = Some(id);
     }
 
     fn purge(&mut self, upto: LogId) {
         if self.purged.is_none_or(|p| p.index() < upto.index()) {
             self.purged = Some(upto);
         }
-        self.entries.retain(|(id, _)| id.index() > upto.index());
-        self.forget_purged();
-    }
-
-    fn forget_purged(&mut self) {
-        let purged = self.purged.map(|p| p.index());
-        self.missing = self.missing.filter(|m| purged.is_none_or(|p| *m > p));
+        self.entries = self.entries.split_off(&(upto.index() + 1));
+        if self.last.is_none_or(|l| l.index() < upto.index()) {
+            self.last = Some(upto);
+        }
     }
 
     fn miss(&mut self, index: Option<u64>) {
-        self.missing = self.missing.max(index);
-        self.forget_purged();
+        if let Some((_, at)) = index.and_then(|i| self.entries.get_mut(&i)) {
+            *at = None;
+        }
     }
 
-    /// A checkpoint says where the log ends; when it does not, entries were lost before it.
+    /// A truncation or a checkpoint says where the log ends.
     fn ends_at(&mut self, last: Option<LogId>) {
-        self.truncate(last.map_or(0, |l| l.index() + 1));
-        if self.last() != last {
-            self.entries.clear();
-            self.miss(last.map(|l| l.index()));
+        let end = last.map_or(0, |l| l.index() + 1);
+        self.entries.split_off(&end);
+        if let Some(last) = last
+            && let Some((id, place)) = self.entries.get_mut(&last.index())
+            && *id != last
+        {
+            // Replaced by an entry that is gone.
+            *place = None;
         }
+        self.last = last;
+        self.doubt = false;
     }
 
-    fn judge(&self, persisted: Option<LogId>) -> Verdict {
-        let Some(mut log) = self.known_to_be_whole(persisted) else {
-            return Verdict::Lost;
-        };
-        let holds = |id: &LogId| {
-            let purged = log.purged.is_some_and(|p| id.index() <= p.index());
-            purged || log.entries.iter().any(|(e, _)| e == id)
-        };
-        // The mark may be of entries that were never synced here and are gone with a torn tail.
-        log.committed = log.committed.filter(holds);
-        Verdict::Whole(log)
+    /// The highest index whose entry the log should hold and does not.
+    fn hole(&self) -> Option<u64> {
+        let first = self.purged.map_or(0, |p| p.index() + 1);
+        let end = self.last.map_or(0, |l| l.index() + 1);
+        let held = |i: &u64| matches!(self.entries.get(i), Some((_, Some(_))));
+        (first..end).rev().find(|i| !held(i))
     }
 
-    fn known_to_be_whole(&self, persisted: Option<LogId>) -> Option<Recovered> {
+    fn judge(mut self, persisted: Option<LogId>) -> Verdict {
         if self.lost || self.unsure {
-            return None;
+            return Verdict::Lost;
         }
-        let applied = persisted.map(|p| p.index());
-        let mut log = self.clone();
         // The index has gone back behind what the log relies on it for.
-        if log.purged.map(|p| p.index()) > applied {
-            return None;
+        if self.purged.map(|p| p.index()) > persisted.map(|p| p.index()) {
+            return Verdict::Lost;
         }
         // The index holds the effect of another entry than the log.
-        let at = |id: &LogId| log.entries.iter().find(|(e, _)| e.index() == id.index());
-        if let Some(p) = &persisted
-            && at(p).is_some_and(|(id, _)| id != p)
+        let at = |id: LogId| self.entries.get(&id.index());
+        if let Some(p) = persisted
+            && at(p).is_some_and(|(id, place)| *id != p && place.is_some())
         {
-            return None;
+            return Verdict::Lost;
         }
-        let unreadable = log.entries.iter().rev().find(|(_, at)| at.is_none());
-        let gap = log.missing.max(unreadable.map(|(id, _)| id.index()));
-        if let Some(gap) = gap {
+        if let Some(hole) = self.hole() {
             match persisted {
-                Some(p) if gap <= p.index() => log.purge(p),
-                _ => return None,
+                Some(p) if hole <= p.index() => self.purge(p),
+                _ => return Verdict::Lost,
             }
         }
-        let first = log.purged.map_or(0, |p| p.index() + 1);
-        let entries: Option<Vec<_>> = log
-            .entries
-            .iter()
-            .enumerate()
-            .map(|(i, (id, at))| (id.index() == first + i as u64).then_some((*id, (*at)?)))
-            .collect();
-        Some(Recovered {
-            vote: log.vote,
-            purged: log.purged,
-            committed: log.committed,
-            entries: entries?,
+        let places = self.entries.into_values();
+        let entries: Vec<_> = places.filter_map(|(id, at)| Some((id, at?))).collect();
+        // The mark may be of entries that were never synced here and are gone with a torn tail.
+        let holds = |id: &LogId| {
+            let purged = self.purged.is_some_and(|p| id.index() <= p.index());
+            purged || entries.iter().any(|(e, _)| e == id)
+        };
+        Verdict::Whole(Recovered {
+            vote: self.vote,
+            purged: self.purged,
+            committed: self.committed.filter(holds),
+            entries,
         })
     }
 }

@@ -111,7 +111,6 @@ async fn open(disk: &FakeDisk) -> (Arc<Journal>, RecoveredLogs) {
     };
     let opened = Journal::open(&env, Path::new(DIR), options()).await;
     let (journal, recovery) = opened.unwrap();
-    if std::env::var("RRDEBUG").is_ok() { eprintln!("DAMAGE {:?}", recovery.damage); for r in &recovery.records { eprintln!("R {:?} {:?}", r.head, r.location); } eprintln!("----"); }
     (Arc::new(journal), RecoveredLogs::replay(&recovery))
 }
 
@@ -256,7 +255,10 @@ impl Life {
                 return;
             }
             Change::Truncate(back) => {
-                let fixed = self.persisted.max(self.committed).map_or(0, |c| c.index() + 1);
+                let fixed = self
+                    .persisted
+                    .max(self.committed)
+                    .map_or(0, |c| c.index() + 1);
                 let keep = now.next().saturating_sub(*back).max(fixed).max(first);
                 now.ids.truncate((keep - first) as usize);
                 self.term += 1;
@@ -338,7 +340,6 @@ fn steps(crashes: u32, len: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..len)
 }
 
-
 /// What rots.
 #[derive(Debug, Clone)]
 enum Rot {
@@ -372,7 +373,9 @@ impl Rot {
             match self {
                 Rot::Octets(_, at, n) => {
                     let at = used * *at as usize / 1000;
-                    octets[at..used.min(at + n)].iter_mut().for_each(|b| *b ^= 0x5a);
+                    octets[at..used.min(at + n)]
+                        .iter_mut()
+                        .for_each(|b| *b ^= 0x5a);
                 }
                 Rot::Whole(_) => octets.fill(0),
                 Rot::Short(_, at) => octets.truncate(used * *at as usize / 1000),
@@ -461,7 +464,10 @@ fn an_unreadable_entry_is_remembered() {
     block_on(async {
         let mut world = World::begin().await;
         for _ in 0..3 {
-            let append = Change::Append { count: 5, wait: true };
+            let append = Change::Append {
+                count: 5,
+                wait: true,
+            };
             world.step(&Step::Log(0, append)).await;
         }
         let log = Arc::clone(&world.lives[0].log);
@@ -470,7 +476,9 @@ fn an_unreadable_entry_is_remembered() {
         let file = world.journal.segment_file(place.segment);
         world.journal.close().await;
         world.disk.kill();
-        world.disk.corrupt(&file, |octets| octets[place.offset as usize] ^= 1);
+        world
+            .disk
+            .corrupt(&file, |octets| octets[place.offset as usize] ^= 1);
         // The header is whole: a start does not see it, a reader does.
         world.restart_unread().await;
         assert!(world.lives[0].log.read(4).await.is_err());
@@ -478,7 +486,10 @@ fn an_unreadable_entry_is_remembered() {
         world.disk.kill();
         let (_, found) = open(&world.disk).await;
         let leader = ReplicaId::new(NodeId(1), 0);
-        assert_eq!(found.judge(key(0), Some(log_id(1, leader, 3))), Verdict::Lost);
+        assert_eq!(
+            found.judge(key(0), Some(log_id(1, leader, 3))),
+            Verdict::Lost
+        );
         let Verdict::Whole(rest) = found.judge(key(0), Some(log_id(1, leader, 7))) else {
             panic!("what is lost is applied and durable");
         };
