@@ -150,7 +150,8 @@ impl Cluster {
             let body: Bytes = head.into_iter().chain(noise.take(octets)).collect();
             let options = AppendOptions::default();
             let appended = self.client.append(&account, &inbox(), &body, options).await;
-            self.stored.push((account, appended.unwrap().stored.uid, body));
+            self.stored
+                .push((account, appended.unwrap().stored.uid, body));
         }
     }
 
