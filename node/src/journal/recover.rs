@@ -277,7 +277,14 @@ async fn take_in(
             record: None,
         });
     }
-    let verdict = scan::judge(scanned, synced_upto);
+    let mut verdict = scan::judge(scanned, synced_upto);
+    // The file is shorter than what was sealed in it: what is gone leaves nothing to be scanned.
+    if let Some(seal) = &found.seal
+        && verdict.end < seal.data_end
+    {
+        verdict.items.push(Item::Gap(verdict.end, seal.data_end));
+        verdict.end = seal.data_end;
+    }
     rewrite_tail(&found, synced_upto, verdict.end).await?;
     let (footer, seal) = verdict.footer(number, salt);
     let sealed = write_seal(&*found.file, &found.path, number, salt, seal, footer).await;
