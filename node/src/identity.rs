@@ -22,6 +22,9 @@ pub struct IdentityFile {
     pub node: NodeId,
     /// True until the cluster's first command is committed, on the node that formed it.
     pub forming: bool,
+    /// True once the node has held a replica: from then on its directory holds a journal.
+    #[serde(default)]
+    pub held: bool,
     /// Where other nodes listened when last heard of.
     pub peers: BTreeMap<NodeId, String>,
 }
@@ -60,6 +63,7 @@ impl IdentityFile {
             cluster_id,
             node,
             forming,
+            held: false,
             peers: BTreeMap::new(),
         }
     }

@@ -10,7 +10,7 @@ use posthouse_client::ids::{AccountName, MailboxName};
 use posthouse_client::{AppendOptions, Client, ListOptions, Settings, Target};
 use posthouse_node::config::Config;
 use posthouse_node::env::Env;
-use posthouse_node::node::Node;
+use posthouse_node::node::{Node, StartError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -172,11 +172,19 @@ impl Cluster {
         }
     }
 
+    /// How many replicas of the shard the node has had before.
     async fn generation(&self, shard: u32, node: u64) -> u64 {
-        let shards = self.client.shards(&Target::Any, false).await.unwrap();
-        let shard = shards.iter().find(|s| s.shard == shard).unwrap();
-        let replica = shard.replicas.iter().find(|r| r.node_id == node);
-        replica.unwrap().replica_id & 0xffff_ffff
+        eventually("listed", async || {
+            let shards = self.client.shards(&Target::Any, false).await;
+            let shards = shards.map_err(|e| e.to_string())?;
+            let of = shards.iter().filter(|s| s.shard == shard);
+            let mut replicas = of.flat_map(|s| &s.replicas);
+            let replica = replicas.find(|r| r.node_id == node);
+            replica
+                .map(|r| r.replica_id & 0xffff_ffff)
+                .ok_or_else(|| format!("{shards:?}"))
+        })
+        .await
     }
 }
 
@@ -244,5 +252,13 @@ async fn whatever_stops_nothing_is_lost() {
     for n in 0..3 {
         c.stop(n).await;
     }
+
+    // A node that has forgotten everything but its name does not start under it.
+    for gone in ["index", "journal"] {
+        std::fs::remove_dir_all(c.places[2].config.data.join(gone)).unwrap();
+    }
+    let config = c.places[2].config.clone();
+    let started = Node::start(config, Env::real(), CancellationToken::new()).await;
+    assert!(matches!(started, Err(StartError::Gone { .. })));
     drop(c.dir);
 }

@@ -29,15 +29,19 @@ impl Announce {
         }
         let mut addrs: BTreeMap<NodeId, String> = r.placement.addrs();
         addrs.insert(r.node, self.info.addr.clone());
-        let changed = {
-            let mut file = self.file.lock();
-            let changed = file.peers != addrs;
-            file.peers = addrs;
-            changed.then(|| file.clone())
+        let now = {
+            let file = self.file.lock();
+            IdentityFile {
+                peers: addrs,
+                held: file.held || !r.groups.shards().all().is_empty(),
+                ..file.clone()
+            }
         };
+        let changed = (now != *self.file.lock()).then_some(now);
         match changed {
-            Some(file) => {
-                file.save(&*r.env.disk, &self.dir).await?;
+            Some(now) => {
+                now.save(&*r.env.disk, &self.dir).await?;
+                *self.file.lock() = now;
                 Ok(Some("addresses saved".into()))
             }
             None => Ok(None),

@@ -82,6 +82,16 @@ pub enum StartError {
         /// Where the other one is.
         addr: String,
     },
+    /// Everything but the identity was removed.
+    #[error(
+        "the journal and the index of node {node} are gone from {dir}: the node has forgotten what it promised to the others, and must not take part under its old number. Restore them from a copy of this very node, or start with an empty --data directory and join as a new node"
+    )]
+    Gone {
+        /// Which node.
+        node: NodeId,
+        /// Its directory.
+        dir: String,
+    },
     /// The journal.
     #[error("cannot open the journal: {0}")]
     Journal(#[from] JournalError),

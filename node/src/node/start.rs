@@ -18,6 +18,7 @@ use crate::placement::PlacementMap;
 use crate::raft::fault::{Fault, Faults};
 use crate::raft::groups::{Groups, Parts, RaftSettings};
 use crate::raft::recover::RecoveredLogs;
+use crate::raft::state_machine::space_of;
 use crate::transport::peers::{Identity, Peers};
 use crate::transport::service::PeerService;
 use crate::types::*;
@@ -113,6 +114,14 @@ impl Starting {
         };
         let (journal, recovery) = Journal::open(&self.env, &dir.join("journal"), options).await?;
         let journal = Arc::new(journal);
+        let known = space_of(&*index, ShardId::SYSTEM)?.is_some();
+        if file.held && recovery.segments == 0 && !known {
+            // Its replicas would begin empty under the names that they have voted with.
+            return Err(StartError::Gone {
+                node: file.node,
+                dir: dir.display().to_string(),
+            });
+        }
         let recovered = RecoveredLogs::replay(&recovery);
         let replayed = recovery.records.len() as u64;
         let damage = Arc::new(DamageLog::default());

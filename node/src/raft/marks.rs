@@ -70,7 +70,11 @@ impl LogMarks {
     pub fn change(&mut self, change: Change) {
         match change {
             Change::Vote(vote) => self.vote = Some(vote),
-            Change::Appended(id) | Change::Truncated(id) => self.last = Some(id),
+            Change::Appended(id) => self.last = Some(id),
+            Change::Truncated(id) => {
+                self.last = Some(id);
+                self.missing = self.missing.filter(|m| *m <= id.index());
+            }
             Change::Committed(id) => self.committed = Some(id),
             Change::Purged(id) => {
                 self.purged = Some(id);
@@ -81,6 +85,7 @@ impl LogMarks {
             Change::Reset(id) => {
                 self.purged = id;
                 self.last = id;
+                self.missing = None;
             }
             Change::Missing(index) => self.missing = self.missing.max(Some(index)),
         }
