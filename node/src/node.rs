@@ -6,7 +6,7 @@
 //!    ─ replicas ─ workers ─ services ─ LMTP door
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,6 +226,9 @@ struct Starting {
     stop: CancellationToken,
 }
 
+/// How long a starting node waits for one that may be its original, or may know where that is.
+const PATIENCE_AT_START: Duration = Duration::from_secs(1);
+
 /// How fast everything stored is verified when nobody waits, and how often.
 const SCRUB_BYTES_PER_S: u64 = 16 << 20;
 const SCRUB_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -281,7 +284,8 @@ impl Starting {
         };
         self.refuse_copies(&file, &identity, &grpc_addr).await?;
 
-        let index = self.open_index().await?;
+        let damage = Arc::new(DamageLog::default());
+        let index = self.open_index(&damage).await?;
         let options = Options {
             segment_bytes: self.config.segment_bytes,
             ..Options::default()
@@ -290,7 +294,6 @@ impl Starting {
         let journal = Arc::new(journal);
         let recovered = RecoveredLogs::replay(&recovery);
         let replayed = recovery.records.len() as u64;
-        let damage = Arc::new(DamageLog::default());
         for d in &recovery.damage {
             tracing::error!(file = %d.file.display(), offset = d.offset, len = d.len, "journal damage: {}", d.cause);
             damage.add(proto::Damage {
@@ -621,43 +624,59 @@ impl Starting {
         )))
     }
 
-    /// A directory that is a copy must not become a second node of the same number.
+    /// A directory that is a copy must not become a second node of the same number. Where the node
+    /// may be running is in its own file and, should it have moved since, known to its peers.
     async fn refuse_copies(
         &self,
         file: &IdentityFile,
         identity: &Identity,
         grpc_addr: &str,
     ) -> Result<(), StartError> {
-        let registered = file
-            .peers
-            .get(&identity.node)
-            .filter(|addr| *addr != grpc_addr);
-        let Some(addr) = registered else {
-            return Ok(());
-        };
-        let hello = Peers::hello(
-            Arc::clone(&self.env.net),
-            addr,
-            identity,
-            Duration::from_secs(1),
-        )
-        .await;
-        match hello {
-            Ok(hello)
-                if hello.cluster_id == identity.cluster_id.as_slice()
-                    && hello.node_id == identity.node.0 =>
-            {
-                Err(StartError::Copied {
+        let others = file.peers.iter().filter(|(id, _)| **id != identity.node);
+        let registered = others.map(|(_, addr)| self.registered_at(addr, identity));
+        let registered = futures::future::join_all(registered).await;
+        let own = file.peers.get(&identity.node).cloned();
+        let mut addrs: BTreeSet<String> = registered.into_iter().flatten().chain(own).collect();
+        addrs.remove(grpc_addr);
+        for addr in addrs {
+            let hello = Peers::hello(
+                Arc::clone(&self.env.net),
+                &addr,
+                identity,
+                PATIENCE_AT_START,
+            )
+            .await;
+            let same = hello.is_ok_and(|hello| {
+                hello.cluster_id == identity.cluster_id.as_slice()
+                    && hello.node_id == identity.node.0
+            });
+            if same {
+                return Err(StartError::Copied {
                     node: identity.node,
-                    addr: addr.clone(),
-                })
+                    addr,
+                });
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    /// Where the member at `addr` believes this node to be.
+    async fn registered_at(&self, addr: &str, identity: &Identity) -> Option<String> {
+        let channel = crate::transport::peers::channel(Arc::clone(&self.env.net), addr).ok()?;
+        let mut client = proto::cluster_client::ClusterClient::new(channel);
+        let request = client.get_placement(proto::GetPlacementRequest { have_version: 0 });
+        let answer = tokio::time::timeout(PATIENCE_AT_START, request).await;
+        let placement = answer.ok()?.ok()?.into_inner();
+        if placement.cluster_id != uuid_text(&identity.cluster_id) {
+            return None;
+        }
+        let mut nodes = placement.nodes.into_iter();
+        let known = nodes.find(|n| n.node_id == u64::from(identity.node.0))?;
+        Some(known.addr)
     }
 
     /// Opens the index; one that failed its checks is given up, and its rows come from the peers.
-    async fn open_index(&self) -> Result<Arc<dyn Index>, StartError> {
+    async fn open_index(&self, damage: &DamageLog) -> Result<Arc<dyn Index>, StartError> {
         let dir = &self.config.data;
         let path = dir.join("index");
         let marker = dir.join(INDEX_DAMAGED);
@@ -666,13 +685,14 @@ impl Starting {
             cause,
         };
         let marked = self.env.disk.read(&marker).await.map_err(directory)?;
+        let mut cause = marked.as_deref().map_or_else(String::new, |text| {
+            String::from_utf8_lossy(text).trim().to_owned()
+        });
         if marked.is_none() {
             match self.env.index.open(&path).await {
                 Ok(index) => return Ok(index),
                 Err(IndexError::Corrupt(why)) => {
-                    tracing::error!(
-                        "the index is damaged ({why}): its replicas are rebuilt from their peers"
-                    );
+                    cause = IndexError::Corrupt(why.clone()).to_string();
                     let text = Bytes::from(format!("{why}\n"));
                     self.env
                         .disk
@@ -682,11 +702,14 @@ impl Starting {
                 }
                 Err(e) => return Err(e.into()),
             }
-        } else {
-            tracing::error!(
-                "the index was found damaged: its replicas are rebuilt from their peers"
-            );
         }
+        damage.add(proto::Damage {
+            file: path.display().to_string(),
+            cause,
+            action: "given up: its replicas are rebuilt from their peers".into(),
+            time_ms: self.env.clock.now_ms(),
+            ..proto::Damage::default()
+        });
         for name in self.env.disk.list(&path).await.map_err(directory)? {
             self.env
                 .disk
