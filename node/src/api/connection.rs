@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::env::net::Stream;
@@ -16,6 +17,8 @@ use crate::mailbox::window::ByteWindow;
 pub struct Connection {
     stream: Box<dyn Stream>,
     info: ConnectionInfo,
+    /// Resolves when the node ends, whoever still talks.
+    end: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What a call knows of its connection; an extension of every request.
@@ -28,10 +31,16 @@ pub struct ConnectionInfo {
 }
 
 impl Connection {
-    /// A connection as `Listener::accept` gives it.
-    pub fn new(stream: Box<dyn Stream>, peer: &str, ops: Option<&Operations>) -> Connection {
+    /// A connection as `Listener::accept` gives it; it breaks when `end` is cancelled.
+    pub fn new(
+        stream: Box<dyn Stream>,
+        peer: &str,
+        ops: Option<&Operations>,
+        end: CancellationToken,
+    ) -> Connection {
         Connection {
             stream,
+            end: Box::pin(end.cancelled_owned()),
             info: ConnectionInfo {
                 peer: peer.into(),
                 // Before there are operations nothing that a window bounds can be called.
@@ -39,6 +48,10 @@ impl Connection {
             },
         }
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the node is stopping")
 }
 
 impl Connected for Connection {
@@ -55,6 +68,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(ended()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

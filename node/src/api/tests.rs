@@ -8,6 +8,7 @@ use posthouse_client::proto;
 use proto::accounts_client::AccountsClient;
 use proto::messages_client::MessagesClient;
 use proto::{ErrorKind, deliver_request::Part};
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::{Channel, Server};
 
@@ -26,7 +27,12 @@ async fn serve(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>, Channel) {
         let ops = Arc::clone(&ops);
         stream::unfold((listener, ops), |(listener, ops)| async move {
             let connection = match listener.accept().await {
-                Ok((stream, peer)) => Ok(Connection::new(stream, &peer, Some(&ops))),
+                Ok((stream, peer)) => Ok(Connection::new(
+                    stream,
+                    &peer,
+                    Some(&ops),
+                    CancellationToken::new(),
+                )),
                 Err(e) => Err(e),
             };
             Some((connection, (listener, ops)))

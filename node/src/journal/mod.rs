@@ -34,7 +34,7 @@ mod scan;
 mod segment;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -12,15 +12,16 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 
 use super::Shards;
 use super::fault::{Fault, Faults};
-use super::log::{Log, Recovered};
+use super::log::Log;
 use super::log_store::LogStore;
+use super::marks::{self, LogMarks, Recovered};
 use super::recover::{RecoveredLogs, Verdict};
 use super::shard::Shard;
 use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space_of};
 use super::types::*;
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
-use crate::journal::{Append, Journal, RecordHead, RecordKind};
+use crate::journal::{Append, Journal};
 use crate::machine::Event;
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
@@ -79,7 +80,7 @@ pub struct Groups {
     faults: Faults,
     shards: Arc<Shards>,
     logs: Arc<Mutex<Logs>>,
-    lost: Mutex<BTreeSet<LostReplica>>,
+    lost: Arc<Mutex<BTreeSet<LostReplica>>>,
     receiving: Arc<Mutex<BTreeSet<ShardId>>>,
     spaces: AsyncMutex<()>,
 }
@@ -120,10 +121,11 @@ impl Groups {
     /// No replicas yet. From here on the journal can open new segments.
     pub fn new(parts: Parts) -> Groups {
         let logs: Arc<Mutex<Logs>> = Arc::default();
-        let all = Arc::clone(&logs);
-        parts
-            .journal
-            .set_checkpoint(Box::new(move || checkpoint(&all.lock())));
+        let lost: Arc<Mutex<BTreeSet<LostReplica>>> = Arc::default();
+        let (all, gone) = (Arc::clone(&logs), Arc::clone(&lost));
+        parts.journal.set_checkpoint(Box::new(move || {
+            vec![checkpoint(&all.lock(), &gone.lock())]
+        }));
         Groups {
             index: parts.index,
             journal: parts.journal,
@@ -135,7 +137,7 @@ impl Groups {
             faults: parts.faults,
             shards: Arc::default(),
             logs,
-            lost: Mutex::default(),
+            lost,
             receiving: Arc::default(),
             spaces: AsyncMutex::default(),
         }
@@ -163,7 +165,7 @@ impl Groups {
 
     /// Opens every replica that the index knows, as far as its log is whole; removes spaces that
     /// nothing points to.
-    pub async fn open_all(&self, recovered: &RecoveredLogs) -> Result<(), Fault> {
+    pub async fn open_all(&self, mut recovered: RecoveredLogs) -> Result<(), Fault> {
         let fail = |e: IndexError| {
             self.faults.index(&e);
             self.faults.get().unwrap_or(Fault::Index(e))
@@ -176,10 +178,27 @@ impl Groups {
                 continue;
             };
             let key = (shard, applied.replica);
+            let unapplied = recovered.unapplied(key, applied.log_id);
+            let rotten = self.journal.verify(&unapplied).await;
+            for damage in rotten.map_err(|e| Fault::Journal(e.to_string()))? {
+                tracing::error!(%shard, file = %damage.file.display(), offset = damage.offset, "journal damage: {}", damage.cause);
+                recovered.rotten(key, &damage);
+            }
             match recovered.judge(key, applied.log_id) {
                 Verdict::Lost => self.mark_lost(shard, applied.replica),
                 Verdict::Whole(log) => opened.push((shard, space, applied, log)),
             }
+        }
+        // Replicas that only the journal knows: the index was lost.
+        let mut orphans: BTreeMap<ShardId, ReplicaId> = BTreeMap::new();
+        for (shard, replica) in recovered.known() {
+            if !spaces.contains_key(&shard) {
+                let newest = orphans.entry(shard).or_insert(replica);
+                *newest = (*newest).max(replica);
+            }
+        }
+        for (shard, replica) in orphans {
+            self.mark_lost(shard, replica);
         }
         // All logs are known before the first of them writes, because a checkpoint names them all.
         let logs: Vec<Arc<Log>> = opened
@@ -188,20 +207,6 @@ impl Groups {
             .collect();
         for ((shard, space, applied, _), log) in opened.into_iter().zip(logs) {
             self.start(shard, space, applied, log).await?;
-        }
-        // Replicas that only the journal knows: the index was lost.
-        let known: BTreeSet<ShardId> = spaces.keys().copied().collect();
-        let mut orphans: BTreeMap<ShardId, ReplicaId> = BTreeMap::new();
-        for (shard, replica) in recovered
-            .logs
-            .keys()
-            .filter(|(shard, _)| !known.contains(shard))
-        {
-            let newest = orphans.entry(*shard).or_insert(*replica);
-            *newest = (*newest).max(*replica);
-        }
-        for (shard, replica) in orphans {
-            self.mark_lost(shard, replica);
         }
         Ok(())
     }
@@ -310,6 +315,12 @@ impl Groups {
             membership: StoredMembership::default(),
         };
         let old = space_of(&*self.index, shard).map_err(fail)?;
+        // The journal knows the replica before the index does: should the journal be lost, the
+        // replica cannot be taken for one that never voted.
+        let log = self.add_log(shard, replica, Recovered::default());
+        log.begin()
+            .await
+            .map_err(|e| Fault::Journal(e.to_string()))?;
         let mut batch = Batch::default();
         applied.save(&mut batch, space);
         let key = Key::ShardSpace(shard).encode(Space::NODE);
@@ -323,7 +334,6 @@ impl Groups {
             purge_space(&*self.index, old).map_err(fail)?;
         }
         self.index.flush().await.map_err(fail)?;
-        let log = self.add_log(shard, replica, Recovered::default());
         self.start(shard, space, applied, log).await
     }
 
@@ -464,6 +474,8 @@ impl Groups {
         if let Some(space) = space {
             self.drop_space(space)?;
         }
+        // Before the log ends: an index that still knows a replica whose log is gone calls it lost.
+        self.index.flush().await?;
         if let Some(last) = replica.log.last() {
             let _ = replica.log.purge(last).await;
         }
@@ -479,21 +491,13 @@ impl Groups {
     }
 }
 
-/// The records that open a segment.
-fn checkpoint(logs: &Logs) -> Vec<Append> {
-    let marks: Vec<_> = logs.values().map(|log| log.checkpoint()).collect();
-    let payload = postcard::to_stdvec(&marks).expect("checkpoints always encode");
-    let head = RecordHead {
-        kind: RecordKind::Checkpoint,
-        shard: ShardId::SYSTEM,
-        replica: ReplicaId(0),
-        index: 0,
-        term: 0,
-        leader: 0,
-        codec: 0,
-    };
-    vec![Append {
-        head,
-        payload: vec![payload.into()],
-    }]
+/// The record that opens a segment: every log of the node, and those that are lost, so that a loss
+/// is not forgotten with the segments that showed it.
+fn checkpoint(logs: &Logs, lost: &BTreeSet<LostReplica>) -> Append {
+    let gone = lost.iter().map(|l| LogMarks {
+        lost: true,
+        ..LogMarks::new(l.shard, l.replica)
+    });
+    let marks: Vec<_> = logs.values().map(|log| log.marks()).chain(gone).collect();
+    marks::record(marks::ALL, &marks)
 }

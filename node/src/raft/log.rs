@@ -16,33 +16,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use openraft::entry::RaftEntry;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::marks::{self, Change, LogMarks, Recovered};
 use super::types::*;
 use crate::journal::{Append, Journal, JournalError, RecordHead, RecordKind};
 use crate::types::*;
-
-/// What of a replica's log must survive although its record may be far back in the journal. Opens
-/// every new segment, one for all replicas.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogCheckpoint {
-    /// Which shard.
-    pub shard: ShardId,
-    /// Which replica of it.
-    pub replica: ReplicaId,
-    /// Its last vote.
-    pub vote: Option<Vote>,
-    /// Up to where its log is purged.
-    pub purged: Option<LogId>,
-    /// Up to where it knows the log to be committed.
-    pub committed: Option<LogId>,
-    /// Its last entry; what a replay has read of later ones was truncated.
-    pub last: Option<LogId>,
-}
 
 /// One entry's place.
 #[derive(Debug, Clone)]
@@ -52,7 +33,7 @@ struct Slot {
     cached: Option<Entry>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     vote: Option<Vote>,
     purged: Option<LogId>,
@@ -62,6 +43,8 @@ struct State {
     entries: VecDeque<Slot>,
     cached_bytes: usize,
     cached_from: u64,
+    /// What a replay of the records that are synced so far would give.
+    durable: LogMarks,
 }
 
 /// The log of one replica, shared by openraft's log store, its readers and the workers.
@@ -115,21 +98,28 @@ impl Log {
             })
             .collect();
         let next = first + entries.len() as u64;
+        let mut durable = LogMarks::new(shard, replica);
+        durable.vote = recovered.vote;
+        durable.purged = recovered.purged;
+        durable.committed = recovered.committed;
+        let mut state = State {
+            vote: recovered.vote,
+            purged: recovered.purged,
+            committed: recovered.committed,
+            committed_written: recovered.committed,
+            first,
+            entries,
+            cached_bytes: 0,
+            cached_from: next,
+            durable,
+        };
+        state.durable.last = state.last();
         Log {
             shard,
             replica,
             journal,
             cache_bytes,
-            state: Mutex::new(State {
-                vote: recovered.vote,
-                purged: recovered.purged,
-                committed: recovered.committed,
-                committed_written: recovered.committed,
-                first,
-                entries,
-                cached_bytes: 0,
-                cached_from: next,
-            }),
+            state: Mutex::new(state),
             // What a recovery reports is synced.
             flushed: watch::Sender::new(next),
         }
@@ -162,39 +152,48 @@ impl Log {
     }
 
     /// What a checkpoint must say of this log.
-    pub fn checkpoint(&self) -> LogCheckpoint {
-        let s = self.state.lock();
-        LogCheckpoint {
-            shard: self.shard,
-            replica: self.replica,
-            vote: s.vote,
-            purged: s.purged,
-            committed: s.committed,
-            last: s.last(),
-        }
+    pub fn marks(&self) -> LogMarks {
+        self.state.lock().durable.clone()
     }
 
-    /// Submits a record and waits until it is synced.
-    async fn submit_and_wait(&self, record: Append) -> Result<(), JournalError> {
+    /// Submits a record and waits until it is synced. The marks change and the segments of ended
+    /// entries are let go of by then, even when nobody waits any more.
+    async fn write(
+        self: &Arc<Self>,
+        record: Append,
+        change: Change,
+        unpin: Vec<u64>,
+    ) -> Result<(), JournalError> {
         let (tx, rx) = tokio::sync::oneshot::channel();
+        let this = Arc::clone(self);
         let done = Box::new(move |result: Result<Vec<Location>, JournalError>| {
+            if result.is_ok() {
+                this.state.lock().durable.change(change);
+                unpin.iter().for_each(|s| this.journal.pin(*s, -1));
+            }
             let _ = tx.send(result.map(drop));
         });
         self.journal.submit(vec![record], done).await?;
         rx.await.map_err(|_| JournalError::Closed)?
     }
 
+    /// Makes the log known to the journal. A replica of which the journal knows nothing at all has
+    /// lost its journal.
+    pub async fn begin(self: &Arc<Self>) -> Result<(), JournalError> {
+        let record = self.mark(RecordKind::Reset, None);
+        self.write(record, Change::Reset(None), Vec::new()).await
+    }
+
     /// Saves a vote; durable when this returns.
-    pub async fn save_vote(&self, vote: Vote) -> Result<(), JournalError> {
+    pub async fn save_vote(self: &Arc<Self>, vote: Vote) -> Result<(), JournalError> {
         let payload = postcard::to_stdvec(&vote).expect("votes always encode");
         let head = self.head(RecordKind::Vote, None);
-        // In memory first, so that a checkpoint taken meanwhile can only be newer than the record.
         self.state.lock().vote = Some(vote);
-        self.submit_and_wait(Append {
+        let record = Append {
             head,
             payload: vec![payload.into()],
-        })
-        .await
+        };
+        self.write(record, Change::Vote(vote), Vec::new()).await
     }
 
     /// The last vote.
@@ -231,11 +230,13 @@ impl Log {
     ) -> Result<(), JournalError> {
         let mut records = Vec::with_capacity(entries.len() + 1);
         let mut ids = Vec::with_capacity(entries.len());
+        let mut committed = None;
         {
             let mut s = self.state.lock();
             if s.committed != s.committed_written && s.committed.is_some() {
                 records.push(self.mark(RecordKind::Committed, s.committed));
                 s.committed_written = s.committed;
+                committed = s.committed;
             }
             for entry in entries {
                 let id = entry.log_id();
@@ -262,14 +263,20 @@ impl Log {
         let this = Arc::clone(self);
         let marks = records.len() - ids.len();
         let flushed = move |result: Result<Vec<Location>, JournalError>| {
-            done(result.map(|places| this.on_flushed(&ids, &places[marks..])));
+            done(result.map(|places| this.on_flushed(committed, &ids, &places[marks..])));
         };
         self.journal.submit(records, Box::new(flushed)).await
     }
 
-    fn on_flushed(&self, ids: &[LogId], places: &[Location]) {
+    fn on_flushed(&self, committed: Option<LogId>, ids: &[LogId], places: &[Location]) {
         assert_eq!(ids.len(), places.len(), "one location per entry");
         let mut s = self.state.lock();
+        if let Some(id) = committed {
+            s.durable.change(Change::Committed(id));
+        }
+        if let Some(id) = ids.last() {
+            s.durable.change(Change::Appended(*id));
+        }
         let mut upto = None;
         for (id, place) in ids.iter().zip(places) {
             // The entry may have been truncated, and another written in its place, meanwhile.
@@ -299,7 +306,7 @@ impl Log {
     }
 
     /// Removes the entries after `last`, exclusive.
-    pub async fn truncate_after(&self, last: Option<LogId>) -> Result<(), JournalError> {
+    pub async fn truncate_after(self: &Arc<Self>, last: Option<LogId>) -> Result<(), JournalError> {
         let mut unpin = Vec::new();
         {
             let mut s = self.state.lock();
@@ -317,24 +324,17 @@ impl Log {
                 false
             });
         }
-        let mut mark = self.mark(RecordKind::Truncate, last);
-        if last.is_none() {
-            // Everything: index 0 would keep entry 0, so the whole log is reset instead.
-            mark.head.kind = RecordKind::Reset;
-        }
-        self.submit_and_wait(mark).await?;
-        self.unpin(unpin);
-        Ok(())
-    }
-
-    /// Lets go of segments, once the record that ended their entries is synced.
-    fn unpin(&self, segments: Vec<u64>) {
-        segments.into_iter().for_each(|s| self.journal.pin(s, -1));
+        // Everything: index 0 would keep entry 0, so the whole log is reset instead.
+        let (kind, change) = match last {
+            Some(last) => (RecordKind::Truncate, Change::Truncated(last)),
+            None => (RecordKind::Reset, Change::Reset(None)),
+        };
+        self.write(self.mark(kind, last), change, unpin).await
     }
 
     /// Removes the entries up to `upto`, inclusive. Beyond the last entry, the log starts anew there
     /// (a snapshot was installed).
-    pub async fn purge(&self, upto: LogId) -> Result<(), JournalError> {
+    pub async fn purge(self: &Arc<Self>, upto: LogId) -> Result<(), JournalError> {
         let mut unpin = Vec::new();
         let kind = {
             let mut s = self.state.lock();
@@ -367,9 +367,11 @@ impl Log {
                 newer
             });
         }
-        self.submit_and_wait(self.mark(kind, Some(upto))).await?;
-        self.unpin(unpin);
-        Ok(())
+        let change = match kind {
+            RecordKind::Reset => Change::Reset(Some(upto)),
+            _ => Change::Purged(upto),
+        };
+        self.write(self.mark(kind, Some(upto)), change, unpin).await
     }
 
     /// What the log knows of the entry at `index`; `None` when it does not hold it.
@@ -391,14 +393,20 @@ impl Log {
         (s.first, s.first + s.entries.len() as u64)
     }
 
-    /// Waits until the entry at `index` is synced here.
+    /// Waits until the entry at `index` is synced here; fails when it never will be.
     pub async fn wait_flushed(&self, index: u64) -> Result<(), JournalError> {
         let mut flushed = self.flushed.subscribe();
-        flushed
-            .wait_for(|f| *f > index)
-            .await
-            .map(drop)
-            .map_err(|_| JournalError::Closed)
+        let mut poisoned = self.journal.poisoned();
+        tokio::select! {
+            biased;
+            flushed = flushed.wait_for(|f| *f > index) => {
+                flushed.map(drop).map_err(|_| JournalError::Closed)
+            }
+            failed = poisoned.wait_for(Option::is_some) => match failed.as_deref() {
+                Ok(Some(e)) => Err(JournalError::clone(e)),
+                _ => Err(JournalError::Closed),
+            }
+        }
     }
 
     /// One behind the highest synced index.
@@ -425,20 +433,43 @@ impl Log {
     }
 
     /// Reads the entry at `index` from memory or from the journal.
-    pub async fn read(&self, index: u64) -> Result<Option<Entry>, JournalError> {
-        match self.find(index) {
-            None => Ok(None),
-            Some(Found::Cached(entry)) => Ok(Some(entry)),
-            Some(Found::At(id, place)) => {
-                let payload: Bytes = self.journal.read(place).await?;
-                decode_payload(id, payload)
-                    .map(Some)
-                    .map_err(|e| JournalError::Io {
-                        what: format!("read entry {index} of shard {}", self.shard),
-                        kind: std::io::ErrorKind::InvalidData,
-                        message: e.to_string(),
-                    })
+    pub async fn read(self: &Arc<Self>, index: u64) -> Result<Option<Entry>, JournalError> {
+        let (id, place) = match self.find(index) {
+            None => return Ok(None),
+            Some(Found::Cached(entry)) => return Ok(Some(entry)),
+            Some(Found::At(id, place)) => (id, place),
+        };
+        let invalid = |e: Undecodable| JournalError::Io {
+            what: format!("read entry {index} of shard {}", self.shard),
+            kind: std::io::ErrorKind::InvalidData,
+            message: e.to_string(),
+        };
+        match self.journal.read(place).await {
+            Ok(payload) => decode_payload(id, payload).map(Some).map_err(invalid),
+            // Purged or truncated while we read, and its segment given back.
+            Err(_) if self.place(index) != Some(place) => Ok(None),
+            Err(e) => {
+                if matches!(e, JournalError::Damaged(_)) && self.missing() < Some(index) {
+                    tracing::error!(shard = %self.shard, index, "an entry is unreadable: {e}");
+                    self.note_missing(index).await;
+                }
+                Err(e)
             }
+        }
+    }
+
+    /// The highest index whose entry was found to be unreadable, until it is purged.
+    pub fn missing(&self) -> Option<u64> {
+        self.state.lock().durable.missing
+    }
+
+    /// Remembers that an entry cannot be read, also for the next start: it must not rely on it.
+    async fn note_missing(self: &Arc<Self>, index: u64) {
+        let mut marks = LogMarks::new(self.shard, self.replica);
+        marks.missing = Some(index);
+        let record = marks::record(marks::ONE, &[marks]);
+        if let Err(e) = self.write(record, Change::Missing(index), Vec::new()).await {
+            tracing::warn!(shard = %self.shard, index, "cannot note an unreadable entry: {e}");
         }
     }
 }
@@ -492,17 +523,4 @@ impl State {
             self.cached_from += 1;
         }
     }
-}
-
-/// What a replay found of one replica's log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Its last vote.
-    pub vote: Option<Vote>,
-    /// Up to where it is purged.
-    pub purged: Option<LogId>,
-    /// Up to where it is known to be committed.
-    pub committed: Option<LogId>,
-    /// Its entries, without holes, from the one behind the purge mark.
-    pub entries: Vec<(LogId, Location)>,
 }

@@ -29,18 +29,27 @@ impl LogStore {
         LogStore { log }
     }
 
-    async fn read(&self, from: u64, to: u64, limit_bytes: usize) -> io::Result<Vec<Entry>> {
+    /// What the log holds of the range. An unreadable entry is an error, or, when `lenient`, the
+    /// end of what is read.
+    async fn read(
+        &self,
+        from: u64,
+        to: u64,
+        limit_bytes: usize,
+        lenient: bool,
+    ) -> io::Result<Vec<Entry>> {
         let (first, next) = self.log.range();
         let (from, to) = (from.max(first), to.min(next));
         let mut out = Vec::new();
         let mut bytes = 0;
         for index in from..to {
-            // An entry may be purged while we read: what is gone from the front is no error.
-            let Some(entry) = self.log.read(index).await.map_err(io_error)? else {
-                if out.is_empty() {
-                    continue;
-                }
-                break;
+            let entry = match self.log.read(index).await {
+                Ok(Some(entry)) => entry,
+                // An entry may be purged while we read: what is gone from the front is no error.
+                Ok(None) if out.is_empty() => continue,
+                Ok(None) => break,
+                Err(JournalError::Damaged(_)) if lenient => break,
+                Err(e) => return Err(io_error(e)),
             };
             bytes += payload_len(&entry);
             out.push(entry);
@@ -63,7 +72,7 @@ fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
         Bound::Unbounded => 0,
     };
     let to = match range.end_bound() {
-        Bound::Included(i) => *i + 1,
+        Bound::Included(i) => i.saturating_add(1),
         Bound::Excluded(i) => *i,
         Bound::Unbounded => u64::MAX,
     };
@@ -76,11 +85,19 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> io::Result<Vec<Entry>> {
         let (from, to) = bounds(range);
-        self.read(from, to, usize::MAX).await
+        self.read(from, to, usize::MAX, false).await
     }
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        self.read(from, to, READ_BYTES).await
+        // For a follower that lags: an old entry that rotted here is no reason to end. It is purged
+        // soon, and the follower gets a snapshot instead.
+        let entries = self.read(from, to, READ_BYTES, true).await?;
+        // What was purged meanwhile must not be skipped: the caller takes the first entry for the
+        // one that it asked for.
+        match entries.first() {
+            Some(first) if first.log_id().index() != from => Ok(Vec::new()),
+            _ => Ok(entries),
+        }
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -137,8 +154,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        // The mark may be of entries that were never synced here and are gone with a torn tail.
-        Ok(self.log.committed().min(self.log.last()))
+        // A recovery keeps the mark only when the log holds what it names.
+        Ok(self.log.committed())
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -165,3 +182,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.log.purge(upto).await.map_err(io_error)
     }
 }
+
+#[cfg(test)]
+#[path = "log_store_tests.rs"]
+mod tests;

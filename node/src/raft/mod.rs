@@ -4,6 +4,7 @@ pub mod fault;
 pub mod groups;
 pub mod log;
 pub mod log_store;
+pub mod marks;
 pub mod recover;
 pub mod shard;
 pub mod state_machine;

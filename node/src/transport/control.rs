@@ -12,10 +12,8 @@ use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
-use super::peers::{Identity, PeerError, check_hello, hello_request};
-use super::proto::peer_client::PeerClient;
+use super::peers::{Identity, PeerError, PeerStub, check_hello, hello_request};
 use super::proto::{ControlRequest, ControlResponse};
 use crate::types::*;
 
@@ -71,7 +69,7 @@ impl Control {
     pub fn start(
         node: NodeId,
         addr: String,
-        client: PeerClient<Channel>,
+        client: PeerStub,
         identity: Identity,
         stop: CancellationToken,
     ) -> Control {
@@ -129,7 +127,7 @@ impl Control {
 struct Worker {
     node: NodeId,
     addr: String,
-    client: PeerClient<Channel>,
+    client: PeerStub,
     identity: Identity,
 }
 

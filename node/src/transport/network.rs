@@ -54,7 +54,6 @@ pub struct Network {
     shard: ShardId,
     target: ReplicaId,
     peers: Arc<Peers>,
-    window: Arc<Semaphore>,
     window_bytes: usize,
     heartbeat: bool,
     chunks: Arc<dyn ChunkReader>,
@@ -66,7 +65,6 @@ impl Factory {
             shard: self.shard,
             target,
             peers: Arc::clone(&self.peers),
-            window: Arc::new(Semaphore::new(self.window_bytes)),
             window_bytes: self.window_bytes,
             heartbeat,
             chunks: Arc::clone(&self.chunks),
@@ -148,13 +146,11 @@ pub fn decode_append(
         .zip(request.entries)
         .map(|(id, payload)| decode_payload(id, payload))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut expected = head.prev.map(|p| p.index() + 1);
-    for entry in &entries {
-        let index = entry.log_id().index();
-        if expected.is_some_and(|e| e != index) {
+    let first = head.prev.map_or(0, |p| p.index().saturating_add(1));
+    for (expected, entry) in (first..).zip(&entries) {
+        if entry.log_id().index() != expected {
             return Err(Undecodable("entries with a hole".into()));
         }
-        expected = Some(index + 1);
     }
     Ok(AppendEntriesRequest {
         vote: head.vote,
@@ -302,8 +298,10 @@ impl Network {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let (shard, to) = (self.shard, self.target);
-        let window = Arc::clone(&self.window);
+        // One for each stream: requests of a stream that broke off are let go of only when the
+        // connection notices, and must not keep the next stream waiting.
         let window_bytes = self.window_bytes;
+        let window = Arc::new(Semaphore::new(window_bytes));
         input.then(move |request| {
             let window = Arc::clone(&window);
             let permits = Arc::clone(&permits);
@@ -387,6 +385,44 @@ impl NetSnapshot<TypeConfig> for Network {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = send => sent.map_err(|e| StreamingError::Network(NetworkError::from_string(e))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::*;
+
+    fn request(prev: Option<u64>, indexes: &[u64]) -> ReplicateRequest {
+        let replica = ReplicaId(1);
+        let entry = |i: &u64| Entry {
+            log_id: log_id(1, replica, *i),
+            payload: EntryPayload::Blank,
+        };
+        let request = AppendEntriesRequest {
+            vote: Vote::new_committed(1, replica),
+            prev_log_id: prev.map(|i| log_id(1, replica, i)),
+            entries: indexes.iter().map(entry).collect(),
+            leader_commit: None,
+        };
+        encode_append(ShardId(1), replica, request)
+    }
+
+    #[test]
+    fn entries_follow_the_one_before_them() {
+        assert!(decode_append(request(None, &[0, 1])).is_ok());
+        assert!(decode_append(request(Some(4), &[5, 6])).is_ok());
+        assert!(decode_append(request(Some(4), &[])).is_ok());
+        for (prev, indexes) in [
+            (None, &[3, 4][..]),
+            (Some(4), &[6]),
+            (Some(4), &[5, 7]),
+            (Some(4), &[4, 5]),
+            (Some(u64::MAX), &[0]),
+        ] {
+            assert!(decode_append(request(prev, indexes)).is_err());
         }
     }
 }

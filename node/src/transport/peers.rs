@@ -8,7 +8,10 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::service::interceptor::{InterceptedService, Interceptor};
 use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
 
 use super::MAX_MESSAGE_BYTES;
 use super::control::Control;
@@ -72,7 +75,7 @@ pub struct Peer {
     /// The connection itself, for its public services.
     pub channel: Channel,
     /// Its peer service.
-    pub client: PeerClient<Channel>,
+    pub client: PeerStub,
     /// Small messages to it, over one stream.
     pub control: Control,
 }
@@ -111,9 +114,58 @@ pub fn channel(net: Arc<dyn Net>, addr: &str) -> Result<Channel, PeerError> {
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
-/// The peer service over a channel.
-pub fn client(channel: Channel) -> PeerClient<Channel> {
-    PeerClient::new(channel)
+/// The peer service of another node; every call on it is stamped.
+pub type PeerStub = PeerClient<InterceptedService<Channel, Stamp>>;
+
+const CLUSTER: &str = "posthouse-cluster";
+const NODE: &str = "posthouse-node";
+
+/// Says with every call which cluster it comes from and which node it is meant for: an address may
+/// have become another node's, or another cluster's with the very same numbers of shards and
+/// replicas, between two calls on one connection.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    cluster: MetadataValue<Ascii>,
+    node: MetadataValue<Ascii>,
+}
+
+impl Stamp {
+    fn new(cluster_id: &[u8; 16], node: NodeId) -> Stamp {
+        let cluster = crate::identity::uuid_text(cluster_id);
+        Stamp {
+            cluster: cluster.parse().expect("a UUID is ASCII"),
+            node: MetadataValue::from(node.0),
+        }
+    }
+}
+
+impl Interceptor for Stamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert(CLUSTER, self.cluster.clone());
+        metadata.insert(NODE, self.node.clone());
+        Ok(request)
+    }
+}
+
+/// Refuses a call that is not stamped for this node of this cluster.
+pub fn check_stamp(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> {
+    let ours = Stamp::new(&identity.cluster_id, identity.node);
+    if metadata.get(CLUSTER) != Some(&ours.cluster) {
+        return Err(Status::permission_denied(
+            "this node belongs to another cluster",
+        ));
+    }
+    if metadata.get(NODE) != Some(&ours.node) {
+        let why = format!("this is node {}, the call is for another", identity.node);
+        return Err(Status::permission_denied(why));
+    }
+    Ok(())
+}
+
+/// The peer service of a node over a channel.
+pub fn client(channel: Channel, identity: &Identity, node: NodeId) -> PeerStub {
+    PeerClient::with_interceptor(channel, Stamp::new(&identity.cluster_id, node))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
@@ -145,7 +197,7 @@ impl Peers {
             return Ok(peer.clone());
         }
         let channel = channel(Arc::clone(&self.net), &addr)?;
-        let client = client(channel.clone());
+        let client = client(channel.clone(), &self.identity, node);
         let control = Control::start(
             node,
             addr.clone(),
@@ -176,7 +228,7 @@ impl Peers {
             addr: addr.to_owned(),
             cause,
         };
-        let mut client = client(channel(net, addr)?);
+        let mut client = client(channel(net, addr)?, identity, identity.node);
         let request = client.hello(hello_request(identity));
         match tokio::time::timeout(timeout, request).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
@@ -216,4 +268,26 @@ pub fn check_hello(
         return stranger(&format!("it is node {}", hello.node_id));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_from_another_cluster_or_for_another_node_is_refused() {
+        let us = |cluster: u8, node: u32| Identity {
+            cluster_id: [cluster; 16],
+            node: NodeId(node),
+            boot_id: [0; 16],
+        };
+        let stamped = |cluster: u8, node: u32| {
+            let mut stamp = Stamp::new(&[cluster; 16], NodeId(node));
+            stamp.call(Request::new(())).unwrap()
+        };
+        assert!(check_stamp(&us(1, 2), stamped(1, 2).metadata()).is_ok());
+        assert!(check_stamp(&us(1, 2), stamped(3, 2).metadata()).is_err());
+        assert!(check_stamp(&us(1, 2), stamped(1, 3).metadata()).is_err());
+        assert!(check_stamp(&us(1, 2), Request::new(()).metadata()).is_err());
+    }
 }

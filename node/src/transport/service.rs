@@ -10,11 +10,12 @@ use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::control::ControlKind;
 use super::network::decode_append;
-use super::peers::Identity;
+use super::peers::{Identity, check_stamp};
 use super::proto::peer_server::Peer;
 use super::proto::*;
 use super::snapshot::{ChunkReader, Opening, Receiver};
@@ -46,6 +47,8 @@ pub struct PeerService {
     pub disk: watch::Receiver<SpaceState>,
     /// Free and total bytes of its disk.
     pub disk_bytes: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// Ends the streams.
+    pub stop: CancellationToken,
 }
 
 fn encode(value: &impl Serialize) -> Bytes {
@@ -59,6 +62,23 @@ fn bad(e: impl ToString) -> Status {
 }
 
 impl PeerService {
+    /// Takes the message of a call that is meant for this node.
+    fn admit<T>(&self, request: Request<T>) -> Result<T, Status> {
+        check_stamp(&self.identity, request.metadata())?;
+        Ok(request.into_inner())
+    }
+
+    /// Runs a stream's task until it or the node ends.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
     /// The local replica of a shard, if it is the one that the sender means.
     fn replica(&self, shard: u32, replica: u64) -> Result<Arc<Shard>, Status> {
         let found = self.groups.shards().get(ShardId(shard));
@@ -92,6 +112,9 @@ async fn control(shard: Arc<Shard>, kind: u32, payload: Bytes) -> Result<Bytes, 
         ControlKind::Heartbeat => {
             let rpc: AppendEntriesRequest<TypeConfig> =
                 postcard::from_bytes(&payload).map_err(|e| text(&e))?;
+            if !rpc.entries.is_empty() {
+                return Err("a heartbeat carries no entries".into());
+            }
             encode(&shard.raft.append_entries(rpc).await.map_err(|e| text(&e))?)
         }
         ControlKind::TransferLeader => {
@@ -129,10 +152,10 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<ControlRequest>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let mut requests = request.into_inner();
+        let mut requests = self.admit(request)?;
         let (tx, rx) = mpsc::channel(CONTROL_AT_ONCE);
         let groups = Arc::clone(&self.groups);
-        tokio::spawn(async move {
+        self.spawn(async move {
             let at_once = Arc::new(Semaphore::new(CONTROL_AT_ONCE));
             while let Some(Ok(request)) = requests.next().await {
                 let Ok(permit) = Arc::clone(&at_once).acquire_owned().await else {
@@ -170,13 +193,13 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
-        let mut requests = request.into_inner();
+        let mut requests = self.admit(request)?;
         // The answer's header must not wait for the first request: the sender opens the stream
         // before it has anything to send.
         let groups = Arc::clone(&self.groups);
         let disk = self.disk.clone();
         let (tx, rx) = mpsc::channel::<Result<ReplicateResponse, Status>>(16);
-        tokio::spawn(async move {
+        self.spawn(async move {
             let Some(Ok(first)) = requests.next().await else {
                 return;
             };
@@ -187,6 +210,7 @@ impl Peer for PeerService {
                     .await;
                 return;
             };
+            let whose = (first.shard, first.to_replica);
             let entries = futures::stream::once(async { Ok(first) }).chain(requests);
             let errors = tx.clone();
             let decoded = entries.scan((), move |(), item| {
@@ -197,6 +221,9 @@ impl Peer for PeerService {
                         Ok(r) if full && !r.entries.is_empty() => Err(Status::resource_exhausted(
                             "the disk of the replica is full",
                         )),
+                        Ok(r) if (r.shard, r.to_replica) != whose => {
+                            Err(bad("a stream is for one replica"))
+                        }
                         Ok(r) => decode_append(r).map_err(bad),
                         Err(status) => Err(status),
                     };
@@ -232,7 +259,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<SnapshotRequest>>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let mut requests = request.into_inner();
+        let mut requests = self.admit(request)?;
         let first = requests.message().await?.ok_or_else(|| bad("no opening"))?;
         let shard = self.replica(first.shard, first.to_replica)?;
         let opening: Opening = postcard::from_bytes(&first.meta).map_err(bad)?;
@@ -243,7 +270,7 @@ impl Peer for PeerService {
         }
         let groups = Arc::clone(&self.groups);
         let (tx, rx) = mpsc::channel(4);
-        tokio::spawn(async move {
+        self.spawn(async move {
             let answer = match receive(&groups, &shard, opening, &mut requests, &tx).await {
                 Ok(payload) => SnapshotResponse {
                     payload,
@@ -263,7 +290,7 @@ impl Peer for PeerService {
         &self,
         request: Request<FetchChunkRequest>,
     ) -> Result<Response<FetchChunkResponse>, Status> {
-        let r = request.into_inner();
+        let r = self.admit(request)?;
         let shard = self.groups.shards().get(ShardId(r.shard));
         let shard = shard.ok_or_else(|| Status::not_found("no replica of the shard here"))?;
         let id: [u8; 32] = r
@@ -291,10 +318,8 @@ impl Peer for PeerService {
         &self,
         request: Request<ReplicaStatusRequest>,
     ) -> Result<Response<ReplicaStatusResponse>, Status> {
-        let shard = self
-            .groups
-            .shards()
-            .get(ShardId(request.into_inner().shard));
+        let shard = self.admit(request)?.shard;
+        let shard = self.groups.shards().get(ShardId(shard));
         Ok(Response::new(match shard {
             None => ReplicaStatusResponse::default(),
             Some(shard) => ReplicaStatusResponse {
@@ -312,7 +337,7 @@ impl Peer for PeerService {
         &self,
         request: Request<ProposeRequest>,
     ) -> Result<Response<ProposeResponse>, Status> {
-        let r = request.into_inner();
+        let r = self.admit(request)?;
         let shard = self.groups.shards().get(ShardId(r.shard));
         let shard = shard.ok_or_else(|| Status::not_found("no replica of the shard here"))?;
         let command: Command = postcard::from_bytes(&r.command).map_err(bad)?;
@@ -341,7 +366,7 @@ impl Peer for PeerService {
         &self,
         request: Request<GetSystemRequest>,
     ) -> Result<Response<GetSystemResponse>, Status> {
-        if request.into_inner().cluster_id != self.identity.cluster_id.as_slice() {
+        if self.admit(request)?.cluster_id != self.identity.cluster_id.as_slice() {
             return Err(Status::permission_denied(
                 "this node belongs to another cluster",
             ));
@@ -386,9 +411,11 @@ async fn receive(
         .raft
         .install_full_snapshot(opening.vote, snapshot)
         .await;
+    // A group that ends may still be installing: the next start removes what nothing points to.
+    let answer = installed.map_err(|e| e.to_string())?;
     // Whether it was taken or refused as stale: a space that nothing points to is removed.
     groups
         .drop_unused_space(shard.id(), space)
         .map_err(|e| e.to_string())?;
-    installed.map(|r| encode(&r)).map_err(|e| e.to_string())
+    Ok(encode(&answer))
 }

@@ -23,9 +23,8 @@ use openraft::raft::SnapshotResponse;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
-use super::proto::peer_client::PeerClient;
+use super::peers::PeerStub;
 use super::proto::{Chunk, Row, SnapshotRequest, SnapshotResponse as SnapshotAnswer, Want};
 use crate::index::keys::{Key, Space};
 use crate::index::values::{self, ChunkLoc};
@@ -94,7 +93,7 @@ fn broken(e: impl ToString) -> SnapshotError {
 
 /// Sends a snapshot and waits until it is installed or refused.
 pub async fn send(
-    mut client: PeerClient<Channel>,
+    mut client: PeerStub,
     shard: ShardId,
     to: ReplicaId,
     vote: Vote,

@@ -53,7 +53,8 @@ impl Persist {
         let written = self.groups.journal().stats().bytes_written;
         let (at, bytes) = *self.last.lock().await;
         let due = written - bytes >= self.settings.flush_bytes
-            || at.elapsed() >= self.settings.flush_every && written > bytes;
+            || at.elapsed() >= self.settings.flush_every && written > bytes
+            || self.groups.shards().all().iter().any(|s| unreadable(s));
         match due {
             false => Ok(None),
             true => self.flush().await.map(Some),
@@ -100,7 +101,9 @@ impl Persist {
             first,
             next,
             self.settings.keep_entries,
-            old_segment(self.groups.journal()).and_then(|s| shard.log.last_before(s)),
+            old_segment(self.groups.journal())
+                .and_then(|s| shard.log.last_before(s))
+                .max(shard.log.missing()),
         );
         let Some(upto) = upto else { return Ok(0) };
         shard.raft.trigger().snapshot().await?;
@@ -120,6 +123,14 @@ impl Persist {
         shard.raft.trigger().purge_log(upto).await?;
         Ok(upto + 1 - first)
     }
+}
+
+/// Whether a log holds an entry that cannot be read and can be purged: a follower that needs it
+/// then gets a snapshot.
+fn unreadable(shard: &Shard) -> bool {
+    let applied = shard.replicated.applied.borrow().map(|a| a.index());
+    let missing = shard.log.missing();
+    missing.is_some() && missing <= applied
 }
 
 /// The first of the segments whose entries may stay.

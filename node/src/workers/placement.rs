@@ -21,6 +21,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, EmptyNode};
 
 use crate::env::clock::Clock;
+use crate::index::values::ShardRow;
 use crate::machine::command::{Command, Op, Reply, SystemOp};
 use crate::machine::system::{self, SystemState};
 use crate::placement::{PlacementMap, plan};
@@ -33,6 +34,34 @@ use crate::types::*;
 /// Entries that a learner may be behind when it becomes a voter.
 const CAUGHT_UP: u64 = 256;
 const CALL: Duration = Duration::from_secs(3);
+/// How long one change of a shard's members may take.
+const CHANGE: Duration = Duration::from_secs(10);
+
+/// What came of one turn over all shards: a failure of one must not keep the others from theirs.
+#[derive(Default)]
+struct Turn {
+    did: Vec<String>,
+    failed: Option<anyhow::Error>,
+}
+
+impl Turn {
+    fn note(&mut self, shard: ShardId, outcome: anyhow::Result<Option<String>>) {
+        match outcome {
+            Ok(did) => self.did.extend(did),
+            Err(e) => {
+                let e = e.context(format!("shard {shard}"));
+                self.failed.get_or_insert(e);
+            }
+        }
+    }
+
+    fn outcome(self) -> anyhow::Result<Option<String>> {
+        match self.failed {
+            Some(e) => Err(e),
+            None => Ok((!self.did.is_empty()).then(|| self.did.join(", "))),
+        }
+    }
+}
 
 /// Carries placements out on one node.
 pub struct Placer {
@@ -225,58 +254,83 @@ impl Placer {
         if state.version == 0 {
             return Ok(None);
         }
-        let mut did = Vec::new();
         let lost: BTreeMap<ShardId, LostReplica> = self
             .groups
             .lost()
             .into_iter()
             .map(|l| (l.shard, l))
             .collect();
+        let mut turn = Turn::default();
         for (&shard, row) in &state.shards {
-            let mine = row.replicas.iter().find(|r| r.id.node() == self.node);
-            let running = self.groups.shards().get(shard);
-            match (mine, running) {
-                (Some(mine), Some(running)) if running.replica() == mine.id => {}
-                (Some(mine), Some(running)) if running.replica() < mine.id => {
-                    self.groups.remove(shard).await?;
-                    self.groups.create(shard, mine.id).await?;
-                    did.push(format!("shard {shard} starts again as replica {}", mine.id));
-                }
-                (Some(mine), None) => match lost.get(&shard) {
-                    Some(lost) if lost.replica >= mine.id => {
-                        self.report(*lost, row.replicas.len()).await?
-                    }
-                    _ => {
-                        let created = self.groups.create(shard, mine.id).await?;
-                        if let Some(lost) = lost.get(&shard) {
-                            self.groups.forget_lost(*lost);
-                        }
-                        // The first replica of a shard, and the only one: it begins the shard.
-                        if row.replicas.len() == 1 && mine.id.generation() == 0 {
-                            self.groups.initialize(&created).await?;
-                        }
-                        did.push(format!("shard {shard} gets replica {}", mine.id));
-                    }
-                },
-                (None, Some(running)) if row.replicas.iter().all(|r| r.id != running.replica()) => {
-                    // Leave only once the shard's members agree: until then the vote may be needed.
-                    let metrics = running.raft.metrics();
-                    let member = {
-                        let m = metrics.borrow_watched();
-                        m.membership_config
-                            .membership()
-                            .nodes()
-                            .any(|(id, _)| *id == running.replica())
-                    };
-                    if !member {
-                        self.groups.remove(shard).await?;
-                        did.push(format!("shard {shard} left this node"));
-                    }
-                }
-                _ => {}
-            }
+            let held = self.hold_one(shard, row, lost.get(&shard)).await;
+            turn.note(shard, held);
         }
-        Ok((!did.is_empty()).then(|| did.join(", ")))
+        turn.outcome()
+    }
+
+    async fn hold_one(
+        &self,
+        shard: ShardId,
+        row: &ShardRow,
+        lost: Option<&LostReplica>,
+    ) -> anyhow::Result<Option<String>> {
+        let mine = row.replicas.iter().find(|r| r.id.node() == self.node);
+        let running = self.groups.shards().get(shard);
+        // The first replica of a shard, and the only one: it begins the shard.
+        let begins = |id: ReplicaId| row.replicas.len() == 1 && id.generation() == 0;
+        match (mine, running) {
+            (Some(mine), Some(running)) if running.replica() == mine.id => {
+                // The process may have died between its creation and its first entry.
+                if begins(mine.id) && running.log.last().is_none() {
+                    self.groups.initialize(&running).await?;
+                    return Ok(Some(format!("shard {shard} begins")));
+                }
+            }
+            (Some(mine), Some(running)) if running.replica() < mine.id => {
+                self.groups.remove(shard).await?;
+                self.groups.create(shard, mine.id).await?;
+                let did = format!("shard {shard} starts again as replica {}", mine.id);
+                return Ok(Some(did));
+            }
+            (Some(mine), None) => match lost {
+                Some(lost) if lost.replica >= mine.id => {
+                    self.report(*lost, row.replicas.len()).await?
+                }
+                _ => {
+                    let created = self.groups.create(shard, mine.id).await?;
+                    if let Some(lost) = lost {
+                        self.groups.forget_lost(*lost);
+                    }
+                    if begins(mine.id) {
+                        self.groups.initialize(&created).await?;
+                    }
+                    return Ok(Some(format!("shard {shard} gets replica {}", mine.id)));
+                }
+            },
+            (None, Some(running)) => {
+                // Leave only once the shard's members agree: until then the vote may be needed.
+                let metrics = running.raft.metrics();
+                let member = {
+                    let m = metrics.borrow_watched();
+                    m.membership_config
+                        .membership()
+                        .nodes()
+                        .any(|(id, _)| *id == running.replica())
+                };
+                if !member {
+                    self.groups.remove(shard).await?;
+                    return Ok(Some(format!("shard {shard} left this node")));
+                }
+            }
+            // Replaced on another node: there is nothing left to report.
+            (None, None) => {
+                if let Some(lost) = lost {
+                    self.groups.forget_lost(*lost);
+                }
+            }
+            (Some(_), Some(_)) => {}
+        }
+        Ok(None)
     }
 
     async fn report(&self, lost: LostReplica, replicas: usize) -> anyhow::Result<()> {
@@ -296,15 +350,19 @@ impl Placer {
     /// On every leader: brings the members of the shard to what the placement says, one change at a
     /// time.
     pub async fn members(&self) -> anyhow::Result<Option<String>> {
-        let mut did = Vec::new();
+        let mut turn = Turn::default();
         for shard in self.groups.shards().all() {
-            if shard.is_leader()
-                && let Some(what) = self.change_members(&shard).await?
-            {
-                did.push(format!("shard {}: {what}", shard.id()));
+            if !shard.is_leader() {
+                continue;
             }
+            // Without a quorum a change waits, and must not keep the other shards waiting.
+            let change = tokio::time::timeout(CHANGE, self.change_members(&shard));
+            let changed = change
+                .await
+                .unwrap_or_else(|_| Err(anyhow!("a change of members waits for a quorum")));
+            turn.note(shard.id(), changed);
         }
-        Ok((!did.is_empty()).then(|| did.join(", ")))
+        turn.outcome()
     }
 
     async fn change_members(&self, shard: &Shard) -> anyhow::Result<Option<String>> {
@@ -312,7 +370,7 @@ impl Placer {
         let Some(wanted) = wanted else {
             return Ok(None);
         };
-        let (voters, members, last, matched) = {
+        let (joint, voters, members, last, matched) = {
             let metrics = shard.raft.metrics();
             let m = metrics.borrow_watched();
             let membership = m.membership_config.membership();
@@ -324,15 +382,19 @@ impl Placer {
                 .flatten()
                 .filter_map(|(id, l)| l.map(|l| (*id, l.index())))
                 .collect();
-            (voters, members, m.last_log_index.unwrap_or(0), matched)
+            let joint = membership.get_joint_config().len() > 1;
+            let last = m.last_log_index.unwrap_or(0);
+            (joint, voters, members, last, matched)
         };
         let all: BTreeSet<ReplicaId> = wanted.replicas.iter().map(|r| r.id).collect();
-        if let Some(new) = all.difference(&members).next() {
+        // A leader that died in the middle of a change left a joint state, which needs a majority of
+        // both halves for everything: that comes first.
+        if !joint && let Some(new) = all.difference(&members).next() {
             shard
                 .raft
                 .add_learner(*new, EmptyNode::default(), false)
                 .await?;
-            return Ok(Some(format!("replica {new} learns")));
+            return Ok(Some(format!("shard {}: replica {new} learns", shard.id())));
         }
         let caught_up = |id: &ReplicaId| matched.get(id).is_some_and(|m| m + CAUGHT_UP >= last);
         let goal: BTreeSet<ReplicaId> = wanted
@@ -342,10 +404,10 @@ impl Placer {
             .map(|r| r.id)
             .collect();
         // A damaged voter is gone for good: it leaves even before its successor has caught up.
-        if goal != voters && !goal.is_empty() {
+        if (joint || goal != voters) && !goal.is_empty() {
             let change = ChangeMembers::ReplaceAllVoters(goal.clone());
             shard.raft.change_membership(change, true).await?;
-            return Ok(Some(format!("{} voters", goal.len())));
+            return Ok(Some(format!("shard {}: {} voters", shard.id(), goal.len())));
         }
         let leaving: BTreeSet<ReplicaId> = members.difference(&all).copied().collect();
         if !leaving.is_empty() && leaving.is_disjoint(&voters) {
@@ -353,7 +415,7 @@ impl Placer {
                 .raft
                 .change_membership(ChangeMembers::RemoveNodes(leaving), true)
                 .await?;
-            return Ok(Some("a former replica left".into()));
+            return Ok(Some(format!("shard {}: a former replica left", shard.id())));
         }
         Ok(None)
     }

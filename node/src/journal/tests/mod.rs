@@ -2,7 +2,7 @@
 
 mod basics;
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod golden;
 mod rot;
 mod torn;

@@ -1,0 +1,126 @@
+//! The workers of a node, and how often each has its turn.
+
+use super::announce::Announce;
+use super::start::Starting;
+use crate::api::cluster::Running;
+use crate::identity::IdentityFile;
+use crate::machine::Event;
+use crate::machine::command::NodeInfo;
+use crate::types::*;
+use crate::workers::compaction::Compaction;
+use crate::workers::leaders::Leaders;
+use crate::workers::reap::Reap;
+use crate::workers::scrub::Scrub;
+use crate::workers::space::SpaceWatch;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The workers that look after what is stored.
+pub(super) struct Storage {
+    pub space: Arc<SpaceWatch>,
+    pub scrub: Arc<Scrub>,
+    pub compaction: Arc<Compaction>,
+}
+
+impl Starting {
+    /// Starts the workers.
+    pub(super) fn work(
+        &self,
+        running: &Arc<Running>,
+        mut events: mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>,
+        file: IdentityFile,
+        info: NodeInfo,
+        storage: Storage,
+    ) {
+        let workers = &running.workers;
+        let ms = Duration::from_millis;
+        let placer = Arc::clone(&running.placer);
+        workers.every("placement", ms(500), move || {
+            let placer = Arc::clone(&placer);
+            async move { placer.hold().await }
+        });
+        let placer = Arc::clone(&running.placer);
+        workers.every("members", ms(300), move || {
+            let placer = Arc::clone(&placer);
+            async move { placer.members().await }
+        });
+        let placer = Arc::clone(&running.placer);
+        workers.every("planner", ms(1000), move || {
+            let placer = Arc::clone(&placer);
+            async move { placer.plan().await }
+        });
+        let leaders = Arc::new(Leaders::new(
+            Arc::clone(running.groups.shards()),
+            Arc::clone(&running.placement),
+        ));
+        workers.every("leaders", ms(1000), move || {
+            let leaders = Arc::clone(&leaders);
+            async move { leaders.turn().await }
+        });
+        let persist = Arc::clone(&running.persist);
+        workers.every("persist", ms(250), move || {
+            let persist = Arc::clone(&persist);
+            async move { persist.turn().await }
+        });
+        let reap = Arc::new(Reap::new(
+            Arc::clone(running.groups.shards()),
+            Arc::clone(&self.env.clock),
+        ));
+        workers.every("reap", ms(1000), move || {
+            let reap = Arc::clone(&reap);
+            async move { reap.turn().await }
+        });
+        let announce = Arc::new(Announce {
+            running: Arc::clone(running),
+            info,
+            dir: self.config.data.clone(),
+            file: Mutex::new(file),
+        });
+        workers.every("announce", ms(1000), move || {
+            let announce = Arc::clone(&announce);
+            async move { announce.turn().await }
+        });
+        let Storage {
+            space,
+            scrub,
+            compaction,
+        } = storage;
+        workers.every("disk", ms(1000), move || {
+            let space = Arc::clone(&space);
+            async move { space.turn().await }
+        });
+        workers.every("scrub", ms(1000), move || {
+            let scrub = Arc::clone(&scrub);
+            async move { scrub.turn().await }
+        });
+        workers.every("compaction", ms(5000), move || {
+            let compaction = Arc::clone(&compaction);
+            async move { compaction.turn().await }
+        });
+        // A change of the placement takes effect at once.
+        let (placer, groups, stop) = (
+            Arc::clone(&running.placer),
+            Arc::clone(&running.groups),
+            self.stop.clone(),
+        );
+        tokio::spawn(async move {
+            loop {
+                let (shard, _) = tokio::select! {
+                    () = stop.cancelled() => return,
+                    event = events.recv() => match event {
+                        Some(event) => event,
+                        None => return,
+                    },
+                };
+                if shard == ShardId::SYSTEM
+                    && let Some(system) = groups.shards().get(shard)
+                    && let Err(e) = placer.load(&system)
+                {
+                    tracing::warn!("cannot read the placement: {e:#}");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,248 @@
+//! Three nodes in one process: they form a cluster, take mail, hand leadership over, lose a node
+//! and its index, catch up by snapshot, and start again, all through the front door.
+#![allow(clippy::disallowed_methods)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use posthouse_client::ids::{AccountName, MailboxName};
+use posthouse_client::{AppendOptions, Client, ListOptions, Settings, Target};
+use posthouse_node::config::Config;
+use posthouse_node::env::Env;
+use posthouse_node::node::Node;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(40);
+const DATA_SHARDS: u32 = 2;
+
+struct Place {
+    config: Config,
+    node: Option<Node>,
+    id: u64,
+}
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    places: Vec<Place>,
+    client: Client,
+    stored: Vec<(AccountName, u32, Bytes)>,
+}
+
+fn config(data: PathBuf) -> Config {
+    Config {
+        data,
+        listen: "127.0.0.1:0".into(),
+        shards: DATA_SHARDS,
+        segment_bytes: 1 << 20,
+        flush_ms: 200,
+        keep_entries: 8,
+        ..Config::default()
+    }
+}
+
+async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(t) => return t,
+            Err(why) => assert!(begin.elapsed() < PATIENCE, "not {what}: {why}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn account(n: u32) -> AccountName {
+    AccountName::new(&format!("user{n}@example.org")).unwrap()
+}
+
+fn inbox() -> MailboxName {
+    MailboxName::new("INBOX").unwrap()
+}
+
+impl Cluster {
+    async fn form() -> Cluster {
+        let dir = tempfile::tempdir().unwrap();
+        let places = (0..3).map(|n| Place {
+            config: config(dir.path().join(format!("node{n}"))),
+            node: None,
+            id: 0,
+        });
+        let mut cluster = Cluster {
+            places: places.collect(),
+            client: Client::new(&["127.0.0.1:1"], Settings::default()).unwrap(),
+            dir,
+            stored: Vec::new(),
+        };
+        cluster.start(0).await;
+        for n in 1..3 {
+            let addr = cluster.places[0].config.listen.clone();
+            cluster.client = Client::new(&[&addr], Settings::default()).unwrap();
+            let token = cluster.client.create_join_token(0).await.unwrap().token;
+            cluster.places[n].config.join = addr;
+            cluster.places[n].config.join_token = token;
+            cluster.start(n).await;
+        }
+        let addrs: Vec<_> = cluster.places.iter().map(|p| &p.config.listen).collect();
+        cluster.client = Client::new(&addrs, Settings::default()).unwrap();
+        cluster
+    }
+
+    async fn start(&mut self, n: usize) {
+        let place = &mut self.places[n];
+        let stop = CancellationToken::new();
+        let node = Node::start(place.config.clone(), Env::real(), stop).await;
+        let node = node.unwrap();
+        place.config.listen = node.grpc_addr.clone();
+        place.id = node.id.0 as u64;
+        place.node = Some(node);
+    }
+
+    async fn stop(&mut self, n: usize) {
+        self.places[n].node.take().unwrap().stop().await;
+    }
+
+    /// Three voters in every shard, one leader, equal state everywhere.
+    async fn whole(&self) {
+        let client = self.client.with_deadline(Duration::from_secs(3));
+        eventually("whole", async || {
+            let shards = client.shards(&Target::Any, false).await;
+            let shards = shards.map_err(|e| e.to_string())?;
+            if shards.len() != 1 + DATA_SHARDS as usize {
+                return Err(format!("{} shards", shards.len()));
+            }
+            for s in &shards {
+                let voters = s.replicas.iter().filter(|r| r.role != "learner").count();
+                if voters != 3 || s.replicas.len() != 3 || s.leader_node == 0 {
+                    return Err(format!("{s:?}"));
+                }
+                let mut states = Vec::new();
+                for place in &self.places {
+                    let at = Target::Addr(place.config.listen.clone());
+                    let state = client.hash_state(&at, s.shard).await;
+                    let state = state.map_err(|e| e.to_string())?;
+                    states.push((state.applied, state.hash));
+                }
+                if states.iter().any(|s| *s != states[0]) {
+                    return Err(format!("shard {} differs", s.shard));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn send(&mut self, messages: u32, octets: usize) {
+        for _ in 0..messages {
+            let n = self.stored.len() as u32;
+            let account = account(n % 6);
+            if n < 6 {
+                self.client.create_account(&account, None).await.unwrap();
+            }
+            // Nothing that compression could make small, and no two alike.
+            let mut seed = n as u64 + 1;
+            let noise = std::iter::repeat_with(|| {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+                b'a' + (seed >> 59) as u8 % 26
+            });
+            let head = format!("Subject: message {n}\r\n\r\n").into_bytes();
+            let body: Bytes = head.into_iter().chain(noise.take(octets)).collect();
+            let options = AppendOptions::default();
+            let appended = self.client.append(&account, &inbox(), &body, options).await;
+            self.stored
+                .push((account, appended.unwrap().stored.uid, body));
+        }
+    }
+
+    /// Every message that was acknowledged is there, once.
+    async fn check(&self) {
+        for (account, uid, body) in &self.stored {
+            let fetched = self.client.fetch(account, &inbox(), *uid).await.unwrap();
+            let octets = fetched.collect(1 << 24).await.unwrap();
+            assert!(octets == body[..], "{account} {uid}");
+        }
+        for n in 0..6 {
+            let account = account(n);
+            let (inbox, all) = (inbox(), ListOptions::default());
+            let listed = self.client.list_page(&account, &inbox, all).await;
+            let listed = listed.unwrap().messages.len();
+            let stored = self.stored.iter().filter(|(a, ..)| *a == account).count();
+            assert_eq!(listed, stored, "{account}");
+        }
+    }
+
+    async fn generation(&self, shard: u32, node: u64) -> u64 {
+        let shards = self.client.shards(&Target::Any, false).await.unwrap();
+        let shard = shards.iter().find(|s| s.shard == shard).unwrap();
+        let replica = shard.replicas.iter().find(|r| r.node_id == node);
+        replica.unwrap().replica_id & 0xffff_ffff
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_stops_nothing_is_lost() {
+    let mut c = Cluster::form().await;
+    c.whole().await;
+    c.send(12, 10_000).await;
+
+    // Leaders move while mail comes in.
+    for to in 0..3 {
+        let id = c.places[to].id;
+        let moved = c.client.transfer_leader(1, id).await;
+        moved.unwrap_or_else(|e| panic!("to node {id}: {e}"));
+        c.send(6, 2_000).await;
+    }
+
+    // One is away for longer than the logs reach back, and catches up by snapshot.
+    c.stop(2).await;
+    c.send(60, 60_000).await;
+    let away = c.places[2].id;
+    c.start(2).await;
+    c.whole().await;
+    assert_eq!(c.generation(1, away).await, 0, "it only had to catch up");
+    c.check().await;
+
+    // One loses its index: its replicas are replaced, whole and for good.
+    c.stop(1).await;
+    std::fs::remove_dir_all(c.places[1].config.data.join("index")).unwrap();
+    c.send(6, 2_000).await;
+    let lost = c.places[1].id;
+    c.start(1).await;
+    eventually("replaced", async || match c.generation(1, lost).await {
+        0 => Err("the old replica is still there".into()),
+        _ => Ok(()),
+    })
+    .await;
+    c.whole().await;
+    c.check().await;
+
+    // All stop, and all come back.
+    for n in 0..3 {
+        c.stop(n).await;
+    }
+    for n in 0..3 {
+        c.start(n).await;
+    }
+    c.whole().await;
+    c.check().await;
+    c.send(6, 2_000).await;
+
+    // The journal of one is gone: it votes no more under its old name.
+    c.stop(0).await;
+    std::fs::remove_dir_all(c.places[0].config.data.join("journal")).unwrap();
+    let lost = c.places[0].id;
+    let before = c.generation(2, lost).await;
+    c.start(0).await;
+    eventually("replaced", async || match c.generation(2, lost).await {
+        now if now == before => Err("the old replica is still there".into()),
+        _ => Ok(()),
+    })
+    .await;
+    c.whole().await;
+    c.check().await;
+    for n in 0..3 {
+        c.stop(n).await;
+    }
+    drop(c.dir);
+}
