@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Some nodes, ended when dropped.
 pub struct Cluster {
     nodes: Vec<Node>,
+    arguments: Vec<String>,
     client: Client,
     dir: TempDir,
 }
@@ -37,6 +38,18 @@ struct Node {
     arguments: Vec<String>,
 }
 
+impl Node {
+    fn new(arguments: &[String]) -> Node {
+        Node {
+            process: None,
+            addr: ports::free_addr(),
+            lmtp: ports::free_addr(),
+            id: 0,
+            arguments: arguments.to_vec(),
+        }
+    }
+}
+
 impl Cluster {
     /// Starts a cluster of `n` nodes and waits until it is healthy.
     pub async fn start(n: usize) -> anyhow::Result<Cluster> {
@@ -45,28 +58,47 @@ impl Cluster {
 
     /// As [`Cluster::start`], each node with further arguments.
     pub async fn start_with(n: usize, arguments: &[&str]) -> anyhow::Result<Cluster> {
+        Cluster::start_settings(n, "", arguments).await
+    }
+
+    /// As [`Cluster::start_with`], each node with these settings (TOML), too.
+    pub async fn start_settings(
+        n: usize,
+        settings: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Cluster> {
         let dir = tempfile::Builder::new()
             .prefix("posthouse-test-")
             .tempdir()?;
-        let mut nodes = Vec::new();
-        for _ in 0..n {
-            nodes.push(Node {
-                process: None,
-                addr: ports::free_addr(),
-                lmtp: ports::free_addr(),
-                id: 0,
-                arguments: arguments.iter().map(|a| a.to_string()).collect(),
-            });
+        let mut arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
+        if !settings.is_empty() {
+            let path = dir.path().join("settings.toml");
+            fs::write(&path, settings)?;
+            arguments.extend(["--config".to_owned(), path.display().to_string()]);
         }
+        let nodes: Vec<Node> = (0..n).map(|_| Node::new(&arguments)).collect();
         let addrs: Vec<String> = nodes.iter().map(|node| node.addr.clone()).collect();
         let client = Client::new(&addrs, Settings::default())?;
-        let mut cluster = Cluster { nodes, client, dir };
+        let mut cluster = Cluster {
+            nodes,
+            arguments,
+            client,
+            dir,
+        };
         cluster.launch(0, &[]).await?;
         for i in 1..n {
             cluster.join(i).await?;
         }
         cluster.wait_healthy(PATIENCE).await?;
         Ok(cluster)
+    }
+
+    /// Takes in one more node; does not wait until it holds anything.
+    pub async fn grow(&mut self) -> anyhow::Result<usize> {
+        self.nodes.push(Node::new(&self.arguments));
+        let i = self.nodes.len() - 1;
+        self.join(i).await?;
+        Ok(i)
     }
 
     async fn join(&mut self, i: usize) -> anyhow::Result<()> {
@@ -234,6 +266,72 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("the shard of {account} has no leader")
+    }
+
+    /// Makes node `i` the leader of a shard, as long as nobody asks otherwise.
+    pub async fn lead(&self, shard: u32, i: usize) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let mut last = String::new();
+        while begin.elapsed() < PATIENCE {
+            let shards = self.client.shards(&Target::Any, false).await?;
+            let leader = shards.iter().find(|s| s.shard == shard);
+            if leader.is_some_and(|s| s.leader_node == self.id(i)) {
+                return Ok(());
+            }
+            if let Err(error) = self.client.transfer_leader(shard, self.id(i)).await {
+                last = error.to_string();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("node {i} does not get to lead shard {shard}: {last}")
+    }
+
+    /// Waits until all replicas of each shard hold the same rows at the same applied index, and
+    /// gives the number of replicas. Rows that differ at one index are an error at once.
+    pub async fn wait_same_state(&self, patience: Duration) -> anyhow::Result<usize> {
+        let begin = Instant::now();
+        loop {
+            let shards = self.client.shards(&Target::Any, false).await?;
+            let mut replicas = 0;
+            let mut apart = Vec::new();
+            for shard in &shards {
+                let mut seen = Vec::new();
+                for replica in &shard.replicas {
+                    let place = self.place_of(replica.node_id);
+                    let place = place.with_context(|| format!("node {}", replica.node_id))?;
+                    let target = Target::Addr(self.addr(place).to_owned());
+                    match self.client.hash_state(&target, shard.shard).await {
+                        Ok(state) => seen.push((place, state)),
+                        Err(error) => apart.push(format!("node {place}: {error}")),
+                    }
+                }
+                replicas += seen.len();
+                for ((a, one), (b, other)) in seen.iter().zip(seen.iter().skip(1)) {
+                    let same = one.hash == other.hash;
+                    ensure!(
+                        same || one.applied != other.applied,
+                        "shard {} differs at index {} on nodes {a} and {b}",
+                        shard.shard,
+                        one.applied
+                    );
+                    if one.applied != other.applied {
+                        apart.push(format!(
+                            "shard {}: node {a} has applied {}, node {b} {}",
+                            shard.shard, one.applied, other.applied
+                        ));
+                    }
+                }
+            }
+            if apart.is_empty() && replicas > 0 {
+                return Ok(replicas);
+            }
+            ensure!(
+                begin.elapsed() < patience,
+                "not the same state after {patience:?}: {}",
+                apart.join("; ")
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Creates accounts.

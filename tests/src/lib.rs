@@ -5,6 +5,7 @@
 //! | [`binaries`] | where the programs under test are |
 //! | [`process`] | one child process, ended by its pid |
 //! | [`ports`] | free ports of loopback |
+//! | [`load`] | deliveries under way, and the record of what each answer promised |
 //! | [`cluster`] | `posthoused` processes that form a cluster, and what can happen to them |
 //! | [`fake`] | the LMTP door over a store in memory |
 //! | [`postfix`] | a Postfix of the test's own, on a high port |
@@ -17,6 +18,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod fake;
+pub mod load;
 pub mod ports;
 pub mod postfix;
 pub mod process;

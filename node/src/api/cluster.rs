@@ -260,7 +260,13 @@ impl Running {
             let mut client = proto::cluster_client::ClusterClient::new(channel);
             let ask = client.list_shards(proto::ListShardsRequest { local: true });
             let answer = tokio::time::timeout(ASK, ask).await.ok()?.ok()?;
-            Some(answer.into_inner().shards)
+            // Only a leader knows how far the others are.
+            let led = answer
+                .into_inner()
+                .shards
+                .into_iter()
+                .filter(move |s| s.leader_node == node);
+            Some(led.collect::<Vec<_>>())
         });
         for seen in futures::future::join_all(asked)
             .await

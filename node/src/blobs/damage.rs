@@ -18,6 +18,12 @@ impl DamageLog {
         self.0.lock().iter().cloned().collect()
     }
 
+    /// Whether this place is listed.
+    pub fn knows(&self, file: &str, offset: u64) -> bool {
+        let log = self.0.lock();
+        log.iter().any(|d| d.file == file && d.offset == offset)
+    }
+
     /// Adds a finding. The same place again is the same finding: its newest action counts.
     pub fn add(&self, damage: Damage) {
         let mut log = self.0.lock();

@@ -6,14 +6,18 @@ use super::serve::incoming;
 use super::start::Starting;
 use crate::api::cluster::{ClusterService, InitCall};
 use crate::env::net::Listener;
-use crate::identity::{IdentityFile, new_uuid, parse_uuid};
+use crate::identity::{IdentityFile, new_uuid, parse_uuid, uuid_text};
 use crate::transport::peers::{Identity, Peers};
 use crate::types::*;
 use posthouse_client::proto;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::transport::Server;
+
+/// How long a starting node waits for one that may be its original, or may know where that is.
+const PATIENCE_AT_START: Duration = Duration::from_secs(1);
 
 impl Starting {
     /// Who this node is: as before, as a joining node, or as the first of a new cluster. Also says
@@ -28,6 +32,15 @@ impl Starting {
         let mut shape = (self.config.shards, self.config.replication);
         if let Some(file) = IdentityFile::load(disk, dir).await? {
             return Ok((file, shape));
+        }
+        // Mail without an identity is somebody's: a new node must not begin on top of it.
+        let journal = dir.join("journal");
+        if disk
+            .list(&journal)
+            .await
+            .is_ok_and(|names| !names.is_empty())
+        {
+            return Err(StartError::Anonymous(dir.display().to_string()));
         }
         if !self.config.join.is_empty() {
             let file = self.join(grpc_addr, lmtp_addr).await?;
@@ -135,38 +148,54 @@ impl Starting {
         )))
     }
 
-    /// A directory that is a copy must not become a second node of the same number.
+    /// A directory that is a copy must not become a second node of the same number. Where the node
+    /// may be running is in its own file and, should it have moved since, known to its peers.
     pub(super) async fn refuse_copies(
         &self,
         file: &IdentityFile,
         identity: &Identity,
         grpc_addr: &str,
     ) -> Result<(), StartError> {
-        let registered = file
-            .peers
-            .get(&identity.node)
-            .filter(|addr| *addr != grpc_addr);
-        let Some(addr) = registered else {
-            return Ok(());
-        };
-        let hello = Peers::hello(
-            Arc::clone(&self.env.net),
-            addr,
-            identity,
-            Duration::from_secs(1),
-        )
-        .await;
-        match hello {
-            Ok(hello)
-                if hello.cluster_id == identity.cluster_id.as_slice()
-                    && hello.node_id == identity.node.0 =>
-            {
-                Err(StartError::Copied {
+        let others = file.peers.iter().filter(|(id, _)| **id != identity.node);
+        let registered = others.map(|(_, addr)| self.registered_at(addr, identity));
+        let registered = futures::future::join_all(registered).await;
+        let own = file.peers.get(&identity.node).cloned();
+        let mut addrs: BTreeSet<String> = registered.into_iter().flatten().chain(own).collect();
+        addrs.remove(grpc_addr);
+        for addr in addrs {
+            let hello = Peers::hello(
+                Arc::clone(&self.env.net),
+                &addr,
+                identity,
+                PATIENCE_AT_START,
+            )
+            .await;
+            let same = hello.is_ok_and(|hello| {
+                hello.cluster_id == identity.cluster_id.as_slice()
+                    && hello.node_id == identity.node.0
+            });
+            if same {
+                return Err(StartError::Copied {
                     node: identity.node,
-                    addr: addr.clone(),
-                })
+                    addr,
+                });
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    /// Where the member at `addr` believes this node to be.
+    async fn registered_at(&self, addr: &str, identity: &Identity) -> Option<String> {
+        let channel = crate::transport::peers::channel(Arc::clone(&self.env.net), addr).ok()?;
+        let mut client = proto::cluster_client::ClusterClient::new(channel);
+        let request = client.get_placement(proto::GetPlacementRequest { have_version: 0 });
+        let answer = tokio::time::timeout(PATIENCE_AT_START, request).await;
+        let placement = answer.ok()?.ok()?.into_inner();
+        if placement.cluster_id != uuid_text(&identity.cluster_id) {
+            return None;
+        }
+        let mut nodes = placement.nodes.into_iter();
+        let known = nodes.find(|n| n.node_id == u64::from(identity.node.0))?;
+        Some(known.addr)
     }
 }

@@ -92,6 +92,11 @@ pub enum StartError {
         /// Its directory.
         dir: String,
     },
+    /// A journal without the file that says whose it is.
+    #[error(
+        "{0} holds a journal, but its identity.json is gone: restore that file from a copy, or start with an empty --data directory and join as a new node"
+    )]
+    Anonymous(String),
     /// The journal.
     #[error("cannot open the journal: {0}")]
     Journal(#[from] JournalError),

@@ -107,7 +107,8 @@ impl Starting {
         };
         self.refuse_copies(&file, &identity, &grpc_addr).await?;
 
-        let index = self.open_index().await?;
+        let damage = Arc::new(DamageLog::default());
+        let index = self.open_index(&damage).await?;
         let options = Options {
             segment_bytes: self.config.segment_bytes,
             ..Options::default()
@@ -124,7 +125,6 @@ impl Starting {
         }
         let recovered = RecoveredLogs::replay(&recovery);
         let replayed = recovery.records.len() as u64;
-        let damage = Arc::new(DamageLog::default());
         for d in &recovery.damage {
             tracing::error!(file = %d.file.display(), offset = d.offset, len = d.len, "journal damage: {}", d.cause);
             damage.add(proto::Damage {
@@ -337,7 +337,7 @@ impl Starting {
     }
 
     /// Opens the index; one that failed its checks is given up, and its rows come from the peers.
-    async fn open_index(&self) -> Result<Arc<dyn Index>, StartError> {
+    async fn open_index(&self, damage: &DamageLog) -> Result<Arc<dyn Index>, StartError> {
         let dir = &self.config.data;
         let path = dir.join("index");
         let marker = dir.join(INDEX_DAMAGED);
@@ -346,13 +346,14 @@ impl Starting {
             cause,
         };
         let marked = self.env.disk.read(&marker).await.map_err(directory)?;
+        let mut cause = marked.as_deref().map_or_else(String::new, |text| {
+            String::from_utf8_lossy(text).trim().to_owned()
+        });
         if marked.is_none() {
             match self.env.index.open(&path).await {
                 Ok(index) => return Ok(index),
                 Err(IndexError::Corrupt(why)) => {
-                    tracing::error!(
-                        "the index is damaged ({why}): its replicas are rebuilt from their peers"
-                    );
+                    cause = IndexError::Corrupt(why.clone()).to_string();
                     let text = Bytes::from(format!("{why}\n"));
                     self.env
                         .disk
@@ -362,11 +363,14 @@ impl Starting {
                 }
                 Err(e) => return Err(e.into()),
             }
-        } else {
-            tracing::error!(
-                "the index was found damaged: its replicas are rebuilt from their peers"
-            );
         }
+        damage.add(proto::Damage {
+            file: path.display().to_string(),
+            cause,
+            action: "given up: its replicas are rebuilt from their peers".into(),
+            time_ms: self.env.clock.now_ms(),
+            ..proto::Damage::default()
+        });
         for name in self.env.disk.list(&path).await.map_err(directory)? {
             self.env
                 .disk

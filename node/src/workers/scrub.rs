@@ -159,7 +159,6 @@ impl Scrub {
             match self.journal.read(location).await {
                 Ok(_) => {}
                 Err(JournalError::Damaged(mut range)) => {
-                    found.damaged += 1;
                     range.record.get_or_insert((head, location));
                     bad.insert((segment, location.offset), *range);
                 }
@@ -231,11 +230,17 @@ impl Scrub {
         }
         for (place, range) in bad {
             let action = actions.remove(&place);
-            if action.is_some() && !open.contains(&place) {
-                found.repaired += 1;
+            // What nobody needs any more, also because it was mended before, waits for its segment
+            // to be compacted and is no damage to anyone.
+            found.damaged += u64::from(action.is_some());
+            found.repaired += u64::from(action.is_some() && !open.contains(&place));
+            let file = range.file.display().to_string();
+            if action.is_none() && self.parts.damage.knows(&file, range.offset) {
+                // What was done about it says more.
+                continue;
             }
             self.parts.damage.add(Damage {
-                file: range.file.display().to_string(),
+                file,
                 offset: range.offset,
                 length: range.len,
                 cause: range.to_string(),
