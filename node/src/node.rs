@@ -30,7 +30,7 @@ use crate::env::net::Listener;
 use crate::env::runtime::with_rng;
 use crate::identity::{IdentityError, IdentityFile, new_uuid, parse_uuid, uuid_text};
 use crate::index::{Index, IndexError};
-use crate::journal::{Journal, JournalError, Options};
+use crate::journal::{DamagedRange, Journal, JournalError, Options};
 use crate::machine::Event;
 use crate::machine::command::{Command, NodeInfo, Op, SystemOp};
 use crate::mailbox::{Limits, Operations, Routes};
@@ -295,15 +295,7 @@ impl Starting {
         let recovered = RecoveredLogs::replay(&recovery);
         let replayed = recovery.records.len() as u64;
         for d in &recovery.damage {
-            tracing::error!(file = %d.file.display(), offset = d.offset, len = d.len, "journal damage: {}", d.cause);
-            damage.add(proto::Damage {
-                file: d.file.display().to_string(),
-                offset: d.offset,
-                length: d.len,
-                cause: d.cause.to_string(),
-                action: "repaired from a replica when read or scrubbed".into(),
-                time_ms: self.env.clock.now_ms(),
-            });
+            damage.add(self.finding(d, "repaired from a replica when read or scrubbed"));
         }
         drop(recovery);
 
@@ -361,7 +353,9 @@ impl Starting {
                 apply_lock,
             })
         }));
-        groups.open_all(&recovered).await?;
+        for d in groups.open_all(&recovered).await? {
+            damage.add(self.finding(&d, "the replica is rebuilt from its peers"));
+        }
         drop(recovered);
 
         let placer = Arc::new(Placer {
@@ -490,6 +484,18 @@ impl Starting {
             disk_marker: (self.env, dir.join(INDEX_DAMAGED)),
             _lock: lock,
         })
+    }
+
+    /// Damage of the journal as the status page shows it.
+    fn finding(&self, found: &DamagedRange, action: &str) -> proto::Damage {
+        proto::Damage {
+            file: found.file.display().to_string(),
+            offset: found.offset,
+            length: found.len,
+            cause: found.cause.to_string(),
+            action: action.into(),
+            time_ms: self.env.clock.now_ms(),
+        }
     }
 
     async fn listen(
@@ -826,7 +832,8 @@ impl Starting {
             scrub,
             compaction,
         } = storage;
-        workers.every("disk", ms(1000), move || {
+        // Often, because what is written between two looks goes below the reserve.
+        workers.every("disk", ms(100), move || {
             let space = Arc::clone(&space);
             async move { space.turn().await }
         });

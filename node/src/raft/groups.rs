@@ -20,7 +20,7 @@ use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space
 use super::types::*;
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
-use crate::journal::{Append, Journal, RecordHead, RecordKind};
+use crate::journal::{Append, DamagedRange, Journal, JournalError, RecordHead, RecordKind};
 use crate::machine::Event;
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
@@ -162,15 +162,15 @@ impl Groups {
     }
 
     /// Opens every replica that the index knows, as far as its log is whole; removes spaces that
-    /// nothing points to.
-    pub async fn open_all(&self, recovered: &RecoveredLogs) -> Result<(), Fault> {
+    /// nothing points to. Gives the damage that it found on the way.
+    pub async fn open_all(&self, recovered: &RecoveredLogs) -> Result<Vec<DamagedRange>, Fault> {
         let fail = |e: IndexError| {
             self.faults.index(&e);
             self.faults.get().unwrap_or(Fault::Index(e))
         };
         let spaces = self.shard_spaces().map_err(fail)?;
         self.drop_unused_spaces(&spaces).map_err(fail)?;
-        let mut opened = Vec::new();
+        let (mut opened, mut damage) = (Vec::new(), Vec::new());
         for (&shard, &space) in &spaces {
             let Some(applied) = Applied::load(&*self.index, space).map_err(fail)? else {
                 continue;
@@ -178,7 +178,13 @@ impl Groups {
             let key = (shard, applied.replica);
             match recovered.judge(key, applied.log_id) {
                 Verdict::Lost => self.mark_lost(shard, applied.replica),
-                Verdict::Whole(log) => opened.push((shard, space, applied, log)),
+                Verdict::Whole(log) => match self.damaged_entry(&log, applied.log_id).await? {
+                    None => opened.push((shard, space, applied, log)),
+                    Some(range) => {
+                        damage.push(range);
+                        self.mark_lost(shard, applied.replica);
+                    }
+                },
             }
         }
         // All logs are known before the first of them writes, because a checkpoint names them all.
@@ -203,7 +209,29 @@ impl Groups {
         for (shard, replica) in orphans {
             self.mark_lost(shard, replica);
         }
-        Ok(())
+        Ok(damage)
+    }
+
+    /// The first entry that has to be applied again and cannot be read. Recovery has read the
+    /// payloads of the unsealed tail alone; sealed segments may hold some, too.
+    async fn damaged_entry(
+        &self,
+        log: &Recovered,
+        applied: Option<LogId>,
+    ) -> Result<Option<DamagedRange>, Fault> {
+        let applied = applied.map(|l| l.index());
+        let open = log
+            .entries
+            .iter()
+            .filter(|(id, _)| Some(id.index()) > applied);
+        for (_, location) in open {
+            match self.journal.read(*location).await {
+                Ok(_) => {}
+                Err(JournalError::Damaged(range)) => return Ok(Some(*range)),
+                Err(e) => return Err(Fault::Journal(e.to_string())),
+            }
+        }
+        Ok(None)
     }
 
     fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {
@@ -335,6 +363,7 @@ impl Groups {
         log: Arc<Log>,
     ) -> Result<Arc<Shard>, Fault> {
         let replica = applied.replica;
+        let store = LogStore::new(Arc::clone(&log), applied.log_id);
         let replicated = Arc::new(Replicated {
             shard,
             index: Arc::clone(&self.index),
@@ -365,15 +394,9 @@ impl Groups {
                 .validate()
                 .map_err(|e| ended(e.to_string()))?,
         );
-        let raft = Raft::new(
-            replica,
-            config,
-            network,
-            LogStore::new(Arc::clone(&log)),
-            machine,
-        )
-        .await
-        .map_err(|e| self.faults.get().unwrap_or_else(|| ended(e.to_string())))?;
+        let raft = Raft::new(replica, config, network, store, machine)
+            .await
+            .map_err(|e| self.faults.get().unwrap_or_else(|| ended(e.to_string())))?;
         self.watch_fatal(shard, &raft);
         let shard_handle = Arc::new(Shard::new(
             raft,
