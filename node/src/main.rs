@@ -1,6 +1,7 @@
 //! `posthoused`: the storage node as a process.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -87,10 +88,14 @@ impl Arguments {
         set(&mut config.replication, self.replication);
         config.wait_for_init |= self.wait_for_init;
         if let Some(path) = &self.token_file {
-            config.join_token = read(path)
-                .with_context(|| format!("cannot read the join token in {}", path.display()))?
-                .trim()
-                .to_owned();
+            // A node that has joined needs the token no more, and it may be gone.
+            let joined = config.data.join("identity.json").exists();
+            let token = match read(path) {
+                Err(_) if joined => String::new(),
+                token => token
+                    .with_context(|| format!("cannot read the join token in {}", path.display()))?,
+            };
+            config.join_token = token.trim().to_owned();
         }
         config.check()?;
         Ok(config)
@@ -153,28 +158,37 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         asked.cancel();
     });
-    loop {
-        let node = Node::start(config.clone(), Env::real(), quit.child_token()).await?;
-        println!(
-            "ready node={} grpc={} lmtp={}",
-            node.id, node.grpc_addr, node.lmtp_addr
-        );
-        std::io::stdout().flush()?;
-        let ended = node.ended().await;
-        match ended {
-            None => {
-                node.stop().await;
-                return Ok(());
-            }
-            Some(fault @ Fault::IndexDamaged(_)) => {
-                tracing::error!("{fault}");
-                node.stop().await;
-            }
-            Some(fault) => {
-                tracing::error!("{fault}");
-                // Nothing is made durable after a failed sync: leave what is there to recovery.
-                return Err(fault.into());
-            }
+    let node = Node::start(config, Env::real(), quit.child_token()).await?;
+    println!(
+        "ready node={} grpc={} lmtp={}",
+        node.id, node.grpc_addr, node.lmtp_addr
+    );
+    std::io::stdout().flush()?;
+    match node.ended().await {
+        None => {
+            node.stop().await;
+            Ok(())
+        }
+        Some(fault @ Fault::IndexDamaged(_)) => {
+            tracing::error!("{fault}");
+            node.stop().await;
+            Err(again().into())
+        }
+        Some(fault) => {
+            tracing::error!("{fault}");
+            // Nothing is made durable after a failed sync: leave what is there to recovery.
+            Err(fault.into())
         }
     }
+}
+
+/// Begins anew in the same process, with nothing left of the old node: connections of peers, and
+/// what they hold, may outlive it, and the index can be opened only once. Returns only on failure.
+fn again() -> std::io::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "posthoused".into());
+    std::process::Command::new("/proc/self/exe")
+        .arg0(name)
+        .args(arguments)
+        .exec()
 }

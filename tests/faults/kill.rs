@@ -113,7 +113,7 @@ async fn acknowledged_mail_survives_kills_and_stops() {
     let begin = Instant::now();
     let (mut kills, mut stops, mut blows) = (0, 0, Vec::new());
     while begin.elapsed() < Duration::from_secs(seconds) {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(500..2500))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(300..1500))).await;
         let kill = rng.random_bool(0.6);
         // Every other time the leader that the probe talks to.
         let at_leader = rng.random_bool(0.5);
@@ -121,7 +121,7 @@ async fn acknowledged_mail_survives_kills_and_stops() {
         if at_leader {
             victim = cluster.leader_of(PROBE).await.unwrap().1;
         }
-        let away = Duration::from_millis(rng.random_range(300..4000));
+        let away = Duration::from_millis(rng.random_range(300..2500));
         let at = Instant::now();
         match kill {
             true => cluster.kill(victim),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use posthouse_client::ids::AccountName;
 use posthouse_client::{Client, Error, Settings, Target};
 use posthouse_tests::binaries::binary;
 use posthouse_tests::cluster::Cluster;
@@ -76,7 +77,7 @@ async fn settings_that_cannot_be_used() {
         ("shards = \n", ["settings.toml", "line 1"]),
         ("segment_bytes = 5\n", ["segment_bytes", "1 MiB"]),
         ("election_ms = [5, 5]\n", ["election_ms", "heartbeat"]),
-        ("listen = \"here\"\n", ["listen", "host:port"]),
+        ("lmtp = \"here\"\n", ["lmtp", "host:port"]),
         ("shards = 0\n", ["shards", "1 to 4096"]),
     ] {
         with(text);
@@ -238,8 +239,9 @@ async fn another_cluster_at_the_address_of_a_node() {
         ..Settings::default()
     };
     let client = Client::new(&[&at], settings).unwrap();
-    let error = client.status(&Target::Addr(at.clone())).await.unwrap_err();
-    assert!(matches!(error, Error::WrongCluster { .. }), "{error}");
+    let ann = AccountName::new(account).unwrap();
+    let error = client.create_account(&ann, None).await.unwrap_err();
+    assert!(matches!(error, Error::WrongCluster { .. }), "{error:?}");
     assert!(stranger.is_running());
     assert!(cluster.inbox(account).await.unwrap().is_empty());
     stranger.kill();

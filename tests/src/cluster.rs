@@ -98,6 +98,9 @@ impl Cluster {
         self.nodes.push(Node::new(&self.arguments));
         let i = self.nodes.len() - 1;
         self.join(i).await?;
+        // A client that is told of the node only by the next answer may not get one.
+        let addrs: Vec<String> = self.nodes.iter().map(|node| node.addr.clone()).collect();
+        self.client = Client::new(&addrs, Settings::default())?;
         Ok(i)
     }
 

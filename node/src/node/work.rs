@@ -87,7 +87,8 @@ impl Starting {
             scrub,
             compaction,
         } = storage;
-        workers.every("disk", ms(1000), move || {
+        // Often, because what is written between two looks goes below the reserve.
+        workers.every("disk", ms(100), move || {
             let space = Arc::clone(&space);
             async move { space.turn().await }
         });

@@ -345,6 +345,7 @@ impl Groups {
         log: Arc<Log>,
     ) -> Result<Arc<Shard>, Fault> {
         let replica = applied.replica;
+        let persisted = applied.log_id;
         let replicated = Arc::new(Replicated {
             shard,
             index: Arc::clone(&self.index),
@@ -379,7 +380,7 @@ impl Groups {
             replica,
             config,
             network,
-            LogStore::new(Arc::clone(&log)),
+            LogStore::new(Arc::clone(&log), persisted),
             machine,
         )
         .await

@@ -9,7 +9,7 @@ use futures::Stream;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
-use super::log::Log;
+use super::log::{Found, Log};
 use super::types::*;
 use crate::journal::JournalError;
 
@@ -21,12 +21,25 @@ const READ_BYTES: usize = 4 << 20;
 #[derive(Clone)]
 pub struct LogStore {
     log: Arc<Log>,
+    /// Entries up to this one were applied and durable at the start: they are not applied again.
+    applied: Option<LogId>,
 }
 
 impl LogStore {
-    /// The store over this log.
-    pub fn new(log: Arc<Log>) -> LogStore {
-        LogStore { log }
+    /// The store over this log, of which the index holds everything up to `applied` durably.
+    pub fn new(log: Arc<Log>, applied: Option<LogId>) -> LogStore {
+        LogStore { log, applied }
+    }
+
+    /// An applied entry without its content. openraft, as it starts, reads single entries to learn
+    /// their ids alone (`RaftLogReaderExt::get_log_id`); one whose octets have rotted must not keep
+    /// the node from starting, because only its blob is still of use, and that is mended when read.
+    fn id_alone(&self, index: u64) -> Option<Entry> {
+        let applied = self.applied.is_some_and(|a| index <= a.index());
+        match self.log.find(index).filter(|_| applied)? {
+            Found::Cached(entry) => Some(entry),
+            Found::At(id, _) => Some(Entry::new_blank(id)),
+        }
     }
 
     /// What the log holds of the range. An unreadable entry is an error, or, when `lenient`, the
@@ -85,6 +98,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> io::Result<Vec<Entry>> {
         let (from, to) = bounds(range);
+        // What is sent to followers or applied is read by the other two calls.
+        if to == from.saturating_add(1)
+            && let Some(entry) = self.id_alone(from)
+        {
+            return Ok(vec![entry]);
+        }
         self.read(from, to, usize::MAX, false).await
     }
 

@@ -59,7 +59,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
             mpsc::unbounded_channel().0,
             Faults::default(),
         );
-        Ok((dir, LogStore::new(log), machine))
+        Ok((dir, LogStore::new(log, None), machine))
     }
 }
 
