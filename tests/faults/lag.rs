@@ -54,7 +54,7 @@ async fn a_node_that_was_away_for_long_gets_what_it_lacks() {
         for i in 0..2 {
             let target = Target::Addr(cluster.addr(i).to_owned());
             let shards = client.shards(&target, true).await.unwrap();
-            let data = shards.iter().filter(|s| s.shard != 0);
+            let mut data = shards.iter().filter(|s| s.shard != 0);
             purged &= data.all(|s| s.purged > last[&s.shard] + 1);
         }
         if purged {
