@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::env::net::Listener;
 use crate::identity::{IdentityFile, uuid_text};
 use crate::index::{Index, IndexError};
-use crate::journal::{Journal, Options};
+use crate::journal::{DamagedRange, Journal, Options};
 use crate::machine::command::{Command, NodeInfo, Op, SystemOp};
 use crate::mailbox::{Limits, Operations};
 use crate::placement::PlacementMap;
@@ -126,15 +126,7 @@ impl Starting {
         let recovered = RecoveredLogs::replay(&recovery);
         let replayed = recovery.records.len() as u64;
         for d in &recovery.damage {
-            tracing::error!(file = %d.file.display(), offset = d.offset, len = d.len, "journal damage: {}", d.cause);
-            damage.add(proto::Damage {
-                file: d.file.display().to_string(),
-                offset: d.offset,
-                length: d.len,
-                cause: d.cause.to_string(),
-                action: "repaired from a replica when read or scrubbed".into(),
-                time_ms: self.env.clock.now_ms(),
-            });
+            damage.add(self.finding(d, "repaired from a replica when read or scrubbed"));
         }
         drop(recovery);
 
@@ -192,7 +184,9 @@ impl Starting {
                 apply_lock,
             })
         }));
-        groups.open_all(recovered).await?;
+        for d in groups.open_all(recovered).await? {
+            damage.add(self.finding(&d, "the replica is rebuilt from its peers"));
+        }
 
         let placer = Arc::new(Placer {
             node: identity.node,
@@ -334,6 +328,18 @@ impl Starting {
             cause,
             option,
         })
+    }
+
+    /// Damage of the journal as the status page shows it.
+    fn finding(&self, found: &DamagedRange, action: &str) -> proto::Damage {
+        proto::Damage {
+            file: found.file.display().to_string(),
+            offset: found.offset,
+            length: found.len,
+            cause: found.cause.to_string(),
+            action: action.into(),
+            time_ms: self.env.clock.now_ms(),
+        }
     }
 
     /// Opens the index; one that failed its checks is given up, and its rows come from the peers.

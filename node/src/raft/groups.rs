@@ -21,7 +21,7 @@ use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space
 use super::types::*;
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
-use crate::journal::{Append, Journal};
+use crate::journal::{Append, DamagedRange, Journal};
 use crate::machine::Event;
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
@@ -164,15 +164,15 @@ impl Groups {
     }
 
     /// Opens every replica that the index knows, as far as its log is whole; removes spaces that
-    /// nothing points to.
-    pub async fn open_all(&self, mut recovered: RecoveredLogs) -> Result<(), Fault> {
+    /// nothing points to. Gives the damage that it found on the way.
+    pub async fn open_all(&self, mut recovered: RecoveredLogs) -> Result<Vec<DamagedRange>, Fault> {
         let fail = |e: IndexError| {
             self.faults.index(&e);
             self.faults.get().unwrap_or(Fault::Index(e))
         };
         let spaces = self.shard_spaces().map_err(fail)?;
         self.drop_unused_spaces(&spaces).map_err(fail)?;
-        let mut opened = Vec::new();
+        let (mut opened, mut found) = (Vec::new(), Vec::new());
         for (&shard, &space) in &spaces {
             let Some(applied) = Applied::load(&*self.index, space).map_err(fail)? else {
                 continue;
@@ -181,8 +181,8 @@ impl Groups {
             let unapplied = recovered.unapplied(key, applied.log_id);
             let rotten = self.journal.verify(&unapplied).await;
             for damage in rotten.map_err(|e| Fault::Journal(e.to_string()))? {
-                tracing::error!(%shard, file = %damage.file.display(), offset = damage.offset, "journal damage: {}", damage.cause);
                 recovered.rotten(key, &damage);
+                found.push(damage);
             }
             match recovered.judge(key, applied.log_id) {
                 Verdict::Lost => self.mark_lost(shard, applied.replica),
@@ -208,7 +208,7 @@ impl Groups {
         for ((shard, space, applied, _), log) in opened.into_iter().zip(logs) {
             self.start(shard, space, applied, log).await?;
         }
-        Ok(())
+        Ok(found)
     }
 
     fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {
