@@ -44,8 +44,11 @@ fn product(sources: BTreeMap<String, String>) -> BTreeMap<String, String> {
             "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
             file => format!("{folder}/{}", file.trim_end_matches(".rs")),
         };
-        for (at, mark) in source.match_indices("#[cfg(test)]\nmod ") {
-            let rest = &source[at + mark.len()..];
+        for (at, mark) in source.match_indices("#[cfg(test)]\n") {
+            let rest = source[at + mark.len()..].trim_start_matches("pub(crate) ");
+            let Some(rest) = rest.strip_prefix("mod ") else {
+                continue;
+            };
             if let Some((module, _)) = rest.split_once(';').filter(|(m, _)| !m.contains('{')) {
                 tests.insert(format!("{folder}/{module}"));
             }

@@ -24,7 +24,7 @@ use posthouse_client::proto::Damage;
 use tokio::sync::{Mutex, oneshot};
 
 pub use damage::DamageLog;
-pub use source::{ChunkSource, PeerSource};
+pub use source::ChunkSource;
 
 use crate::env::clock::Clock;
 use crate::index::keys::{Key, KeyRange, Space};

@@ -4,6 +4,7 @@
 //!   raft ──▶ network (openraft's traits) ──▶ peers (one connection per node) ══▶ service ──▶ raft
 //!                 ├─ control    votes, heartbeats, transfers of all shards on one stream
 //!                 ├─ replicate  one stream per shard, window bounded in bytes
+//!                 ├─ repair     good octets for a damaged chunk
 //!                 └─ snapshot   rows, then the blobs that the receiver lacks
 //! ```
 //!
@@ -13,6 +14,7 @@
 pub mod control;
 pub mod network;
 pub mod peers;
+pub mod repair;
 pub mod service;
 pub mod snapshot;
 
