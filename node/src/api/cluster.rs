@@ -18,7 +18,7 @@ use crate::identity::uuid_text;
 use crate::index::values::ShardRow;
 use crate::machine::command::{ApplyError, NodeInfo, Reply, SystemOp};
 use crate::machine::hash;
-use crate::placement::PlacementMap;
+use crate::placement::{PlacementMap, plan};
 use crate::raft::Shard;
 use crate::raft::groups::Groups;
 use crate::transport::peers::Peers;
@@ -329,10 +329,7 @@ impl Running {
             }
         }
         for (id, row) in &state.shards {
-            let want = match *id {
-                ShardId::SYSTEM => state.nodes.len(),
-                _ => (state.replication as usize).min(state.nodes.len()),
-            };
+            let want = plan::wanted(&state, *id);
             let Some(seen) = shards.iter().find(|s| s.shard == id.0) else {
                 problems.push(format!("shard {id} is not known here"));
                 continue;

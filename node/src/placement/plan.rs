@@ -22,6 +22,14 @@ pub struct Step {
     pub replicas: Vec<ReplicaInfo>,
 }
 
+/// How many replicas a shard should have, as far as there are nodes: the system shard one on each.
+pub fn wanted(state: &SystemState, shard: ShardId) -> usize {
+    match shard {
+        ShardId::SYSTEM => state.nodes.len(),
+        _ => (state.replication as usize).min(state.nodes.len()),
+    }
+}
+
 /// What to change, at most one step for each shard.
 ///
 /// - A damaged replica is replaced by a new generation on the same node.
@@ -40,10 +48,7 @@ pub fn steps(state: &SystemState, settled: &dyn Fn(ShardId) -> bool) -> Vec<Step
             steps.push(Step { shard, replicas });
             continue;
         }
-        let want = match shard {
-            ShardId::SYSTEM => state.nodes.len(),
-            _ => (state.replication as usize).min(state.nodes.len()),
-        };
+        let want = wanted(state, shard);
         if row.replicas.len() >= want || !settled(shard) {
             continue;
         }

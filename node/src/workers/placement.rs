@@ -181,10 +181,7 @@ impl Placer {
         };
         let mut settled = BTreeMap::new();
         for (shard, row) in &state.shards {
-            let want = match *shard {
-                ShardId::SYSTEM => state.nodes.len(),
-                _ => (state.replication as usize).min(state.nodes.len()),
-            };
+            let want = plan::wanted(&state, *shard);
             if row.replicas.len() < want {
                 settled.insert(
                     *shard,
