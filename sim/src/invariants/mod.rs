@@ -1,0 +1,46 @@
+//! What must always hold, one invariant a file, each with its source.
+//!
+//! An invariant sees the history as it grows ([`Invariant::record`]), the nodes every so often
+//! ([`Invariant::look`]) and, once everything has healed and converged, the end
+//! ([`Invariant::end`]). It reports what it finds to [`Findings`] and never stops the run itself.
+
+use crate::history::Record;
+use crate::outcome::Violation;
+
+/// Collects violations.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What was found so far.
+    pub violations: Vec<Violation>,
+    /// The present, ms of simulated time since the start of the run.
+    pub now_ms: u64,
+}
+
+impl Findings {
+    /// Reports a violation of `invariant`.
+    pub fn report(&mut self, invariant: &str, node: Option<u32>, what: impl Into<String>) {
+        self.violations.push(Violation {
+            invariant: invariant.to_owned(),
+            at_ms: self.now_ms,
+            what: what.into(),
+            node,
+        });
+    }
+}
+
+/// Something that must always hold of what clients see.
+pub trait Invariant {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+
+    /// A call of a client came to its end. Records come in the order in which calls end.
+    fn record(&mut self, record: &Record, found: &mut Findings) {
+        let _ = (record, found);
+    }
+
+    /// Everything has healed, and the final reading of all accounts is in the history:
+    /// `history` is all of it.
+    fn end(&mut self, history: &[Record], found: &mut Findings) {
+        let _ = (history, found);
+    }
+}

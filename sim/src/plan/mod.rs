@@ -1,0 +1,535 @@
+//! The plan of a run: everything that will happen, as data that can be saved, edited, replayed and
+//! shrunk.
+//!
+//! Times count from the moment at which the cluster is formed and serves. Nodes are numbered from
+//! 0 as the plan lists them, accounts and clients from 0. What the plan leaves open (the delay of a
+//! packet, which sectors a power failure takes) is drawn from streams named after its place and
+//! seeded by [`Plan::seed`], so that a plan with one fault less is still the same world.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the plan's format.
+pub const VERSION: u32 = 1;
+
+/// Everything about one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Where the streams of the run come from.
+    pub seed: u64,
+    /// What the run is about, for people.
+    #[serde(default)]
+    pub title: String,
+    /// How gRPC travels.
+    pub transport: Transport,
+    /// Data shards.
+    pub shards: u32,
+    /// Replicas that a shard should have.
+    pub replication: u32,
+    /// Number of accounts that operations name.
+    pub accounts: u32,
+    /// Number of clients that carry them out.
+    pub clients: u32,
+    /// Milliseconds of operations and faults; after them everything heals.
+    pub duration_ms: u64,
+    /// Whether faults that would endanger acknowledged mail beyond what replication promises are
+    /// held back.
+    pub budget: bool,
+    /// The network.
+    pub network: Network,
+    /// The disks.
+    pub disk: Disk,
+    /// Settings of the product, the same for all nodes.
+    pub settings: Settings,
+    /// The nodes at the beginning.
+    pub nodes: Vec<NodePlan>,
+    /// What clients do.
+    #[serde(default)]
+    pub ops: Vec<Op>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+}
+
+/// How gRPC travels between processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// As messages: requests, pieces of bodies, answers. Fast.
+    Message,
+    /// As HTTP/2 of tonic and hyper over simulated byte streams.
+    Http2,
+}
+
+/// One node at the beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodePlan {
+    /// Its failure domain, 0 for the first.
+    pub zone: u32,
+}
+
+/// The network without faults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Shortest time of a packet between two hosts, ms, at least 1; also the step of the world.
+    pub delay_ms: u64,
+    /// Up to so much more, ms, drawn for each packet.
+    pub jitter_ms: u64,
+    /// More of both between zones, ms.
+    pub zone_delay_ms: u64,
+}
+
+/// The disks without faults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Time of a sync, ms.
+    pub sync_ms: u64,
+    /// Up to so much more, ms, drawn for each.
+    pub sync_jitter_ms: u64,
+    /// What is written whole or not at all, octets: 512 or 4096.
+    pub sector: u32,
+    /// Size of each disk, octets.
+    pub bytes: u64,
+}
+
+/// Ordinary settings of the product; small values make rare branches common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `heartbeat_ms` of the node.
+    pub heartbeat_ms: u64,
+    /// `election_ms` of the node.
+    pub election_ms: (u64, u64),
+    /// `segment_bytes` of the node.
+    pub segment_bytes: u64,
+    /// `flush_bytes` of the node.
+    pub flush_bytes: u64,
+    /// `flush_ms` of the node.
+    pub flush_ms: u64,
+    /// `keep_entries` of the node.
+    pub keep_entries: u64,
+    /// `compress` of the node.
+    pub compress: bool,
+    /// `raft_window_bytes` of the node.
+    pub raft_window_bytes: u64,
+    /// `replicate_window_bytes` of the node.
+    pub replicate_window_bytes: u64,
+    /// `entry_cache_bytes` of the node.
+    pub entry_cache_bytes: u64,
+    /// `scrub_every_ms` of the node.
+    pub scrub_every_ms: u64,
+    /// `compaction_every_ms` of the node.
+    pub compaction_every_ms: u64,
+    /// `compaction_live_percent` of the node.
+    pub compaction_live_percent: u32,
+}
+
+/// One operation of one client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Op {
+    /// When the client begins it; later, when its last one still runs.
+    pub at_ms: u64,
+    /// Which client.
+    pub client: u32,
+    /// On which account.
+    pub account: u32,
+    /// What.
+    #[serde(flatten)]
+    pub kind: OpKind,
+}
+
+/// What an operation does. `mailbox` 0 is INBOX. A `pick` chooses among the messages that the
+/// client believes to be there, modulo their number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum OpKind {
+    /// Creates the account.
+    CreateAccount,
+    /// Deletes the account with all that is in it.
+    DeleteAccount,
+    /// Creates a mailbox.
+    CreateMailbox {
+        /// Which.
+        mailbox: u32,
+    },
+    /// Delivers one message to this account and to more.
+    Deliver {
+        /// Other accounts.
+        also: Vec<u32>,
+        /// Octets of the body.
+        size: u64,
+        /// Body number: equal numbers and sizes give equal octets.
+        body: u64,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Appends to a mailbox.
+    Append {
+        /// Which.
+        mailbox: u32,
+        /// Octets of the body.
+        size: u64,
+        /// Body number.
+        body: u64,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Changes flags of one to three messages.
+    SetFlags {
+        /// Mailbox.
+        mailbox: u32,
+        /// Message.
+        pick: u32,
+        /// `add`, `remove` or `replace`.
+        mode: FlagMode,
+        /// Names of flags and keywords.
+        flags: Vec<String>,
+        /// Whether the change is conditional on the modseq that the client last saw.
+        unchanged_since: bool,
+    },
+    /// Expunges one message.
+    Expunge {
+        /// Mailbox.
+        mailbox: u32,
+        /// Message.
+        pick: u32,
+    },
+    /// Lists mailboxes with their counters.
+    Mailboxes,
+    /// Lists the messages of a mailbox, a page of `page` at a time.
+    List {
+        /// Mailbox.
+        mailbox: u32,
+        /// Messages of a page.
+        page: u32,
+    },
+    /// Reads a message whole and compares its octets.
+    Fetch {
+        /// Mailbox.
+        mailbox: u32,
+        /// Message.
+        pick: u32,
+    },
+    /// An LMTP session with one message to this account and to more, through a node's door.
+    Lmtp {
+        /// Node whose door it is.
+        node: u32,
+        /// Other accounts.
+        also: Vec<u32>,
+        /// Octets of the body.
+        size: u64,
+        /// Body number.
+        body: u64,
+        /// Breaks the connection off at this place of the dialogue.
+        cut: Option<LmtpCut>,
+    },
+}
+
+/// How flags are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlagMode {
+    /// Adds them.
+    Add,
+    /// Removes them.
+    Remove,
+    /// Makes them the only ones.
+    Replace,
+}
+
+/// Where an LMTP client goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LmtpCut {
+    /// Before it has said anything.
+    Greeting,
+    /// After LHLO.
+    Lhlo,
+    /// After MAIL FROM.
+    Mail,
+    /// After the recipients.
+    Rcpt,
+    /// After DATA, before the first octet.
+    Data,
+    /// In the middle of the message.
+    Body,
+    /// After the last octet but before the final dot is answered.
+    Dot,
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// When it begins.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub kind: FaultKind,
+}
+
+/// At which point of the node's work a process dies, counted from the fault's time on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "point", rename_all = "snake_case")]
+pub enum CrashPoint {
+    /// At once.
+    Now,
+    /// Before the n-th poll of one of its tasks.
+    Poll {
+        /// Which.
+        n: u64,
+    },
+    /// In the middle of the n-th write to its disk.
+    Write {
+        /// Which.
+        n: u64,
+    },
+    /// Before the n-th sync of its disk has happened.
+    Sync {
+        /// Which.
+        n: u64,
+    },
+    /// When the n-th packet from it is on its way.
+    Send {
+        /// Which.
+        n: u64,
+    },
+}
+
+/// Which direction of the disk a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskCall {
+    /// Reads.
+    Read,
+    /// Writes.
+    Write,
+    /// Syncs.
+    Sync,
+}
+
+/// What goes wrong. Durations are in ms; `node` is a number of the plan, modulo the number of nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The process dies and comes back.
+    Crash {
+        /// Whose.
+        node: u32,
+        /// Where.
+        #[serde(flatten)]
+        point: CrashPoint,
+        /// Whether the machine loses power: what was not synced may be lost, in any order.
+        power: bool,
+        /// How long it stays away.
+        down_ms: u64,
+    },
+    /// The process dies again and again, also while it starts.
+    RestartLoop {
+        /// Whose.
+        node: u32,
+        /// How often.
+        times: u32,
+        /// Polls of its tasks that each life lasts.
+        polls: u64,
+        /// Whether each is a power failure.
+        power: bool,
+    },
+    /// All of these lose power at once.
+    PowerCut {
+        /// Which.
+        nodes: Vec<u32>,
+        /// How long.
+        down_ms: u64,
+    },
+    /// The process is asked to stop, and started again.
+    Stop {
+        /// Whose.
+        node: u32,
+        /// How long it stays away.
+        down_ms: u64,
+    },
+    /// The process stands still (SIGSTOP), its connections stay open.
+    Pause {
+        /// Whose.
+        node: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// Hosts of different groups do not reach each other; who is in no group reaches everyone.
+    /// Clients are in no group.
+    Partition {
+        /// The groups.
+        groups: Vec<Vec<u32>>,
+        /// How long.
+        ms: u64,
+    },
+    /// What one node sends to another is lost.
+    OneWay {
+        /// From.
+        from: u32,
+        /// To.
+        to: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// Everything from and to a node is held and comes later, one node after the other
+    /// (swizzle-clogging).
+    Clog {
+        /// The nodes in the order in which they are clogged.
+        nodes: Vec<u32>,
+        /// Between two of them, and, in another order, between their releases.
+        each_ms: u64,
+    },
+    /// A link is slower.
+    SlowLink {
+        /// From.
+        from: u32,
+        /// To.
+        to: u32,
+        /// By so much, ms for each packet.
+        by_ms: u64,
+        /// How long.
+        ms: u64,
+    },
+    /// Connections between all hosts are reset at random.
+    Resets {
+        /// Of a thousand packets.
+        per_mille: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// Messages that may legally come twice or in another order do so (message transport).
+    Disorder {
+        /// Of a thousand messages.
+        per_mille: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// Connections of a node are cut on its side alone: the other side hears nothing of it.
+    HalfOpen {
+        /// Whose.
+        node: u32,
+    },
+    /// Nothing on the disk moves.
+    DiskStall {
+        /// Whose.
+        node: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// Everything on the disk takes longer.
+    DiskSlow {
+        /// Whose.
+        node: u32,
+        /// So many times.
+        times: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// The next calls of a kind fail with EIO.
+    DiskError {
+        /// Whose.
+        node: u32,
+        /// Which calls.
+        call: DiskCall,
+        /// How many.
+        count: u32,
+    },
+    /// The disk has no space left.
+    DiskFull {
+        /// Whose.
+        node: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// Sectors of files at rest change.
+    Rot {
+        /// Whose.
+        node: u32,
+        /// How many sectors.
+        sectors: u32,
+        /// Of the index instead of the files.
+        index: bool,
+    },
+    /// The next write goes to another place of the file.
+    Misdirect {
+        /// Whose.
+        node: u32,
+    },
+    /// The process dies and its disk is gone; the operator adds a new node in its place.
+    DiskLost {
+        /// Whose.
+        node: u32,
+        /// How long until the new one joins.
+        down_ms: u64,
+    },
+    /// The process dies and the operator wipes its data directory, or all but the identity, and
+    /// starts it as if nothing had happened.
+    Wiped {
+        /// Whose.
+        node: u32,
+        /// Whether the identity file is spared.
+        keep_identity: bool,
+        /// How long it stays away.
+        down_ms: u64,
+    },
+    /// The process dies and its directory is as it was a while ago.
+    OldImage {
+        /// Whose.
+        node: u32,
+        /// How old.
+        age_ms: u64,
+        /// How long it stays away.
+        down_ms: u64,
+    },
+    /// A copy of the node's directory is started at another address.
+    Copied {
+        /// Whose.
+        node: u32,
+    },
+    /// A node of another cluster is started at the address of this one for a while.
+    WrongCluster {
+        /// Whose.
+        node: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// The wall clock jumps.
+    ClockJump {
+        /// Whose.
+        node: u32,
+        /// By so much, ms.
+        by_ms: i64,
+    },
+    /// Time passes faster or slower.
+    ClockDrift {
+        /// Whose.
+        node: u32,
+        /// Parts per million.
+        ppm: i32,
+        /// How long.
+        ms: u64,
+    },
+    /// The wall clock stands still.
+    ClockFreeze {
+        /// Whose.
+        node: u32,
+        /// How long.
+        ms: u64,
+    },
+    /// The operator adds a node.
+    AddNode {
+        /// In this zone.
+        zone: u32,
+    },
+    /// The operator moves the leadership of every shard away from a node.
+    MoveLeaders {
+        /// From.
+        node: u32,
+    },
+}

@@ -1,0 +1,3 @@
+//! The simulated world: hosts, network, disks, clocks.
+
+pub mod fence;
