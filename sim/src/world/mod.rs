@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod disk;
 pub mod fence;
+pub mod index;
 pub mod rng;

@@ -6,8 +6,7 @@ use rand::RngExt;
 use super::{SimDisk, State};
 use crate::plan::DiskCall;
 
-/// Octets that a process reads or writes in the time of a slow disk's unit of delay: an immediate
-/// call takes a tenth of a millisecond for each time that the disk is slower.
+/// Reads or writes that a disk does in a millisecond. As long as it is as usual they take no time.
 const CALLS_PER_MS: u64 = 10;
 
 /// A point at which a process dies.
@@ -33,7 +32,8 @@ pub(super) struct Faults {
     /// Space that something else on the disk takes up.
     pub other_used: u64,
     stalled_until_ms: u64,
-    slow: (u32, u64),
+    /// How many times everything takes longer; 0 and 1 are the same.
+    times: u32,
 }
 
 /// What becomes of a call.
@@ -58,16 +58,13 @@ impl Faults {
     }
 
     /// How many times everything takes longer.
-    pub fn slower(&self, now_ms: u64) -> u64 {
-        match self.slow.1 > now_ms {
-            true => u64::from(self.slow.0.max(1)),
-            false => 1,
-        }
+    pub fn slower(&self) -> u64 {
+        u64::from(self.times.max(1))
     }
 
     /// How long a call takes that is immediate otherwise, ms.
-    pub fn hesitation_ms(&self, now_ms: u64) -> u64 {
-        match self.slower(now_ms) {
+    pub fn hesitation_ms(&self) -> u64 {
+        match self.slower() {
             1 => 0,
             times => times.div_ceil(CALLS_PER_MS),
         }
@@ -116,12 +113,12 @@ impl State {
     }
 
     /// How long a sync takes now, ms.
-    pub(super) fn sync_ms(&mut self, settings: &crate::plan::Disk, now_ms: u64) -> u64 {
+    pub(super) fn sync_ms(&mut self, settings: &crate::plan::Disk) -> u64 {
         let jitter = match settings.sync_jitter_ms {
             0 => 0,
             most => self.timing.random_range(0..=most),
         };
-        (settings.sync_ms + jitter) * self.faults.slower(now_ms)
+        (settings.sync_ms + jitter) * self.faults.slower()
     }
 }
 
@@ -133,9 +130,9 @@ impl SimDisk {
         faults.stalled_until_ms = faults.stalled_until_ms.max(until);
     }
 
-    /// Everything takes `times` as long for `ms` from now on.
-    pub fn slow(&self, times: u32, ms: u64) {
-        self.0.state.lock().faults.slow = (times, self.0.time.now_ms() + ms);
+    /// Everything takes so many times as long from now on; 1 is as usual.
+    pub fn slow(&self, times: u32) {
+        self.0.state.lock().faults.times = times;
     }
 
     /// The next `count` calls of this kind fail with EIO. Of a failed write a part is in the cache;
@@ -173,12 +170,17 @@ impl SimDisk {
         self.0.state.lock().faults.armed.push((at, kill));
     }
 
+    /// The process dies at no point of its work any more.
+    pub fn disarm(&self) {
+        self.0.state.lock().faults.disarm();
+    }
+
     /// Forgets faults that wait or last: everything heals.
     pub fn heal(&self) {
         let faults = &mut self.0.state.lock().faults;
-        *faults = super::Faults {
+        *faults = Faults {
             other_used: faults.other_used,
-            ..super::Faults::default()
+            ..Faults::default()
         };
     }
 }

@@ -87,14 +87,12 @@ impl Device {
 
     /// How many times everything takes longer now.
     pub fn slower(&self) -> u64 {
-        let now = self.disk.0.time.now_ms();
-        self.disk.0.state.lock().faults.slower(now)
+        self.state().faults.slower()
     }
 
     /// Lets others run, as a hop to a real disk does.
     async fn hop(&self) {
-        let now = self.disk.0.time.now_ms();
-        let hesitation = self.disk.0.state.lock().faults.hesitation_ms(now);
+        let hesitation = self.state().faults.hesitation_ms();
         match hesitation {
             0 => tokio::task::yield_now().await,
             ms => sleep(Duration::from_millis(ms)).await,
@@ -163,10 +161,9 @@ impl Device {
 
     async fn sync(&self, node: &Node) -> io::Result<()> {
         self.ready().await;
-        let now = self.disk.0.time.now_ms();
         let (verdict, ms) = {
             let mut state = self.state();
-            let ms = state.sync_ms(&self.disk.0.settings, now);
+            let ms = state.sync_ms(&self.disk.0.settings);
             (state.admit(DiskCall::Sync), ms)
         };
         let sync = node.with(Inode::begin_sync);
@@ -189,13 +186,12 @@ impl Device {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.ready().await;
-        let now = self.disk.0.time.now_ms();
         let (verdict, ms) = {
             let mut state = self.state();
             if !state.tree.is_dir(path) {
                 return Err(ErrorKind::NotFound.into());
             }
-            let ms = state.sync_ms(&self.disk.0.settings, now);
+            let ms = state.sync_ms(&self.disk.0.settings);
             (state.admit(DiskCall::Sync), ms)
         };
         if let Verdict::Die(kill) = verdict {
