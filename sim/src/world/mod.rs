@@ -10,6 +10,8 @@
 //! it can reach another before the next (conservative simulation: Chandy and Misra 1979).
 
 pub mod bytes;
+pub mod clock;
+pub mod disk;
 pub mod fence;
 pub mod host;
 pub mod link;
@@ -18,6 +20,7 @@ pub mod message;
 pub mod net;
 pub mod pipe;
 pub mod queue;
+pub mod rng;
 
 use std::fmt;
 
