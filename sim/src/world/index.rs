@@ -88,7 +88,7 @@ pub struct IndexImage(Arc<BTreeMap<u64, Rows>>);
 
 impl SimIndex {
     /// The index of a host's node on its disk.
-    pub fn new(seed: u64, host: u32, disk: &SimDisk) -> SimIndex {
+    pub fn new(seed: u64, host: u64, disk: &SimDisk) -> SimIndex {
         SimIndex(Arc::new(Shared {
             disk: disk.clone(),
             rotten: AtomicBool::new(false),
@@ -98,7 +98,7 @@ impl SimIndex {
                 next: 1,
                 failing_writes: 0,
                 failing_flushes: 0,
-                timing: stream(seed, "index.timing", u64::from(host)),
+                timing: stream(seed, "index.timing", host),
             }),
         }))
     }

@@ -32,8 +32,8 @@ pub(super) struct Faults {
     /// Space that something else on the disk takes up.
     pub other_used: u64,
     stalled_until_ms: u64,
-    /// How many times everything takes longer; 0 and 1 are the same.
-    times: u32,
+    /// How many times everything takes longer, and until when.
+    slow: (u32, u64),
 }
 
 /// What becomes of a call.
@@ -58,13 +58,16 @@ impl Faults {
     }
 
     /// How many times everything takes longer.
-    pub fn slower(&self) -> u64 {
-        u64::from(self.times.max(1))
+    pub fn slower(&self, now_ms: u64) -> u64 {
+        match self.slow.1 > now_ms {
+            true => u64::from(self.slow.0.max(1)),
+            false => 1,
+        }
     }
 
     /// How long a call takes that is immediate otherwise, ms.
-    pub fn hesitation_ms(&self) -> u64 {
-        match self.slower() {
+    pub fn hesitation_ms(&self, now_ms: u64) -> u64 {
+        match self.slower(now_ms) {
             1 => 0,
             times => times.div_ceil(CALLS_PER_MS),
         }
@@ -113,12 +116,12 @@ impl State {
     }
 
     /// How long a sync takes now, ms.
-    pub(super) fn sync_ms(&mut self, settings: &crate::plan::Disk) -> u64 {
+    pub(super) fn sync_ms(&mut self, settings: &crate::plan::Disk, now_ms: u64) -> u64 {
         let jitter = match settings.sync_jitter_ms {
             0 => 0,
             most => self.timing.random_range(0..=most),
         };
-        (settings.sync_ms + jitter) * self.faults.slower()
+        (settings.sync_ms + jitter) * self.faults.slower(now_ms)
     }
 }
 
@@ -130,9 +133,9 @@ impl SimDisk {
         faults.stalled_until_ms = faults.stalled_until_ms.max(until);
     }
 
-    /// Everything takes so many times as long from now on; 1 is as usual.
-    pub fn slow(&self, times: u32) {
-        self.0.state.lock().faults.times = times;
+    /// Everything takes `times` as long for `ms` from now on.
+    pub fn slow(&self, times: u32, ms: u64) {
+        self.0.state.lock().faults.slow = (times, self.0.time.now_ms() + ms);
     }
 
     /// The next `count` calls of this kind fail with EIO. Of a failed write a part is in the cache;

@@ -71,7 +71,7 @@ pub struct SimDisk(Arc<Shared>);
 
 struct Shared {
     seed: u64,
-    host: u32,
+    host: u64,
     settings: plan::Disk,
     time: HostTime,
     /// Space that files take up.
@@ -97,7 +97,7 @@ struct State {
 
 impl SimDisk {
     /// The empty disk of a host, and the host's time.
-    pub fn new(seed: u64, host: u32, settings: &plan::Disk, time: HostTime) -> SimDisk {
+    pub fn new(seed: u64, host: u64, settings: &plan::Disk, time: HostTime) -> SimDisk {
         SimDisk(Arc::new(Shared {
             seed,
             host,
@@ -111,7 +111,7 @@ impl SimDisk {
                 next: 0,
                 counters: Counters::default(),
                 faults: Faults::default(),
-                timing: stream(seed, "disk.timing", u64::from(host)),
+                timing: stream(seed, "disk.timing", host),
                 event: (0, 0),
             }),
         }))
@@ -198,7 +198,7 @@ impl SimDisk {
             (at, n) if at == now => (now, n + 1),
             _ => (now, 0),
         };
-        let moment = (u64::from(self.0.host) << 48) ^ (now << 8) ^ state.event.1;
+        let moment = (self.0.host << 48) ^ (now << 8) ^ state.event.1;
         stream(self.0.seed, name, moment)
     }
 

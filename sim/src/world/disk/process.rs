@@ -87,12 +87,12 @@ impl Device {
 
     /// How many times everything takes longer now.
     pub fn slower(&self) -> u64 {
-        self.state().faults.slower()
+        self.state().faults.slower(self.disk.0.time.now_ms())
     }
 
     /// Lets others run, as a hop to a real disk does.
     async fn hop(&self) {
-        let hesitation = self.state().faults.hesitation_ms();
+        let hesitation = self.state().faults.hesitation_ms(self.disk.0.time.now_ms());
         match hesitation {
             0 => tokio::task::yield_now().await,
             ms => sleep(Duration::from_millis(ms)).await,
@@ -161,9 +161,10 @@ impl Device {
 
     async fn sync(&self, node: &Node) -> io::Result<()> {
         self.ready().await;
+        let now = self.disk.0.time.now_ms();
         let (verdict, ms) = {
             let mut state = self.state();
-            let ms = state.sync_ms(&self.disk.0.settings);
+            let ms = state.sync_ms(&self.disk.0.settings, now);
             (state.admit(DiskCall::Sync), ms)
         };
         let sync = node.with(Inode::begin_sync);
@@ -186,12 +187,13 @@ impl Device {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.ready().await;
+        let now = self.disk.0.time.now_ms();
         let (verdict, ms) = {
             let mut state = self.state();
             if !state.tree.is_dir(path) {
                 return Err(ErrorKind::NotFound.into());
             }
-            let ms = state.sync_ms(&self.disk.0.settings);
+            let ms = state.sync_ms(&self.disk.0.settings, now);
             (state.admit(DiskCall::Sync), ms)
         };
         if let Verdict::Die(kill) = verdict {

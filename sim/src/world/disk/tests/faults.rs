@@ -237,7 +237,7 @@ fn a_stalled_disk_answers_later_and_a_slow_one_slowly() {
             tokio::join!(sync, stall).0.unwrap();
             let took = elapsed(begin);
             assert!((1001..1010).contains(&took), "stalled for {took} ms");
-            disk.slow(10);
+            disk.slow(10, 500);
             file.write_and_sync(0, filled(1, 10)).await.unwrap();
             let took = elapsed(begin) - took;
             assert!((20..=41).contains(&took), "a sync took {took} ms");
