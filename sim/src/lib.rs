@@ -19,6 +19,7 @@ pub mod history;
 pub mod invariants;
 pub mod outcome;
 pub mod plan;
+pub mod run;
 pub mod stream;
 pub mod trace;
 pub mod workload;

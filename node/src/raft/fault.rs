@@ -64,9 +64,11 @@ impl Faults {
     /// The first fault, as soon as there is one.
     pub async fn wait(&self) -> Fault {
         let mut rx = self.0.subscribe();
-        match rx.wait_for(Option::is_some).await {
-            Ok(fault) => fault.clone().expect("a fault"),
-            Err(_) => std::future::pending().await,
+        // Cloned before anything else is waited for: what the channel lends holds a lock.
+        let fault = rx.wait_for(Option::is_some).await.ok().and_then(|f| f.clone());
+        match fault {
+            Some(fault) => fault,
+            None => std::future::pending().await,
         }
     }
 
