@@ -83,6 +83,7 @@ posthouse_client::rare_situations! {
         RequestReplayed = "a repeated request got its first answer",
         TargetReplayed = "a repeated delivery or append got its first answer",
         RequestForgotten = "a remembered request was past the window of time",
+        ChangeForgotten = "a change of an account was past the window of time",
         ConditionKeptMessage = "a message changed since and kept its flags",
         AccountGoneAtStore = "a message came for an account that does not exist",
         AccountReaped = "the last rows of a deleted account were removed",
