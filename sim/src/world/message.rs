@@ -4,7 +4,6 @@
 //! same: order within a call, cancellation, a broken connection, keep-alive that gives a silent
 //! peer up.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +12,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::future::{BoxFuture, poll_fn};
 use http_body::{Body as _, Frame};
-use http_body_util::BodyExt;
+use posthouse_node::env::net::Listener;
+use posthouse_node::env::rpc::{Channel, ChannelError, GRACE, Rpc, Services, Terms};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt;
@@ -268,5 +270,64 @@ where
         biased;
         () = answered => {}
         _ = gone => {}
+    }
+}
+
+/// gRPC of one process, as messages.
+pub struct MessageRpc {
+    net: Net,
+    process: (HostId, Fence),
+}
+
+impl MessageRpc {
+    /// Of this process.
+    pub fn new(net: Net, host: HostId, fence: Fence) -> MessageRpc {
+        let process = (host, fence);
+        MessageRpc { net, process }
+    }
+}
+
+impl Rpc for MessageRpc {
+    fn channel(&self, addr: &str, _: Terms) -> Result<Channel, String> {
+        HostId::of(addr).ok_or_else(|| format!("{addr} is not an address of this world"))?;
+        let caller = Caller {
+            net: self.net.clone(),
+            process: self.process.clone(),
+        };
+        let addr = addr.to_owned();
+        Ok(Channel::new(tower::service_fn(move |request| {
+            let call = caller.clone().call(addr.clone(), request);
+            async move { call.await.map_err(ChannelError::new) }
+        })))
+    }
+
+    fn serve(
+        &self,
+        listener: Arc<dyn Listener>,
+        services: Services,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        let acceptor = self.net.accept(&listener.local_addr());
+        Box::pin(async move {
+            // The listener keeps the address until the end.
+            let _listener = listener;
+            let Some((_, acceptor)) = acceptor else { return };
+            let mut calls = JoinSet::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    (pipe, opening) = accept(&acceptor) => {
+                        let service = services(&opening.peer);
+                        calls.spawn(answer(pipe, opening, service));
+                    }
+                    Some(_) = calls.join_next(), if !calls.is_empty() => {}
+                }
+            }
+            let rest = async { while calls.join_next().await.is_some() {} };
+            if tokio::time::timeout(GRACE, rest).await.is_err() {
+                calls.shutdown().await;
+            }
+        })
     }
 }

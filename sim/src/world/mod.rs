@@ -10,14 +10,18 @@
 //! it can reach another before the next (conservative simulation: Chandy and Misra 1979).
 
 pub mod bytes;
+pub mod clock;
+pub mod disk;
 pub mod fence;
 pub mod host;
+pub mod index;
 pub mod link;
 pub mod log;
 pub mod message;
 pub mod net;
 pub mod pipe;
 pub mod queue;
+pub mod rng;
 
 use std::fmt;
 
