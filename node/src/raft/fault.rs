@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::index::IndexError;
+use crate::rare::{self, Rare};
 
 /// What ended a node.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,7 +57,10 @@ impl Faults {
     /// Reports a failure of the index.
     pub fn index(&self, e: &IndexError) {
         self.report(match e {
-            IndexError::Corrupt(_) => Fault::IndexDamaged(e.clone()),
+            IndexError::Corrupt(_) => {
+                rare::hit(Rare::IndexFailedCheck);
+                Fault::IndexDamaged(e.clone())
+            }
             IndexError::Failed(_) => Fault::Index(e.clone()),
         });
     }
