@@ -243,6 +243,7 @@ fn a_stalled_disk_answers_later_and_a_slow_one_slowly() {
             assert!((20..=41).contains(&took), "a sync took {took} ms");
         };
         tokio::select! {
+            biased;
             () = world => {}
             () = work => {}
         }
