@@ -25,4 +25,5 @@ pub mod scenario;
 pub mod shrink;
 pub mod stream;
 pub mod trace;
+pub mod workload;
 pub mod world;
