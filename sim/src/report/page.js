@@ -13,7 +13,7 @@
     rows.push(made);
     return made;
   };
-  const events = data.events.map((event, number) => ({ ...event, number })).sort((a, b) => a.at_ms - b.at_ms);
+  const events = data.events.map(({ at_ms, node, kind }, number) => ({ ...kind, at_ms, node, number })).sort((a, b) => a.at_ms - b.at_ms);
 
   /// Puts overlapping spans one under the other.
   const levels = spans => {
@@ -28,7 +28,9 @@
   };
 
   const faultsOf = node => events.filter(e => e.event === 'fault' && e.node === node).map(e => ({
-    from: e.at_ms, to: Math.min(e.until_ms ?? e.at_ms, END), color: e.held_back ? 'held' : 'fault', label: e.what,
+    from: e.at_ms, to: Math.min(e.until_ms ?? e.at_ms, END), color: e.held_back ? 'held' : 'fault',
+    // The lane says which node it is.
+    label: node === null ? e.what : e.what.replace(new RegExp(`^node ${node} `), ''),
     tip: `${seconds(e.at_ms)}  ${e.what}${e.until_ms ? `\nuntil ${seconds(e.until_ms)}` : ''}${e.held_back ? `\nheld back: ${e.held_back}` : ''}`,
     event: e.number, point: !e.until_ms, held: !!e.held_back,
   }));
@@ -169,13 +171,20 @@
       pen.fillRect(x(v.at_ms) - 1, 15, 2, 19);
     }
   };
+  const wides = new Map();
+  const wideOf = (pen, text) => {
+    if (!wides.has(text)) wides.set(text, pen.measureText(text).width);
+    return wides.get(text);
+  };
   const write = (pen, text, px, py, room) => {
     if (room < 14) return;
-    const fits = Math.floor(room / 5.8);
-    pen.fillText(text.length <= fits ? text : text.slice(0, Math.max(1, fits - 1)) + '…', px, py);
+    const wide = wideOf(pen, text);
+    const fits = Math.floor(text.length * room / wide);
+    pen.fillText(wide <= room ? text : text.slice(0, Math.max(1, fits - 2)) + '…', px, py);
   };
 
-  const drawItem = (pen, r, item) => {
+  const drawItem = (pen, r, item, next) => {
+    const free = next ? x(next.from) - 12 : width;
     const left = x(item.from), right = x(item.to);
     if (right < GUTTER - 8 || left > width + 8) return;
     const from = Math.max(GUTTER, left), wide = Math.max(right, left + 2) - from;
@@ -202,13 +211,18 @@
       pen.closePath();
       pen.fill();
       pen.fillStyle = item.held ? colors.faint : colors.text;
-      write(pen, item.label, left + 10, r.y + r.height / 2, 260);
+      write(pen, item.label, left + 10, r.y + r.height / 2, free - left - 10);
       return;
     }
     pen.fillRect(from, r.y, wide, r.height);
-    if (item.label) {
+    if (!item.label) return;
+    const inside = r.kind === 'role' || wideOf(pen, item.label) < wide - 8 || free - from - wide < wide;
+    if (inside) {
       pen.fillStyle = r.kind === 'role' ? colors['on-leader'] : colors['on-fault'];
       write(pen, item.label, from + 4, r.y + r.height / 2 + 0.5, wide - 6);
+    } else {
+      pen.fillStyle = item.held ? colors.faint : colors.text;
+      write(pen, item.label, from + wide + 5, r.y + r.height / 2 + 0.5, free - from - wide - 5);
     }
   };
 
@@ -230,18 +244,19 @@
         pen.fillStyle = colors.stripe;
         pen.fillRect(GUTTER, r.y, width - GUTTER, r.height);
       }
-      for (const item of r.items) drawItem(pen, r, item);
+      r.items.forEach((item, i) => drawItem(pen, r, item, r.items[i + 1]));
     }
     data.violations.forEach((v, i) => {
       const px = x(v.at_ms);
       pen.fillStyle = colors.violation;
       pen.fillRect(px - 1, 0, 2, high);
       if (i) return;
-      const text = v.invariant, wide = text.length * 6.4 + 12;
-      const left = px + wide > width ? px - wide : px;
-      pen.fillRect(left, high - 24, wide, 18);
+      const text = `${v.invariant}: ${v.what.split('\n')[0]}`;
+      const wide = Math.min(wideOf(pen, text) + 12, width - GUTTER - 4);
+      const left = Math.max(GUTTER, Math.min(px, width - wide));
+      pen.fillRect(left, HEIGHT - 24, wide, 18);
       pen.fillStyle = colors.back;
-      pen.fillText(text, left + 6, high - 15);
+      write(pen, text, left + 6, HEIGHT - 15, wide - 10);
     });
     if (chosen) {
       pen.fillStyle = colors.mark;
