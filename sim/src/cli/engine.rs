@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::exit::{Failure, PANIC, STUCK};
+use super::exit::{DIFFERENT, Failure, PANIC, STUCK};
 use crate::outcome::{Outcome, Stats, Violation};
 use crate::plan::Plan;
 
@@ -146,6 +146,47 @@ pub fn run_one(
     ended.ok_or_else(|| Failure::Broken("the run came to no end".into()))
 }
 
+/// Runs every plan twice, one after the other, and finds a violation where the two differ: something
+/// that does not follow from the plan has leaked in.
+pub fn twice(engine: Engine) -> Engine {
+    Arc::new(move |plan: &Plan, options: &Options| {
+        let first = engine(plan, options);
+        let mut second = engine(plan, options);
+        let hashes = (&first.outcome.trace_hash, &second.outcome.trace_hash);
+        if hashes.0 == hashes.1 {
+            return second;
+        }
+        let what = format!(
+            "the same plan gave the traces {} and {}; {}",
+            hashes.0,
+            hashes.1,
+            first_difference(&engine, plan)
+        );
+        second
+            .outcome
+            .violations
+            .insert(0, violation(DIFFERENT, what));
+        second
+    })
+}
+
+/// Where the event logs of two runs part.
+fn first_difference(engine: &Engine, plan: &Plan) -> String {
+    let options = Options { trace: true };
+    let [one, other] = [(); 2].map(|()| engine(plan, &options).trace);
+    let equal = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let line = |of: &[String]| of.get(equal).cloned().unwrap_or_else(|| "the end".into());
+    match equal == one.len() && equal == other.len() {
+        true => format!("their event logs are equal, {equal} lines"),
+        false => format!(
+            "their event logs part at line {}:\n{}\n{}",
+            equal + 1,
+            line(&one),
+            line(&other)
+        ),
+    }
+}
+
 fn next(results: &Receiver<Finished>) -> Option<Finished> {
     // A sender lives on this side, so that the only error is that nothing came in time.
     results.recv_timeout(TICK).ok()
@@ -197,12 +238,7 @@ fn given_up(number: u64, wall: Duration, plan: Plan) -> Finished {
 }
 
 fn broken(plan: Plan, invariant: &str, what: String) -> Ran {
-    let violation = Violation {
-        invariant: invariant.into(),
-        at_ms: 0,
-        what,
-        node: None,
-    };
+    let violation = violation(invariant, what);
     Ran {
         outcome: Outcome {
             plan,
@@ -212,6 +248,15 @@ fn broken(plan: Plan, invariant: &str, what: String) -> Ran {
             trace_hash: String::new(),
         },
         trace: Vec::new(),
+    }
+}
+
+fn violation(invariant: &str, what: String) -> Violation {
+    Violation {
+        invariant: invariant.into(),
+        at_ms: 0,
+        what,
+        node: None,
     }
 }
 
@@ -303,6 +348,26 @@ pub(super) mod tests {
     fn one_can_have_enough() {
         let failed = sweep(20..100_000, 60_000, Some(20));
         assert!(failed.len() <= 1);
+    }
+
+    #[test]
+    fn two_runs_that_differ_are_found() {
+        let count = std::sync::atomic::AtomicU64::new(0);
+        let unsteady: Engine = Arc::new(move |plan: &Plan, options: &Options| {
+            let mut ran = broken(plan.clone(), "x", String::new());
+            ran.outcome.violations.clear();
+            let n = count.fetch_add(plan.seed, std::sync::atomic::Ordering::Relaxed);
+            ran.outcome.trace_hash = n.to_string();
+            let lines = ["same".to_owned(), format!("draw {n}")];
+            ran.trace = lines.into_iter().filter(|_| options.trace).collect();
+            ran
+        });
+        let engine = twice(unsteady);
+        let run = |seed| engine(&generate(seed, &Choice::default()), &Options::default()).outcome;
+        assert!(run(0).passed());
+        let violation = run(1).violations.remove(0);
+        assert_eq!(violation.invariant, DIFFERENT);
+        assert!(violation.what.contains("line 2"), "{}", violation.what);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub const PANIC: &str = "panic";
 /// The invariant under which a run is listed that did not end.
 pub const STUCK: &str = "stuck";
 
+/// The invariant under which a run is listed that was another one when it was run again.
+pub const DIFFERENT: &str = "determinism";
+
 /// Why a command ends with another code than 0.
 #[derive(Debug)]
 pub enum Failure {

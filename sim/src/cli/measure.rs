@@ -100,6 +100,7 @@ pub fn bench(engine: &Engine, args: BenchArgs) -> Outcome {
         jobs: Some(1),
         minutes: None,
         stop_at_first: false,
+        twice: false,
         json: false,
         stuck: args.stuck,
     };

@@ -44,10 +44,11 @@ struct Cli {
 enum Command {
     /// Run a seed, or many
     Run(RunArgs),
-    /// Run the plan in a file
+    /// Run the plan in a file, or those in several
     Replay {
-        /// The plan
-        file: PathBuf,
+        /// The plans
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
         #[command(flatten)]
         show: ShowArgs,
     },
@@ -95,6 +96,7 @@ impl RunArgs {
                     trace: self.trace,
                     json: self.sweep.json,
                     report: self.report,
+                    twice: self.sweep.twice,
                     stuck: self.sweep.stuck,
                 };
                 single::run(engine, &Subject::of_seed(seed, &choice), &show)
@@ -105,6 +107,14 @@ impl RunArgs {
     }
 }
 
+fn replay(engine: &Engine, files: &[PathBuf], show: &ShowArgs) -> Outcome {
+    let subjects: Result<Vec<Subject>, _> = files.iter().map(|f| Subject::of_file(f)).collect();
+    match subjects?.as_slice() {
+        [subject] => single::run(engine, subject, show),
+        subjects => single::run_many(engine, subjects, show),
+    }
+}
+
 /// The program: reads the arguments, carries them out with `execute`, gives the exit code.
 pub fn main(
     execute: impl Fn(&crate::plan::Plan, &Options) -> Ran + Send + Sync + 'static,
@@ -112,9 +122,7 @@ pub fn main(
     let engine: Engine = Arc::new(execute);
     exit::finish(match Cli::parse().command {
         Command::Run(args) => args.run(&engine),
-        Command::Replay { file, show } => {
-            Subject::of_file(&file).and_then(|subject| single::run(&engine, &subject, &show))
-        }
+        Command::Replay { files, show } => replay(&engine, &files, &show),
         Command::Shrink(args) => tools::shrink(&engine, args),
         Command::Plan(args) => tools::plan(args),
         Command::Scenario(args) => tools::scenario(&engine, args),
@@ -141,7 +149,8 @@ mod tests {
             "run --seed 42",
             "run --seed 42 --nodes 5 --trace --report x.html",
             "run --seeds 0..300 --jobs 2 --minutes 5 --stop-at-first --json --shards 3",
-            "replay plan.toml --json",
+            "replay plan.toml --json --twice",
+            "replay a.toml b.toml",
             "shrink 42 -o small.toml --runs 50",
             "shrink plan.toml",
             "plan 42 -o plan.toml --nodes 3",

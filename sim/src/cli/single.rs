@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::choice::Subject;
-use super::engine::{Engine, Finished, Options, run_one};
-use super::exit::{Failure, Outcome};
+use super::engine::{Engine, Finished, Options, run_one, twice};
+use super::exit::{Failure, Outcome, usage};
 use super::{output, summary};
 use crate::report;
 
@@ -21,6 +21,9 @@ pub struct ShowArgs {
     /// Print one JSON object instead of text
     #[arg(long, conflicts_with = "trace")]
     pub json: bool,
+    /// Run it twice, and fail where the two differ
+    #[arg(long)]
+    pub twice: bool,
     /// Write a report of the run: one HTML file with a timeline
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -32,6 +35,10 @@ pub struct ShowArgs {
 /// Runs it and shows it.
 pub fn run(engine: &Engine, subject: &Subject, show: &ShowArgs) -> Outcome {
     subject.plan.check()?;
+    let engine = match show.twice {
+        true => &twice(Engine::clone(engine)),
+        false => engine,
+    };
     if !show.json {
         output::print(&summary::configuration(subject))?;
     }
@@ -52,6 +59,40 @@ pub fn run(engine: &Engine, subject: &Subject, show: &ShowArgs) -> Outcome {
         }
     }
     conclude(outcome, subject, show.json)
+}
+
+/// Runs several, each told in a line: plans that have failed once and must not again.
+pub fn run_many(engine: &Engine, subjects: &[Subject], show: &ShowArgs) -> Outcome {
+    if show.trace || show.report.is_some() {
+        return Err(usage("--trace and --report are for one plan"));
+    }
+    let engine = match show.twice {
+        true => &twice(Engine::clone(engine)),
+        false => engine,
+    };
+    let mut last = None;
+    for subject in subjects {
+        let finished = carry_out(engine, subject, false, show.stuck)?;
+        let failed = finished.ran.outcome.violations.first();
+        match (show.json, failed) {
+            (true, _) => output::json(&summary::object(&finished, subject))?,
+            (false, None) => output::say(&format!("passed: {}", subject.again))?,
+            (false, Some(v)) => {
+                let what = v.what.lines().next().unwrap_or_default();
+                let again = &subject.again;
+                output::say(&format!("FAILED: {again}: {}: {what}", v.invariant))?;
+            }
+        }
+        last = last.or(failed.map(|_| subject));
+    }
+    match last {
+        None => Ok(()),
+        Some(_) if show.json => Err(Failure::Found),
+        Some(subject) => {
+            output::say(&subject.line())?;
+            Err(Failure::Found)
+        }
+    }
 }
 
 /// Runs it with a sign of life on standard error.

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::choice::Subject;
-use super::engine::{Engine, Finished, Limits, Next, Options, run_all};
+use super::engine::{Engine, Finished, Limits, Next, Options, run_all, twice};
 use super::exit::{Failure, Outcome, STUCK, usage};
 use super::{marks, output, summary};
 use crate::plan::generate::{Choice, generate};
@@ -27,6 +27,9 @@ pub struct SweepArgs {
     /// Stop at the first failure
     #[arg(long)]
     pub stop_at_first: bool,
+    /// Run each twice, and fail where the two differ
+    #[arg(long)]
+    pub twice: bool,
     /// One JSON object for each run instead of text
     #[arg(long)]
     pub json: bool,
@@ -156,6 +159,10 @@ pub fn sweep(
         jobs: args.jobs.unwrap_or(processors),
         stuck: Duration::from_secs(args.stuck.max(1)),
         until: args.minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
+    };
+    let engine = match args.twice {
+        true => &twice(Engine::clone(engine)),
+        false => engine,
     };
     let bar = output::bar(seeds.count());
     let begun = Instant::now();
@@ -293,6 +300,7 @@ mod tests {
             jobs: Some(2),
             minutes: None,
             stop_at_first: false,
+            twice: false,
             json: false,
             stuck: 60,
         }
