@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::connect::{Channels, Wiring};
+use crate::connect::{Channel, Channels, Wiring};
 use crate::error::Error;
 use crate::ids::{AccountName, RequestId, Slot};
 use crate::retry::{Deadline, Hunt, Step};
@@ -29,7 +28,7 @@ pub struct Settings {
     pub deadline: Duration,
     /// The cluster that is expected; `None`: the one that answers first.
     pub cluster_id: Option<String>,
-    /// Sockets and randomness.
+    /// How gRPC travels, and randomness.
     pub wiring: Wiring,
 }
 

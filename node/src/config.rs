@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::raft::groups::RaftSettings;
+use crate::workers::compaction::CompactionSettings;
 
 /// Everything that a node can be told.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,7 +36,7 @@ pub struct Config {
     pub compress: bool,
     /// Largest message, octets.
     pub max_message_bytes: u64,
-    /// Size of a journal segment, octets.
+    /// Size of a journal segment, octets. A record that is larger gets a segment of its own.
     pub segment_bytes: u64,
     /// The index is flushed after so many octets of journal ...
     pub flush_bytes: u64,
@@ -50,6 +51,25 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Shortest and longest time without a heartbeat until a follower stands for election, ms.
     pub election_ms: (u64, u64),
+    /// Octets of proposals under way in one shard; a larger one goes alone.
+    pub raft_window_bytes: u64,
+    /// Octets of append requests under way to one replica; a larger one goes alone.
+    pub replicate_window_bytes: u64,
+    /// Octets of the newest log entries kept in memory, for each shard.
+    pub entry_cache_bytes: u64,
+    /// Everything stored is verified this often, ms ...
+    pub scrub_every_ms: u64,
+    /// ... reading so many octets a second at most.
+    pub scrub_bytes_per_s: u64,
+    /// How often compaction looks for segments that are worth emptying, ms.
+    pub compaction_every_ms: u64,
+    /// Up to which share of live octets a segment is, percent; 60 at least while less than a fifth
+    /// of the disk is free.
+    pub compaction_live_percent: u64,
+    /// Octets that compaction copies a second at most.
+    pub compaction_bytes_per_s: u64,
+    /// Places of stored octets that compaction changes in one turn at most.
+    pub compaction_rows: u64,
     /// A repeated LMTP delivery of the same octets is one message.
     pub lmtp_dedupe: bool,
 }
@@ -57,6 +77,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let raft = RaftSettings::default();
+        let compaction = CompactionSettings::default();
         Config {
             data: PathBuf::from("posthouse-data"),
             listen: "127.0.0.1:6600".into(),
@@ -77,6 +98,15 @@ impl Default for Config {
             disk_reserve_bytes: 0,
             heartbeat_ms: raft.heartbeat_ms,
             election_ms: raft.election_ms,
+            raft_window_bytes: raft.window_bytes as u64,
+            replicate_window_bytes: raft.replicate_bytes as u64,
+            entry_cache_bytes: raft.cache_bytes as u64,
+            scrub_every_ms: 7 * 24 * 3600 * 1000,
+            scrub_bytes_per_s: 16 << 20,
+            compaction_every_ms: 5000,
+            compaction_live_percent: compaction.live_percent,
+            compaction_bytes_per_s: compaction.bytes_per_s,
+            compaction_rows: compaction.rows as u64,
             lmtp_dedupe: true,
         }
     }
@@ -131,19 +161,78 @@ impl Config {
         if !(1..=9).contains(&self.replication) {
             return refuse("replication", self.replication.to_string(), "1 to 9");
         }
-        if !(1 << 20..=1 << 31).contains(&self.segment_bytes) {
-            return refuse(
+        let (gib, year_ms) = (1 << 30, 366 * 24 * 3600 * 1000);
+        for (name, value, range, why) in [
+            (
                 "segment_bytes",
-                self.segment_bytes.to_string(),
-                "1 MiB to 2 GiB",
-            );
-        }
-        if self.max_message_bytes > 1 << 31 {
-            return refuse(
+                self.segment_bytes,
+                64 << 10..=2 * gib,
+                "64 KiB to 2 GiB",
+            ),
+            (
                 "max_message_bytes",
-                self.max_message_bytes.to_string(),
+                self.max_message_bytes,
+                0..=2 * gib,
                 "at most 2 GiB",
-            );
+            ),
+            (
+                "raft_window_bytes",
+                self.raft_window_bytes,
+                1 << 10..=gib,
+                "1 KiB to 1 GiB",
+            ),
+            (
+                "replicate_window_bytes",
+                self.replicate_window_bytes,
+                1 << 10..=gib,
+                "1 KiB to 1 GiB",
+            ),
+            (
+                "entry_cache_bytes",
+                self.entry_cache_bytes,
+                0..=gib,
+                "at most 1 GiB",
+            ),
+            (
+                "scrub_every_ms",
+                self.scrub_every_ms,
+                1000..=year_ms,
+                "a second to a year",
+            ),
+            (
+                "scrub_bytes_per_s",
+                self.scrub_bytes_per_s,
+                64 << 10..=u64::MAX,
+                "at least 64 KiB",
+            ),
+            (
+                "compaction_every_ms",
+                self.compaction_every_ms,
+                10..=year_ms,
+                "10 ms to a year",
+            ),
+            (
+                "compaction_live_percent",
+                self.compaction_live_percent,
+                0..=95,
+                "at most 95: what is nearly full of live mail is not worth copying",
+            ),
+            (
+                "compaction_bytes_per_s",
+                self.compaction_bytes_per_s,
+                64 << 10..=u64::MAX,
+                "at least 64 KiB",
+            ),
+            (
+                "compaction_rows",
+                self.compaction_rows,
+                16..=1_000_000,
+                "16 to a million",
+            ),
+        ] {
+            if !range.contains(&value) {
+                return refuse(name, value.to_string(), why);
+            }
         }
         let (min, max) = self.election_ms;
         if self.heartbeat_ms == 0 || self.heartbeat_ms * 2 >= min || min >= max {
@@ -171,5 +260,76 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// The part that the Raft groups take.
+    pub fn raft(&self) -> RaftSettings {
+        RaftSettings {
+            heartbeat_ms: self.heartbeat_ms,
+            election_ms: self.election_ms,
+            window_bytes: self.raft_window_bytes as usize,
+            replicate_bytes: self.replicate_window_bytes as usize,
+            cache_bytes: self.entry_cache_bytes as usize,
+        }
+    }
+
+    /// The part that compaction takes.
+    pub fn compaction(&self) -> CompactionSettings {
+        let default = CompactionSettings::default();
+        CompactionSettings {
+            bytes_per_s: self.compaction_bytes_per_s,
+            live_percent: self.compaction_live_percent,
+            live_percent_tight: default.live_percent_tight.max(self.compaction_live_percent),
+            rows: self.compaction_rows as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(text: &str) -> Result<(), ConfigError> {
+        Config::parse(text, Path::new("settings.toml"))?.check()
+    }
+
+    #[test]
+    fn the_defaults_work_and_are_those_of_the_parts() {
+        let config = Config::default();
+        config.check().unwrap();
+        let (ours, theirs) = (config.raft(), RaftSettings::default());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        let (ours, theirs) = (config.compaction(), CompactionSettings::default());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_its_name() {
+        for bad in [
+            "segment_bytes = 65535",
+            "segment_bytes = 2147483649",
+            "raft_window_bytes = 0",
+            "replicate_window_bytes = 4294967296",
+            "entry_cache_bytes = 4294967296",
+            "scrub_every_ms = 0",
+            "scrub_bytes_per_s = 0",
+            "compaction_every_ms = 0",
+            "compaction_live_percent = 96",
+            "compaction_bytes_per_s = 1",
+            "compaction_rows = 0",
+            "election_ms = [100, 600]",
+            "shards = 0",
+        ] {
+            let (name, _) = bad.split_once(' ').unwrap();
+            match with(bad) {
+                Err(ConfigError::Value { name: refused, .. }) => assert_eq!(refused, name),
+                other => panic!("{bad}: {other:?}"),
+            }
+        }
+        let tiny = "segment_bytes = 65536\nraft_window_bytes = 1024\nentry_cache_bytes = 0\n\
+                    replicate_window_bytes = 1024\ncompaction_live_percent = 0\n";
+        with(tiny).unwrap();
     }
 }

@@ -49,6 +49,14 @@ impl Trace {
         }
     }
 
+    /// Keeps a line for people that is not part of the run: it does not change the hash.
+    pub fn aside(&self, at_us: u64, what: std::fmt::Arguments<'_>) {
+        let inner = &mut *self.0.lock();
+        if let Some(lines) = &mut inner.lines {
+            lines.push(format!("{:>10.3} {what}", at_us as f64 / 1000.0));
+        }
+    }
+
     /// Whether lines are kept.
     pub fn keeps_lines(&self) -> bool {
         self.0.lock().lines.is_some()

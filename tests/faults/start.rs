@@ -75,7 +75,7 @@ async fn settings_that_cannot_be_used() {
         ("segmnt_bytes = 5\n", ["segmnt_bytes", "line 1"]),
         ("shards = \"many\"\n", ["shards", "line 1"]),
         ("shards = \n", ["settings.toml", "line 1"]),
-        ("segment_bytes = 5\n", ["segment_bytes", "1 MiB"]),
+        ("segment_bytes = 5\n", ["segment_bytes", "64 KiB"]),
         ("election_ms = [5, 5]\n", ["election_ms", "heartbeat"]),
         ("lmtp = \"here\"\n", ["lmtp", "host:port"]),
         ("shards = 0\n", ["shards", "1 to 4096"]),

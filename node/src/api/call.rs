@@ -86,13 +86,19 @@ pub(super) async fn within<R>(limit: Duration, work: impl Future<Output = Result
 /// The caller's deadline, less what it takes to answer (gRPC over HTTP/2: `grpc-timeout`, at most
 /// eight digits and a unit).
 pub(super) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
-    let value = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let limit = timeout(metadata.as_ref())?;
+    Some(limit - limit / MARGIN)
+}
+
+/// What `grpc-timeout` says.
+pub(super) fn timeout(headers: &http::HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let n: u64 = digits.parse().ok()?;
-    let limit = match unit {
+    Some(match unit {
         "H" => Duration::from_secs(n * 3600),
         "M" => Duration::from_secs(n * 60),
         "S" => Duration::from_secs(n),
@@ -100,8 +106,7 @@ pub(super) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
         "u" => Duration::from_micros(n),
         "n" => Duration::from_nanos(n),
         _ => return None,
-    };
-    Some(limit - limit / MARGIN)
+    })
 }
 
 #[cfg(test)]

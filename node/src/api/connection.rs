@@ -1,25 +1,16 @@
-//! An accepted byte stream as the gRPC server takes it, with what its calls must know of it.
+//! What the calls of one connection share: who is at its other end, the bound on the mail that
+//! comes in by it, and the deadlines that callers set.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt;
 
-use crate::env::net::Stream;
-use crate::mailbox::Operations;
+use super::call;
+use crate::env::rpc::RpcService;
 use crate::mailbox::window::ByteWindow;
-
-/// One client connection.
-pub struct Connection {
-    stream: Box<dyn Stream>,
-    info: ConnectionInfo,
-    /// Resolves when the node ends, whoever still talks.
-    end: Pin<Box<WaitForCancellationFutureOwned>>,
-}
 
 /// What a call knows of its connection; an extension of every request.
 #[derive(Clone)]
@@ -30,77 +21,27 @@ pub struct ConnectionInfo {
     pub window: Arc<ByteWindow>,
 }
 
-impl Connection {
-    /// A connection as `Listener::accept` gives it; it breaks when `end` is cancelled.
-    pub fn new(
-        stream: Box<dyn Stream>,
-        peer: &str,
-        ops: Option<&Operations>,
-        end: CancellationToken,
-    ) -> Connection {
-        Connection {
-            stream,
-            end: Box::pin(end.cancelled_owned()),
-            info: ConnectionInfo {
-                peer: peer.into(),
-                // Before there are operations nothing that a window bounds can be called.
-                window: ops.map_or_else(|| ByteWindow::new(1), Operations::connection_window),
-            },
-        }
-    }
-}
-
-fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the node is stopping")
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ConnectionInfo;
-
-    fn connect_info(&self) -> ConnectionInfo {
-        self.info.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.end.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(ended()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+/// The services in `routes` for one connection from `peer`. A call is given up when its caller's
+/// deadline has passed.
+pub fn service(routes: Routes, peer: &str, window: Arc<ByteWindow>) -> RpcService {
+    let info = ConnectionInfo {
+        peer: peer.into(),
+        window,
+    };
+    RpcService::new(tower::service_fn(
+        move |mut request: http::Request<Body>| {
+            request.extensions_mut().insert(info.clone());
+            let limit = call::timeout(request.headers());
+            let answer = routes.clone().oneshot(request);
+            async move {
+                let Some(limit) = limit else {
+                    return answer.await;
+                };
+                match tokio::time::timeout(limit, answer).await {
+                    Ok(answer) => answer,
+                    Err(_) => Ok(Status::cancelled("the caller's deadline has passed").into_http()),
+                }
+            }
+        },
+    ))
 }

@@ -31,7 +31,7 @@ use proto::messages_server::MessagesServer;
 
 use crate::mailbox::Operations;
 
-pub use connection::{Connection, ConnectionInfo};
+pub use connection::ConnectionInfo;
 
 /// The services of one node.
 #[derive(Clone)]

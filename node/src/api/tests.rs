@@ -10,40 +10,31 @@ use proto::messages_client::MessagesClient;
 use proto::{ErrorKind, deliver_request::Part};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
-use tonic::transport::{Channel, Server};
+use tonic::service::Routes;
 
-use super::{Api, Connection};
-use crate::env::net::{Net, TcpNet};
+use super::Api;
+use super::connection::service;
+use crate::env::Env;
+use crate::env::rpc::{Channel, PEER, Services};
 use crate::mailbox::fake::{FakeNode, id, node_with};
 use crate::mailbox::{Limits, Operations};
 
 /// A node that serves, and a channel to it.
 async fn serve(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>, Channel) {
     let (node, ops) = node_with(limits);
-    let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
-    let addr = format!("http://{}", listener.local_addr());
+    let env = Env::real();
+    let listener = env.net.listen("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr();
     let api = Api::new(Arc::clone(&ops));
-    let connections = {
-        let ops = Arc::clone(&ops);
-        stream::unfold((listener, ops), |(listener, ops)| async move {
-            let connection = match listener.accept().await {
-                Ok((stream, peer)) => Ok(Connection::new(
-                    stream,
-                    &peer,
-                    Some(&ops),
-                    CancellationToken::new(),
-                )),
-                Err(e) => Err(e),
-            };
-            Some((connection, (listener, ops)))
-        })
-    };
-    let server = Server::builder()
-        .add_service(api.accounts())
+    let routes = Routes::new(api.accounts())
         .add_service(api.mailboxes())
         .add_service(api.messages());
-    tokio::spawn(server.serve_with_incoming(connections));
-    let channel = Channel::from_shared(addr).unwrap().connect().await.unwrap();
+    let windows = Arc::clone(&ops);
+    let services: Services =
+        Arc::new(move |peer| service(routes.clone(), peer, windows.connection_window()));
+    let stop = CancellationToken::new();
+    tokio::spawn(env.rpc.serve(listener, services, stop));
+    let channel = env.rpc.channel(&addr, PEER).unwrap();
     (node, ops, channel)
 }
 

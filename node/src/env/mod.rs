@@ -10,7 +10,9 @@ pub mod clock;
 pub mod disk;
 pub mod net;
 pub mod rng;
+pub mod rpc;
 pub mod runtime;
+pub mod spool;
 
 use std::sync::Arc;
 
@@ -25,21 +27,28 @@ pub struct Env {
     pub disk: Arc<dyn disk::Disk>,
     /// Sockets.
     pub net: Arc<dyn net::Net>,
+    /// How gRPC travels, over these sockets or otherwise.
+    pub rpc: Arc<dyn rpc::Rpc>,
     /// Randomness.
     pub rng: Arc<dyn rng::Rng>,
     /// Opens the index of a data directory: RocksDB in production.
     pub index: Arc<dyn IndexOpener>,
+    /// Room for messages on their way in through a door.
+    pub spool: Arc<dyn spool::Spools>,
 }
 
 impl Env {
     /// The real world.
     pub fn real() -> Env {
+        let net: Arc<dyn net::Net> = Arc::new(net::TcpNet);
         Env {
             clock: Arc::new(clock::SystemClock),
             disk: Arc::new(disk::RealDisk),
-            net: Arc::new(net::TcpNet),
+            rpc: Arc::new(rpc::Http2::new(Arc::clone(&net))),
+            net,
             rng: Arc::new(rng::OsRng),
             index: Arc::new(crate::index::rocks::RocksOpener),
+            spool: Arc::new(spool::TempSpools),
         }
     }
 }

@@ -130,7 +130,8 @@ pub struct Append {
 /// Settings of a journal.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Size of a segment, reserved at its birth. 1 MiB to 2 GiB.
+    /// Size of a segment, reserved at its birth. 64 KiB to 2 GiB; a larger submission
+    /// gets a larger segment.
     pub segment_bytes: u64,
     /// Records that a segment holds at most: bounds the memory of its footer.
     pub segment_records: u64,

@@ -5,6 +5,7 @@ use super::start::Starting;
 use crate::env::Env;
 use crate::env::net::Listener;
 use crate::raft::fault::Fault;
+use posthouse_client::connect::{Terms, Wiring};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -29,11 +30,10 @@ impl Starting {
             message_bytes: self.config.max_message_bytes,
             ..Default::default()
         };
-        let spool = posthouse_gateway::spool::TempSpool::new(self.config.data.clone());
         let lmtp = posthouse_gateway::lmtp::Lmtp::new(
             lmtp_settings,
             Arc::new(client),
-            Arc::new(spool),
+            self.env.spool.open(&self.config.data),
             Arc::new(move || wiring.request_id()),
         )
         .map_err(|why| refused(format!("the setting lmtp.{why}")))?;
@@ -44,19 +44,14 @@ impl Starting {
 }
 
 /// The client library on this node's world.
-fn client_wiring(env: &Env) -> posthouse_client::connect::Wiring {
-    let net = Arc::clone(&env.net);
-    let rng = Arc::clone(&env.rng);
-    posthouse_client::connect::Wiring {
-        connector: Arc::new(move |addr: &str| {
-            let (net, addr) = (Arc::clone(&net), addr.to_owned());
-            Box::pin(async move {
-                let stream = net.connect(&addr).await?;
-                Ok(Box::new(stream) as Box<dyn posthouse_client::connect::Stream>)
-            })
+fn client_wiring(env: &Env) -> Wiring {
+    let (rpc, rng) = (Arc::clone(&env.rpc), Arc::clone(&env.rng));
+    Wiring {
+        dial: Arc::new(move |addr: &str| {
+            rpc.channel(addr, Terms::CLIENT)
+                .map_err(|why| posthouse_client::Error::bad_request("addr", why))
         }),
         entropy: Arc::new(move |out: &mut [u8]| rng.fill(out)),
-        spawner: None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! nobody else is it already.
 
 use super::StartError;
-use super::serve::incoming;
+use super::serve::only_init;
 use super::start::Starting;
 use crate::api::cluster::{ClusterService, InitCall};
 use crate::env::net::Listener;
@@ -14,7 +14,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tonic::transport::Server;
 
 /// How long a starting node waits for one that may be its original, or may know where that is.
 const PATIENCE_AT_START: Duration = Duration::from_secs(1);
@@ -66,10 +65,8 @@ impl Starting {
         let (tx, mut rx) = mpsc::channel::<InitCall>(1);
         let done = self.stop.child_token();
         let service = ClusterService::waiting(tx);
-        let incoming = incoming(Arc::clone(listener), None, done.clone(), self.stop.clone());
-        let server = Server::builder()
-            .add_service(proto::cluster_server::ClusterServer::new(service))
-            .serve_with_incoming_shutdown(incoming, done.clone().cancelled_owned());
+        let rpc = &self.env.rpc;
+        let server = rpc.serve(Arc::clone(listener), only_init(service), done.clone());
         tracing::info!("waiting for `posthouse cluster init`");
         let asked = async {
             let call = rx.recv().await?;
@@ -104,7 +101,7 @@ impl Starting {
             addr: addr.clone(),
             cause,
         };
-        let channel = crate::transport::peers::channel(Arc::clone(&self.env.net), &addr)
+        let channel = crate::transport::peers::channel(&*self.env.rpc, &addr)
             .map_err(|e| refused(e.to_string()))?;
         let mut client = proto::cluster_client::ClusterClient::new(channel);
         // The same id for every try, so that a repeated call is the same join.
@@ -163,13 +160,7 @@ impl Starting {
         let mut addrs: BTreeSet<String> = registered.into_iter().flatten().chain(own).collect();
         addrs.remove(grpc_addr);
         for addr in addrs {
-            let hello = Peers::hello(
-                Arc::clone(&self.env.net),
-                &addr,
-                identity,
-                PATIENCE_AT_START,
-            )
-            .await;
+            let hello = Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START).await;
             let same = hello.is_ok_and(|hello| {
                 hello.cluster_id == identity.cluster_id.as_slice()
                     && hello.node_id == identity.node.0
@@ -186,7 +177,7 @@ impl Starting {
 
     /// Where the member at `addr` believes this node to be.
     async fn registered_at(&self, addr: &str, identity: &Identity) -> Option<String> {
-        let channel = crate::transport::peers::channel(Arc::clone(&self.env.net), addr).ok()?;
+        let channel = crate::transport::peers::channel(&*self.env.rpc, addr).ok()?;
         let mut client = proto::cluster_client::ClusterClient::new(channel);
         let request = client.get_placement(proto::GetPlacementRequest { have_version: 0 });
         let answer = tokio::time::timeout(PATIENCE_AT_START, request).await;

@@ -1,7 +1,7 @@
 //! The way from settings and a world to a serving node, in the order in which each part needs the
 //! ones before it.
 
-use super::serve::{PlacementRoutes, serve, watch_journal};
+use super::serve::{PlacementRoutes, services, watch_journal};
 use super::work::Storage;
 use super::{Node, StartError};
 use crate::api::cluster::{ClusterService, Running};
@@ -16,7 +16,7 @@ use crate::machine::command::{Command, NodeInfo, Op, SystemOp};
 use crate::mailbox::{Limits, Operations};
 use crate::placement::PlacementMap;
 use crate::raft::fault::{Fault, Faults};
-use crate::raft::groups::{Groups, Parts, RaftSettings};
+use crate::raft::groups::{Groups, Parts};
 use crate::raft::recover::RecoveredLogs;
 use crate::raft::state_machine::space_of;
 use crate::transport::peers::{Identity, Peers};
@@ -24,7 +24,7 @@ use crate::transport::repair::PeerSource;
 use crate::transport::service::PeerService;
 use crate::types::*;
 use crate::workers::Workers;
-use crate::workers::compaction::{Compaction, CompactionSettings, HoldSnapshots};
+use crate::workers::compaction::{Compaction, HoldSnapshots};
 use crate::workers::persist::{Persist, PersistSettings};
 use crate::workers::placement::Placer;
 use crate::workers::scrub::{Scrub, ScrubParts};
@@ -51,10 +51,6 @@ pub(super) async fn mark_index_damaged(env: &Env, dir: &Path, why: &IndexError) 
         tracing::error!("cannot mark the index as damaged in {path}: {e}");
     }
 }
-
-/// How fast everything stored is verified when nobody waits, and how often.
-const SCRUB_BYTES_PER_S: u64 = 16 << 20;
-const SCRUB_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Takes the right to receive a snapshot of every shard.
 fn hold_snapshots(groups: Arc<Groups>) -> HoldSnapshots {
@@ -134,7 +130,7 @@ impl Starting {
         let faults = Faults::default();
         let placement = Arc::new(PlacementMap::new(file.peers.clone()));
         let peers = Arc::new(Peers::new(
-            Arc::clone(&self.env.net),
+            Arc::clone(&self.env.rpc),
             Arc::clone(&placement) as _,
             identity.clone(),
             self.stop.clone(),
@@ -167,11 +163,7 @@ impl Starting {
             journal: Arc::clone(&journal),
             peers: Arc::clone(&peers),
             chunks: Arc::clone(&blobs) as _,
-            settings: RaftSettings {
-                heartbeat_ms: self.config.heartbeat_ms,
-                election_ms: self.config.election_ms,
-                ..RaftSettings::default()
-            },
+            settings: self.config.raft(),
             disk: disk_state.clone(),
             events,
             faults: faults.clone(),
@@ -227,15 +219,15 @@ impl Starting {
             blobs: Arc::clone(&blobs),
             damage: Arc::clone(&damage),
             on_index: Box::new(move |e| index_faults.index(e)),
-            bytes_per_s: SCRUB_BYTES_PER_S,
-            every: SCRUB_EVERY,
+            bytes_per_s: self.config.scrub_bytes_per_s,
+            every: Duration::from_millis(self.config.scrub_every_ms),
         }));
         let compaction = Arc::new(Compaction::new(
             self.env.clone(),
             dir.clone(),
             Arc::clone(&blobs),
             hold_snapshots(Arc::clone(&groups)),
-            CompactionSettings::default(),
+            self.config.compaction(),
         ));
         let running = Arc::new(Running {
             env: self.env.clone(),
@@ -293,13 +285,9 @@ impl Starting {
         let mut tasks = JoinSet::new();
         let poisoned = journal.poisoned();
         tasks.spawn(watch_journal(poisoned, faults.clone(), self.stop.clone()));
-        tasks.spawn(serve(
-            listener,
-            Arc::clone(&ops),
-            ClusterService::new(Arc::clone(&running)),
-            peer_service,
-            self.stop.clone(),
-        ));
+        let services = services(ops, ClusterService::new(Arc::clone(&running)), peer_service);
+        let served = self.env.rpc.serve(listener, services, self.stop.clone());
+        tasks.spawn(served);
         if let Some(listener) = lmtp {
             self.door(listener, &grpc_addr, &mut tasks)?;
         }

@@ -96,7 +96,8 @@ impl Starting {
             let scrub = Arc::clone(&scrub);
             async move { scrub.turn().await }
         });
-        workers.every("compaction", ms(5000), move || {
+        let look = ms(self.config.compaction_every_ms);
+        workers.every("compaction", look, move || {
             let compaction = Arc::clone(&compaction);
             async move { compaction.turn().await }
         });

@@ -1,23 +1,20 @@
 //! Connections to the other nodes: one per node, made when first needed.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::interceptor::{InterceptedService, Interceptor};
-use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
 use super::MAX_MESSAGE_BYTES;
 use super::control::Control;
 use super::proto::peer_client::PeerClient;
 use super::proto::{HelloRequest, HelloResponse};
-use crate::env::net::Net;
+use crate::env::rpc::{self, Channel, Rpc};
 use crate::types::NodeId;
 
 /// Who this process is, to its peers.
@@ -82,7 +79,7 @@ pub struct Peer {
 
 /// Connections to all nodes.
 pub struct Peers {
-    net: Arc<dyn Net>,
+    rpc: Arc<dyn Rpc>,
     book: Arc<dyn AddressBook>,
     /// Who we are.
     pub identity: Identity,
@@ -90,28 +87,14 @@ pub struct Peers {
     stop: CancellationToken,
 }
 
-/// A lazily connecting channel to `addr` over `net`.
-pub fn channel(net: Arc<dyn Net>, addr: &str) -> Result<Channel, PeerError> {
-    let bad = |cause: String| PeerError::Unreachable {
-        node: NodeId(0),
-        addr: addr.to_owned(),
-        cause,
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{addr}"))
-        .map_err(|e| bad(e.to_string()))?
-        .connect_timeout(Duration::from_secs(2))
-        .http2_keep_alive_interval(Duration::from_secs(2))
-        .keep_alive_timeout(Duration::from_secs(4))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(8 << 20);
-    let target = addr.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let net = Arc::clone(&net);
-        let target = target.clone();
-        async move { net.connect(&target).await.map(TokioIo::new) as io::Result<_> }
-    });
-    Ok(endpoint.connect_with_connector_lazy(connector))
+/// A lazily connecting channel to `addr`.
+pub fn channel(rpc: &dyn Rpc, addr: &str) -> Result<Channel, PeerError> {
+    rpc.channel(addr, rpc::PEER)
+        .map_err(|cause| PeerError::Unreachable {
+            node: NodeId(0),
+            addr: addr.to_owned(),
+            cause,
+        })
 }
 
 /// The peer service of another node; every call on it is stamped.
@@ -173,13 +156,13 @@ pub fn client(channel: Channel, identity: &Identity, node: NodeId) -> PeerStub {
 impl Peers {
     /// No connections yet. All of them end when `stop` is cancelled.
     pub fn new(
-        net: Arc<dyn Net>,
+        rpc: Arc<dyn Rpc>,
         book: Arc<dyn AddressBook>,
         identity: Identity,
         stop: CancellationToken,
     ) -> Peers {
         Peers {
-            net,
+            rpc,
             book,
             identity,
             map: Mutex::default(),
@@ -196,7 +179,7 @@ impl Peers {
         {
             return Ok(peer.clone());
         }
-        let channel = channel(Arc::clone(&self.net), &addr)?;
+        let channel = channel(&*self.rpc, &addr)?;
         let client = client(channel.clone(), &self.identity, node);
         let control = Control::start(
             node,
@@ -218,7 +201,7 @@ impl Peers {
 
     /// Asks who listens at `addr`, whoever it is.
     pub async fn hello(
-        net: Arc<dyn Net>,
+        rpc: &dyn Rpc,
         addr: &str,
         identity: &Identity,
         timeout: Duration,
@@ -228,7 +211,7 @@ impl Peers {
             addr: addr.to_owned(),
             cause,
         };
-        let mut client = client(channel(net, addr)?, identity, identity.node);
+        let mut client = client(channel(rpc, addr)?, identity, identity.node);
         let request = client.hello(hello_request(identity));
         match tokio::time::timeout(timeout, request).await {
             Ok(Ok(response)) => Ok(response.into_inner()),

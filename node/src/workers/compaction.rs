@@ -36,8 +36,6 @@ use super::refs::{self, Reference};
 const VICTIMS: usize = 8;
 /// Octets copied with one sync.
 const COPY_BYTES: usize = 4 << 20;
-/// Rows moved in one turn at most; the rest of a segment waits for the next.
-const MOVES: usize = 100_000;
 
 /// How compaction works.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +46,8 @@ pub struct CompactionSettings {
     pub live_percent: u64,
     /// ... and when the disk is fuller than four fifths.
     pub live_percent_tight: u64,
+    /// Rows moved in one turn at most; the rest of a segment waits for the next.
+    pub rows: usize,
 }
 
 impl Default for CompactionSettings {
@@ -56,6 +56,7 @@ impl Default for CompactionSettings {
             bytes_per_s: 32 << 20,
             live_percent: 50,
             live_percent_tight: 60,
+            rows: 100_000,
         }
     }
 }
@@ -148,7 +149,7 @@ impl Compaction {
         let view = self.index.view();
         let owned = refs::owned_spaces(&*view)?;
         let wanted = |at: &Location| at.len > 0 && victims.contains(&at.segment);
-        let mut references = refs::references(&*view, MOVES, wanted).await?;
+        let mut references = refs::references(&*view, self.settings.rows, wanted).await?;
         // Rows of spaces that are arriving or going are left alone, and hold their segment back.
         references.retain(|r| owned.contains_key(&r.space));
         // In the order of the journal, so that reading is sequential and neighbours stay together;
@@ -220,10 +221,10 @@ impl Compaction {
         };
         let view = self.index.view();
         let wanted = |at: &Location| at.len > 0 && victims.contains(&at.segment);
-        let left = refs::references(&*view, MOVES, wanted).await?;
+        let left = refs::references(&*view, self.settings.rows, wanted).await?;
         let held = refs::segments_of(&left);
         victims.retain(|segment| !held.contains(segment));
-        if left.len() >= MOVES {
+        if left.len() >= self.settings.rows {
             // The walk stopped early: what it did not see may point anywhere.
             return Ok(0);
         }

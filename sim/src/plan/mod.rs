@@ -6,6 +6,18 @@
 //! packet, which sectors a power failure takes) is drawn from streams named after its place and
 //! seeded by [`Plan::seed`], so that a plan with one fault less is still the same world.
 
+mod check;
+mod draw;
+mod faults;
+pub mod generate;
+mod names;
+pub mod settings;
+mod text;
+mod topology;
+mod workload;
+
+pub use check::{MESSAGE_BYTES, PlanError};
+
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's format.
@@ -18,6 +30,10 @@ pub struct Plan {
     /// [`VERSION`].
     pub version: u32,
     /// Where the streams of the run come from.
+    #[serde(
+        serialize_with = "text::write_large",
+        deserialize_with = "text::read_large"
+    )]
     pub seed: u64,
     /// What the run is about, for people.
     #[serde(default)]

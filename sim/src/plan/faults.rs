@@ -1,0 +1,433 @@
+//! What goes wrong: families of faults that this seed has chosen, each drawn from its own stream.
+//!
+//! One run in twenty is calm, a few meet everything at once. Some seeds strike several nodes in the
+//! same moment, up to a majority and beyond: safety must hold there too.
+
+use rand::RngExt;
+
+use super::draw::{one_in, scaled, shuffled, some, weighted};
+use super::{CrashPoint, DiskCall, Fault, FaultKind, Plan, Transport};
+use crate::stream::{Stream, stream};
+
+/// Faults of one sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Process,
+    Power,
+    Partition,
+    Link,
+    DiskSpeed,
+    DiskError,
+    Clock,
+    Operator,
+    Rot,
+    Loss,
+}
+
+impl Family {
+    const ALL: [(u32, Family); 10] = [
+        (10, Family::Process),
+        (6, Family::Power),
+        (8, Family::Partition),
+        (6, Family::Link),
+        (4, Family::DiskSpeed),
+        (5, Family::DiskError),
+        (4, Family::Clock),
+        (5, Family::Operator),
+        (5, Family::Rot),
+        (6, Family::Loss),
+    ];
+
+    fn is_destructive(self) -> bool {
+        matches!(self, Family::Rot | Family::Loss)
+    }
+}
+
+/// What the faults of a run have to know of it.
+struct Scene<'a> {
+    plan: &'a Plan,
+    nodes: u32,
+}
+
+/// Draws faults into the plan; `wanted`: whether there are any.
+pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
+    let rng = &mut stream(plan.seed, "faults", 0);
+    let calm = one_in(rng, 20);
+    if !wanted.unwrap_or(!calm) {
+        return;
+    }
+    let everything = one_in(rng, 25);
+    let families = families(rng, everything);
+    let count = match everything {
+        true => rng.random_range(8..=16),
+        false => rng.random_range(1..=8).max(families.len()),
+    };
+    let at = moments(rng, plan.duration_ms, count);
+    let mut drawn: Vec<Fault> = Vec::new();
+    let scene = Scene {
+        plan,
+        nodes: plan.nodes.len() as u32,
+    };
+    for (i, at_ms) in at.into_iter().enumerate() {
+        // Each chosen family strikes at least once.
+        let family = match families.get(i) {
+            Some(family) => *family,
+            None => families[rng.random_range(0..families.len())],
+        };
+        let name = format!("faults-{family:?}");
+        let own = &mut stream(plan.seed, &name, i as u64);
+        let struck = if family.is_destructive() {
+            1
+        } else {
+            at_once(own, scene.nodes)
+        };
+        let first = scene.strike(own, family);
+        let others = some(own, struck, scene.nodes);
+        let aim = first.aim();
+        drawn.push(Fault { at_ms, kind: first });
+        for node in others.into_iter().skip(1).filter(|n| Some(*n) != aim) {
+            let mut kind = scene.strike(own, family);
+            if kind.aim_at(node) {
+                let at_ms = at_ms + weighted(own, &[(2, 0), (1, 5), (1, 200)]);
+                drawn.push(Fault {
+                    at_ms: at_ms.min(plan.duration_ms),
+                    kind,
+                });
+            }
+        }
+    }
+    drawn.sort_by_key(|f| f.at_ms);
+    plan.faults = drawn;
+}
+
+/// One to four families, or all of them; a destructive one in about a third of the seeds.
+fn families(rng: &mut Stream, everything: bool) -> Vec<Family> {
+    let count = rng.random_range(1..=4);
+    let destructive = rng.random_range(0..100) < 36;
+    if everything {
+        return Family::ALL.map(|(_, f)| f).into();
+    }
+    let mut chosen = Vec::new();
+    while chosen.len() < count {
+        let wants = destructive && chosen.is_empty();
+        let left: Vec<(u32, Family)> = Family::ALL
+            .into_iter()
+            .filter(|(_, f)| f.is_destructive() == wants && !chosen.contains(f))
+            .collect();
+        chosen.push(weighted(rng, &left));
+    }
+    chosen
+}
+
+/// When: anywhere, or all within two seconds.
+fn moments(rng: &mut Stream, duration_ms: u64, count: usize) -> Vec<u64> {
+    let last = duration_ms * 9 / 10;
+    let (from, to) = match one_in(rng, 3) {
+        true => {
+            let from = rng.random_range(0..=last);
+            (from, (from + 2000).min(duration_ms))
+        }
+        false => (0, last),
+    };
+    (0..count).map(|_| rng.random_range(from..=to)).collect()
+}
+
+/// How many nodes meet it in the same moment.
+fn at_once(rng: &mut Stream, nodes: u32) -> u32 {
+    match one_in(rng, 6) {
+        true => rng.random_range(1..=nodes),
+        false => 1,
+    }
+}
+
+impl Scene<'_> {
+    fn strike(&self, rng: &mut Stream, family: Family) -> FaultKind {
+        match family {
+            Family::Process => self.process(rng),
+            Family::Power => self.power(rng),
+            Family::Partition => self.partition(rng),
+            Family::Link => self.link(rng),
+            Family::DiskSpeed => self.disk_speed(rng),
+            Family::DiskError => self.disk_error(rng),
+            Family::Clock => self.clock(rng),
+            Family::Operator => self.operator(rng),
+            Family::Rot => self.rot(rng),
+            Family::Loss => self.loss(rng),
+        }
+    }
+
+    fn node(&self, rng: &mut Stream) -> u32 {
+        rng.random_range(0..self.nodes)
+    }
+
+    /// Mostly short, sometimes longer than the run.
+    fn long(&self, rng: &mut Stream) -> u64 {
+        match one_in(rng, 8) {
+            true => scaled(rng, 5000, 60_000),
+            false => scaled(rng, 100, 5000),
+        }
+    }
+
+    fn down(&self, rng: &mut Stream) -> u64 {
+        weighted(rng, &[(2, 0), (6, 1), (1, 5)]) * scaled(rng, 50, 3000)
+    }
+
+    fn point(&self, rng: &mut Stream) -> CrashPoint {
+        let poll = scaled(rng, 1, 3000);
+        let call = scaled(rng, 1, 30);
+        weighted(
+            rng,
+            &[
+                (2, CrashPoint::Now),
+                (3, CrashPoint::Poll { n: poll }),
+                (4, CrashPoint::Write { n: call }),
+                (3, CrashPoint::Sync { n: call }),
+                (
+                    2,
+                    CrashPoint::Send {
+                        n: scaled_send(call),
+                    },
+                ),
+            ],
+        )
+    }
+
+    fn process(&self, rng: &mut Stream) -> FaultKind {
+        let node = self.node(rng);
+        match rng.random_range(0..10) {
+            0..=3 => FaultKind::Crash {
+                node,
+                point: self.point(rng),
+                power: false,
+                down_ms: self.down(rng),
+            },
+            4..=5 => FaultKind::RestartLoop {
+                node,
+                times: rng.random_range(2..=6),
+                polls: scaled(rng, 10, 3000),
+                power: one_in(rng, 2),
+            },
+            6 => FaultKind::Stop {
+                node,
+                down_ms: self.down(rng),
+            },
+            _ => FaultKind::Pause {
+                node,
+                ms: self.long(rng),
+            },
+        }
+    }
+
+    fn power(&self, rng: &mut Stream) -> FaultKind {
+        match one_in(rng, 3) {
+            true => {
+                let count = rng.random_range(1..=self.nodes);
+                FaultKind::PowerCut {
+                    nodes: some(rng, count, self.nodes),
+                    down_ms: self.down(rng),
+                }
+            }
+            false => FaultKind::Crash {
+                node: self.node(rng),
+                point: self.point(rng),
+                power: true,
+                down_ms: self.down(rng),
+            },
+        }
+    }
+
+    fn partition(&self, rng: &mut Stream) -> FaultKind {
+        let ms = self.long(rng);
+        if self.nodes > 1 && one_in(rng, 3) {
+            let ends = some(rng, 2, self.nodes);
+            return FaultKind::OneWay {
+                from: ends[0],
+                to: ends[1],
+                ms,
+            };
+        }
+        let groups = match rng.random_range(0..6) {
+            // One zone against the others.
+            0 => self.zones(),
+            // Three groups.
+            1 => split(&shuffled(rng, self.nodes), 3),
+            // Two groups with a bridge that reaches both, as in Jepsen's "bridge".
+            2 if self.nodes > 2 => split(&shuffled(rng, self.nodes)[1..], 2),
+            3 => {
+                let alone = self.node(rng);
+                let others = (0..self.nodes).filter(|n| *n != alone).collect();
+                vec![vec![alone], others]
+            }
+            _ => split(&shuffled(rng, self.nodes), 2),
+        };
+        let groups = groups.into_iter().filter(|g| !g.is_empty()).collect();
+        FaultKind::Partition { groups, ms }
+    }
+
+    fn zones(&self) -> Vec<Vec<u32>> {
+        let zones = self.plan.nodes.iter().map(|n| n.zone).max().unwrap_or(0) + 1;
+        let of = |zone| {
+            let nodes = self.plan.nodes.iter().zip(0..);
+            nodes
+                .filter(|(n, _)| n.zone == zone)
+                .map(|(_, i)| i)
+                .collect()
+        };
+        (0..zones).map(of).collect()
+    }
+
+    fn link(&self, rng: &mut Stream) -> FaultKind {
+        let ms = self.long(rng);
+        let pair = some(rng, 2, self.nodes);
+        let disorder = self.plan.transport == Transport::Message;
+        match rng.random_range(0..6) {
+            0 => FaultKind::Clog {
+                nodes: {
+                    let count = rng.random_range(1..=self.nodes);
+                    some(rng, count, self.nodes)
+                },
+                each_ms: scaled(rng, 50, 1000),
+            },
+            1 if pair.len() == 2 => FaultKind::SlowLink {
+                from: pair[0],
+                to: pair[1],
+                by_ms: scaled(rng, 5, 2000),
+                ms,
+            },
+            2 => FaultKind::HalfOpen {
+                node: self.node(rng),
+            },
+            3 | 4 if disorder => FaultKind::Disorder {
+                per_mille: scaled(rng, 1, 300) as u32,
+                ms,
+            },
+            _ => FaultKind::Resets {
+                per_mille: scaled(rng, 1, 100) as u32,
+                ms,
+            },
+        }
+    }
+
+    fn disk_speed(&self, rng: &mut Stream) -> FaultKind {
+        let node = self.node(rng);
+        match one_in(rng, 2) {
+            true => FaultKind::DiskStall {
+                node,
+                ms: weighted(rng, &[(3, 1000), (2, 5000), (1, 30_000)]),
+            },
+            false => FaultKind::DiskSlow {
+                node,
+                times: scaled(rng, 2, 20) as u32,
+                ms: self.long(rng),
+            },
+        }
+    }
+
+    fn disk_error(&self, rng: &mut Stream) -> FaultKind {
+        let node = self.node(rng);
+        match one_in(rng, 3) {
+            true => FaultKind::DiskFull {
+                node,
+                ms: self.long(rng),
+            },
+            false => FaultKind::DiskError {
+                node,
+                call: weighted(
+                    rng,
+                    &[
+                        (1, DiskCall::Read),
+                        (1, DiskCall::Write),
+                        (1, DiskCall::Sync),
+                    ],
+                ),
+                count: weighted(rng, &[(3, 1), (1, 3)]),
+            },
+        }
+    }
+
+    fn clock(&self, rng: &mut Stream) -> FaultKind {
+        let node = self.node(rng);
+        match rng.random_range(0..4) {
+            0 => FaultKind::ClockFreeze {
+                node,
+                ms: self.long(rng),
+            },
+            1 => FaultKind::ClockDrift {
+                node,
+                ppm: rng.random_range(-20_000..=20_000),
+                ms: scaled(rng, 1000, 60_000),
+            },
+            _ => {
+                let by_ms = scaled(rng, 10, 100 * 24 * 3600 * 1000) as i64;
+                FaultKind::ClockJump {
+                    node,
+                    by_ms: if one_in(rng, 2) { -by_ms } else { by_ms },
+                }
+            }
+        }
+    }
+
+    fn operator(&self, rng: &mut Stream) -> FaultKind {
+        let zones = self.zones().len() as u32;
+        match rng.random_range(0..4) {
+            0 => FaultKind::AddNode {
+                zone: rng.random_range(0..=zones.min(2)),
+            },
+            1 => FaultKind::Stop {
+                node: self.node(rng),
+                down_ms: self.down(rng),
+            },
+            _ => FaultKind::MoveLeaders {
+                node: self.node(rng),
+            },
+        }
+    }
+
+    fn rot(&self, rng: &mut Stream) -> FaultKind {
+        let node = self.node(rng);
+        match one_in(rng, 4) {
+            true => FaultKind::Misdirect { node },
+            false => FaultKind::Rot {
+                node,
+                sectors: scaled(rng, 1, 16) as u32,
+                index: one_in(rng, 3),
+            },
+        }
+    }
+
+    fn loss(&self, rng: &mut Stream) -> FaultKind {
+        let node = self.node(rng);
+        let down_ms = self.down(rng);
+        match rng.random_range(0..6) {
+            0 | 1 => FaultKind::DiskLost { node, down_ms },
+            2 => FaultKind::Wiped {
+                node,
+                keep_identity: one_in(rng, 2),
+                down_ms,
+            },
+            3 => FaultKind::OldImage {
+                node,
+                age_ms: scaled(rng, 100, 8000),
+                down_ms,
+            },
+            4 => FaultKind::Copied { node },
+            _ => FaultKind::WrongCluster {
+                node,
+                ms: self.long(rng),
+            },
+        }
+    }
+}
+
+/// A node sends many packets for each write.
+fn scaled_send(call: u64) -> u64 {
+    call * 10
+}
+
+fn split(nodes: &[u32], groups: usize) -> Vec<Vec<u32>> {
+    let mut parts = vec![Vec::new(); groups];
+    for (i, node) in nodes.iter().enumerate() {
+        parts[i % groups].push(*node);
+    }
+    parts
+}

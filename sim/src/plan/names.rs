@@ -1,0 +1,454 @@
+//! Names of operations and faults, and what a person reads about them.
+
+use super::{CrashPoint, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan};
+
+impl LmtpCut {
+    /// All places, in the order of the dialogue.
+    pub const ALL: [LmtpCut; 7] = [
+        LmtpCut::Greeting,
+        LmtpCut::Lhlo,
+        LmtpCut::Mail,
+        LmtpCut::Rcpt,
+        LmtpCut::Data,
+        LmtpCut::Body,
+        LmtpCut::Dot,
+    ];
+}
+
+impl OpKind {
+    /// All names, as they stand in plans.
+    pub const NAMES: [&str; 11] = [
+        "create_account",
+        "delete_account",
+        "create_mailbox",
+        "deliver",
+        "append",
+        "set_flags",
+        "expunge",
+        "mailboxes",
+        "list",
+        "fetch",
+        "lmtp",
+    ];
+
+    /// Its name, as it stands in plans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            OpKind::CreateAccount => "create_account",
+            OpKind::DeleteAccount => "delete_account",
+            OpKind::CreateMailbox { .. } => "create_mailbox",
+            OpKind::Deliver { .. } => "deliver",
+            OpKind::Append { .. } => "append",
+            OpKind::SetFlags { .. } => "set_flags",
+            OpKind::Expunge { .. } => "expunge",
+            OpKind::Mailboxes => "mailboxes",
+            OpKind::List { .. } => "list",
+            OpKind::Fetch { .. } => "fetch",
+            OpKind::Lmtp { .. } => "lmtp",
+        }
+    }
+
+    /// Octets that it sends, repeats included.
+    pub fn octets(&self) -> u64 {
+        match self {
+            OpKind::Deliver { size, repeat, .. } | OpKind::Append { size, repeat, .. } => {
+                size.saturating_mul(1 + u64::from(*repeat))
+            }
+            OpKind::Lmtp { size, .. } => *size,
+            _ => 0,
+        }
+    }
+}
+
+impl Op {
+    /// In words, without the time.
+    pub fn words(&self) -> String {
+        let more = match &self.kind {
+            OpKind::CreateAccount | OpKind::DeleteAccount | OpKind::Mailboxes => String::new(),
+            OpKind::CreateMailbox { mailbox } => format!(" mailbox {mailbox}"),
+            OpKind::Deliver {
+                also, size, repeat, ..
+            } => format!(" {size} octets{}{}", others(also), again(*repeat)),
+            OpKind::Append {
+                mailbox,
+                size,
+                repeat,
+                ..
+            } => format!(" {size} octets to mailbox {mailbox}{}", again(*repeat)),
+            OpKind::SetFlags {
+                mailbox,
+                mode,
+                flags,
+                ..
+            } => {
+                let mode = match mode {
+                    FlagMode::Add => '+',
+                    FlagMode::Remove => '-',
+                    FlagMode::Replace => '=',
+                };
+                format!(" {mode}({}) in mailbox {mailbox}", flags.join(" "))
+            }
+            OpKind::Expunge { mailbox, .. }
+            | OpKind::List { mailbox, .. }
+            | OpKind::Fetch { mailbox, .. } => format!(" mailbox {mailbox}"),
+            OpKind::Lmtp {
+                node,
+                also,
+                size,
+                cut,
+                ..
+            } => {
+                let cut = cut.map_or(String::new(), |c| format!(", cut at {c:?}").to_lowercase());
+                format!(" {size} octets through node {node}{}{cut}", others(also))
+            }
+        };
+        let (client, account) = (self.client, self.account);
+        format!(
+            "client {client}: {} account {account}{more}",
+            self.kind.name()
+        )
+    }
+}
+
+fn others(also: &[u32]) -> String {
+    match also.is_empty() {
+        true => String::new(),
+        false => format!(", also to {}", list(also)),
+    }
+}
+
+fn again(repeat: u32) -> String {
+    match repeat {
+        0 => String::new(),
+        times => format!(", {times} times again"),
+    }
+}
+
+fn list(numbers: &[u32]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    numbers.join(",")
+}
+
+impl FaultKind {
+    /// All names, as they stand in plans.
+    pub const NAMES: [&str; 28] = [
+        "crash",
+        "restart_loop",
+        "power_cut",
+        "stop",
+        "pause",
+        "partition",
+        "one_way",
+        "clog",
+        "slow_link",
+        "resets",
+        "disorder",
+        "half_open",
+        "disk_stall",
+        "disk_slow",
+        "disk_error",
+        "disk_full",
+        "rot",
+        "misdirect",
+        "disk_lost",
+        "wiped",
+        "old_image",
+        "copied",
+        "wrong_cluster",
+        "clock_jump",
+        "clock_drift",
+        "clock_freeze",
+        "add_node",
+        "move_leaders",
+    ];
+
+    /// Its name, as it stands in plans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            FaultKind::Crash { .. } => "crash",
+            FaultKind::RestartLoop { .. } => "restart_loop",
+            FaultKind::PowerCut { .. } => "power_cut",
+            FaultKind::Stop { .. } => "stop",
+            FaultKind::Pause { .. } => "pause",
+            FaultKind::Partition { .. } => "partition",
+            FaultKind::OneWay { .. } => "one_way",
+            FaultKind::Clog { .. } => "clog",
+            FaultKind::SlowLink { .. } => "slow_link",
+            FaultKind::Resets { .. } => "resets",
+            FaultKind::Disorder { .. } => "disorder",
+            FaultKind::HalfOpen { .. } => "half_open",
+            FaultKind::DiskStall { .. } => "disk_stall",
+            FaultKind::DiskSlow { .. } => "disk_slow",
+            FaultKind::DiskError { .. } => "disk_error",
+            FaultKind::DiskFull { .. } => "disk_full",
+            FaultKind::Rot { .. } => "rot",
+            FaultKind::Misdirect { .. } => "misdirect",
+            FaultKind::DiskLost { .. } => "disk_lost",
+            FaultKind::Wiped { .. } => "wiped",
+            FaultKind::OldImage { .. } => "old_image",
+            FaultKind::Copied { .. } => "copied",
+            FaultKind::WrongCluster { .. } => "wrong_cluster",
+            FaultKind::ClockJump { .. } => "clock_jump",
+            FaultKind::ClockDrift { .. } => "clock_drift",
+            FaultKind::ClockFreeze { .. } => "clock_freeze",
+            FaultKind::AddNode { .. } => "add_node",
+            FaultKind::MoveLeaders { .. } => "move_leaders",
+        }
+    }
+
+    /// Whether octets that were synced may be lost by it.
+    pub fn is_destructive(&self) -> bool {
+        matches!(
+            self,
+            FaultKind::Rot { .. }
+                | FaultKind::Misdirect { .. }
+                | FaultKind::DiskLost { .. }
+                | FaultKind::Wiped { .. }
+                | FaultKind::OldImage { .. }
+                | FaultKind::Copied { .. }
+                | FaultKind::WrongCluster { .. }
+        )
+    }
+
+    /// The one node that it strikes, where it is one.
+    pub fn aim(&self) -> Option<u32> {
+        // Through a clone, so that there is one list of the kinds that strike one node.
+        self.clone().aim_mut().copied()
+    }
+
+    /// Strikes another node instead; `false` where it does not strike exactly one.
+    pub fn aim_at(&mut self, target: u32) -> bool {
+        match self.aim_mut() {
+            Some(node) => {
+                *node = target;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn aim_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            FaultKind::Crash { node, .. }
+            | FaultKind::RestartLoop { node, .. }
+            | FaultKind::Stop { node, .. }
+            | FaultKind::Pause { node, .. }
+            | FaultKind::HalfOpen { node }
+            | FaultKind::DiskStall { node, .. }
+            | FaultKind::DiskSlow { node, .. }
+            | FaultKind::DiskError { node, .. }
+            | FaultKind::DiskFull { node, .. }
+            | FaultKind::Rot { node, .. }
+            | FaultKind::Misdirect { node }
+            | FaultKind::DiskLost { node, .. }
+            | FaultKind::Wiped { node, .. }
+            | FaultKind::OldImage { node, .. }
+            | FaultKind::Copied { node }
+            | FaultKind::WrongCluster { node, .. }
+            | FaultKind::ClockJump { node, .. }
+            | FaultKind::ClockDrift { node, .. }
+            | FaultKind::ClockFreeze { node, .. }
+            | FaultKind::MoveLeaders { node } => Some(node),
+            FaultKind::PowerCut { .. }
+            | FaultKind::Partition { .. }
+            | FaultKind::OneWay { .. }
+            | FaultKind::Clog { .. }
+            | FaultKind::SlowLink { .. }
+            | FaultKind::Resets { .. }
+            | FaultKind::Disorder { .. }
+            | FaultKind::AddNode { .. } => None,
+        }
+    }
+
+    /// How long it lasts, ms, where it lasts.
+    pub fn lasts_ms(&self) -> Option<u64> {
+        let mut kind = self.clone();
+        kind.lasts_mut().copied()
+    }
+
+    /// Its duration, where it has one.
+    pub fn lasts_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            FaultKind::Crash { down_ms: ms, .. }
+            | FaultKind::PowerCut { down_ms: ms, .. }
+            | FaultKind::Stop { down_ms: ms, .. }
+            | FaultKind::DiskLost { down_ms: ms, .. }
+            | FaultKind::Wiped { down_ms: ms, .. }
+            | FaultKind::OldImage { down_ms: ms, .. }
+            | FaultKind::Pause { ms, .. }
+            | FaultKind::Partition { ms, .. }
+            | FaultKind::OneWay { ms, .. }
+            | FaultKind::SlowLink { ms, .. }
+            | FaultKind::Resets { ms, .. }
+            | FaultKind::Disorder { ms, .. }
+            | FaultKind::DiskStall { ms, .. }
+            | FaultKind::DiskSlow { ms, .. }
+            | FaultKind::DiskFull { ms, .. }
+            | FaultKind::WrongCluster { ms, .. }
+            | FaultKind::ClockDrift { ms, .. }
+            | FaultKind::ClockFreeze { ms, .. } => Some(ms),
+            FaultKind::RestartLoop { .. }
+            | FaultKind::Clog { .. }
+            | FaultKind::HalfOpen { .. }
+            | FaultKind::DiskError { .. }
+            | FaultKind::Rot { .. }
+            | FaultKind::Misdirect { .. }
+            | FaultKind::Copied { .. }
+            | FaultKind::ClockJump { .. }
+            | FaultKind::AddNode { .. }
+            | FaultKind::MoveLeaders { .. } => None,
+        }
+    }
+
+    /// In words, without the time.
+    pub fn words(&self) -> String {
+        let node = self.aim().map_or(String::new(), |n| format!("node {n} "));
+        match self {
+            FaultKind::Crash {
+                point,
+                power,
+                down_ms,
+                ..
+            } => {
+                let dies = if *power { "loses power" } else { "dies" };
+                format!("{node}{dies} {}, down {down_ms} ms", point.words())
+            }
+            FaultKind::RestartLoop {
+                times,
+                polls,
+                power,
+                ..
+            } => {
+                let dies = if *power { "loses power" } else { "dies" };
+                format!("{node}{dies} {times} times, each after {polls} polls")
+            }
+            FaultKind::PowerCut { nodes, down_ms } => {
+                format!("nodes {} lose power, down {down_ms} ms", list(nodes))
+            }
+            FaultKind::Stop { down_ms, .. } => format!("{node}stops, down {down_ms} ms"),
+            FaultKind::Pause { ms, .. } => format!("{node}stands still for {ms} ms"),
+            FaultKind::Partition { groups, ms } => {
+                let groups: Vec<String> = groups.iter().map(|g| list(g)).collect();
+                format!("partition {} for {ms} ms", groups.join(" | "))
+            }
+            FaultKind::OneWay { from, to, ms } => {
+                format!("nothing from node {from} reaches node {to} for {ms} ms")
+            }
+            FaultKind::Clog { nodes, each_ms } => {
+                format!("nodes {} are clogged, {each_ms} ms apart", list(nodes))
+            }
+            FaultKind::SlowLink {
+                from,
+                to,
+                by_ms,
+                ms,
+            } => format!("node {from} to {to} is {by_ms} ms slower for {ms} ms"),
+            FaultKind::Resets { per_mille, ms } => {
+                format!("{per_mille}/1000 packets reset their connection for {ms} ms")
+            }
+            FaultKind::Disorder { per_mille, ms } => {
+                format!("{per_mille}/1000 messages come twice or late for {ms} ms")
+            }
+            FaultKind::HalfOpen { .. } => format!("{node}forgets its connections"),
+            FaultKind::DiskStall { ms, .. } => format!("{node}disk stalls for {ms} ms"),
+            FaultKind::DiskSlow { times, ms, .. } => {
+                format!("{node}disk is {times} times slower for {ms} ms")
+            }
+            FaultKind::DiskError { call, count, .. } => {
+                let call = format!("{call:?}").to_lowercase();
+                format!("{node}disk: the next {count} {call} calls fail")
+            }
+            FaultKind::DiskFull { ms, .. } => format!("{node}disk is full for {ms} ms"),
+            FaultKind::Rot { sectors, index, .. } => {
+                let of = if *index { "index" } else { "files" };
+                format!("{node}{sectors} sectors of its {of} rot")
+            }
+            FaultKind::Misdirect { .. } => format!("{node}next write goes astray"),
+            FaultKind::DiskLost { down_ms, .. } => {
+                format!("{node}loses its disk; a new node joins after {down_ms} ms")
+            }
+            FaultKind::Wiped {
+                keep_identity,
+                down_ms,
+                ..
+            } => {
+                let but = if *keep_identity {
+                    " but its identity"
+                } else {
+                    ""
+                };
+                format!("{node}is wiped{but}, down {down_ms} ms")
+            }
+            FaultKind::OldImage {
+                age_ms, down_ms, ..
+            } => format!("{node}gets its disk of {age_ms} ms ago, down {down_ms} ms"),
+            FaultKind::Copied { .. } => format!("{node}is started twice, from a copied directory"),
+            FaultKind::WrongCluster { ms, .. } => {
+                format!("{node}address answers for another cluster for {ms} ms")
+            }
+            FaultKind::ClockJump { by_ms, .. } => format!("{node}wall clock jumps by {by_ms} ms"),
+            FaultKind::ClockDrift { ppm, ms, .. } => {
+                format!("{node}clock drifts by {ppm} ppm for {ms} ms")
+            }
+            FaultKind::ClockFreeze { ms, .. } => {
+                format!("{node}wall clock stands still for {ms} ms")
+            }
+            FaultKind::AddNode { zone } => format!("a node is added in zone {zone}"),
+            FaultKind::MoveLeaders { .. } => format!("{node}hands its leaderships over"),
+        }
+    }
+}
+
+impl Fault {
+    /// In words, with its time.
+    pub fn words(&self) -> String {
+        format!("{} ms: {}", self.at_ms, self.kind.words())
+    }
+}
+
+impl CrashPoint {
+    fn words(&self) -> String {
+        match self {
+            CrashPoint::Now => "at once".into(),
+            CrashPoint::Poll { n } => format!("before poll {n}"),
+            CrashPoint::Write { n } => format!("within write {n}"),
+            CrashPoint::Sync { n } => format!("before sync {n}"),
+            CrashPoint::Send { n } => format!("when packet {n} has left"),
+        }
+    }
+}
+
+impl Plan {
+    /// Octets that all operations send.
+    pub fn octets(&self) -> u64 {
+        self.ops
+            .iter()
+            .fold(0, |sum, op| sum.saturating_add(op.kind.octets()))
+    }
+
+    /// Zones of the nodes at the beginning.
+    pub fn zones(&self) -> u32 {
+        let mut zones: Vec<u32> = self.nodes.iter().map(|n| n.zone).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones.len() as u32
+    }
+
+    /// One line about its size.
+    pub fn summary(&self) -> String {
+        format!(
+            "{} nodes in {} zones, {} shards × {}, {}, {} operations by {} clients on {} accounts, \
+             {} faults, {:.1} s",
+            self.nodes.len(),
+            self.zones(),
+            self.shards,
+            self.replication,
+            self.transport.name(),
+            self.ops.len(),
+            self.clients,
+            self.accounts,
+            self.faults.len(),
+            self.duration_ms as f64 / 1000.0
+        )
+    }
+}

@@ -1,0 +1,77 @@
+//! Settings of the product: in one half of the seeds those that it is shipped with, in the other
+//! half small and hasty ones, which make its rare branches common ("buggify": Zhou et al.,
+//! "FoundationDB: A Distributed Unbundled Transactional Key Value Store", SIGMOD 2021, section 6.2).
+//! All are ordinary settings, which an operator could choose.
+
+use rand::RngExt;
+
+use super::draw::{one_in, scaled, weighted};
+use super::{Disk, Network, Settings};
+use crate::stream::stream;
+
+/// The settings that the product is shipped with, but for what a run of half a minute would never
+/// see: segments, flushes and logs are so small that sealing, purging, snapshots and compaction
+/// happen within it.
+pub fn shipped() -> Settings {
+    Settings {
+        heartbeat_ms: 100,
+        election_ms: (350, 600),
+        segment_bytes: 2 << 20,
+        flush_bytes: 1 << 20,
+        flush_ms: 2000,
+        keep_entries: 32,
+        compress: true,
+        raft_window_bytes: 32 << 20,
+        replicate_window_bytes: 16 << 20,
+        entry_cache_bytes: 8 << 20,
+        scrub_every_ms: 7 * 24 * 3600 * 1000,
+        compaction_every_ms: 5000,
+        compaction_live_percent: 50,
+    }
+}
+
+/// Draws them; `like_shipped`: which half.
+pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Disk) -> Settings {
+    let drawn = one_in(&mut stream(seed, "settings", 0), 2);
+    let rng = &mut stream(seed, "settings", 1);
+    match like_shipped.unwrap_or(drawn) {
+        true => Settings {
+            segment_bytes: rng.random_range(1..=4) << 20,
+            flush_bytes: scaled(rng, 256 << 10, 2 << 20),
+            flush_ms: rng.random_range(15..=50) * 100,
+            keep_entries: scaled(rng, 8, 64),
+            // Rot that nobody reads is found by the scrubber alone: half of these seeds see it.
+            scrub_every_ms: weighted(rng, &[(1, 5000), (1, shipped().scrub_every_ms)]),
+            ..shipped()
+        },
+        false => {
+            let (heartbeat_ms, election_ms) = hasty(rng, network, disk);
+            Settings {
+                heartbeat_ms,
+                election_ms,
+                segment_bytes: weighted(rng, &[(3, 1 << 20), (1, 2 << 20)]),
+                flush_bytes: scaled(rng, 16 << 10, 256 << 10),
+                flush_ms: weighted(rng, &[(2, 100), (1, 300), (1, 1000)]),
+                keep_entries: scaled(rng, 1, 16),
+                compress: !one_in(rng, 4),
+                raft_window_bytes: scaled(rng, 4 << 10, 4 << 20),
+                replicate_window_bytes: scaled(rng, 4 << 10, 4 << 20),
+                entry_cache_bytes: weighted(rng, &[(1, 1), (1, 4 << 10), (1, 64 << 10)]),
+                scrub_every_ms: weighted(rng, &[(3, 1000), (1, 4000)]),
+                compaction_every_ms: weighted(rng, &[(2, 200), (1, 1000)]),
+                compaction_live_percent: weighted(rng, &[(1, 50), (2, 95)]),
+            }
+        }
+    }
+}
+
+/// Elections as early as the network and the disks allow: with less, no leader would last.
+fn hasty(rng: &mut crate::stream::Stream, network: &Network, disk: &Disk) -> (u64, (u64, u64)) {
+    let one_way = network.delay_ms + network.jitter_ms + network.zone_delay_ms;
+    let round = 2 * one_way + disk.sync_ms + disk.sync_jitter_ms;
+    let heartbeat_ms = rng.random_range(2..=10) * 10;
+    let least = (2 * heartbeat_ms + 10).max(3 * round);
+    let first = least + rng.random_range(0..=10) * 10;
+    let last = first + rng.random_range(5..=30) * 10;
+    (heartbeat_ms, (first, last))
+}

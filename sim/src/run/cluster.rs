@@ -1,0 +1,238 @@
+//! The cluster on its stage: steps the world, starts what should run, keeps the timeline.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
+use posthouse_client::connect::{Terms, Wiring};
+use posthouse_client::{Client, Settings};
+use posthouse_node::env::Env;
+
+use super::nodes::NodeSlot;
+use crate::history::Record;
+use crate::invariants::Findings;
+use crate::outcome::{Event, EventKind, Stats};
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::workload::{Access, Workload};
+use crate::world::HostId;
+use crate::world::stage::{Death, Stage};
+
+/// Everything of a run that time changes.
+pub struct Cluster {
+    /// The plan.
+    pub plan: Plan,
+    /// The world.
+    pub stage: Stage,
+    /// The nodes, as the plan numbers them, then those that were added.
+    pub nodes: Vec<NodeSlot>,
+    /// What went wrong so far.
+    pub found: Findings,
+    /// The timeline.
+    pub events: Vec<Event>,
+    /// Counts.
+    pub stats: Stats,
+    clients: Env,
+    records: Arc<Mutex<Vec<Record>>>,
+    /// The numbers that the cluster gave to the nodes, by those of the plan.
+    pub node_ids: BTreeMap<u32, u32>,
+    /// Number of nodes that took the place of others, by the number of the one they replace.
+    pub replacements: BTreeMap<u32, u32>,
+}
+
+impl Cluster {
+    /// Nothing runs yet but the clients' host.
+    pub fn new(plan: &Plan, trace: Trace) -> Cluster {
+        let mut stage = Stage::new(plan, trace);
+        let clients = stage.boot(HostId::CLIENTS);
+        let slots = plan.nodes.iter().enumerate();
+        let nodes = slots.map(|(n, node)| NodeSlot::new(plan, HostId::node(n as u32), node.zone));
+        Cluster {
+            plan: plan.clone(),
+            nodes: nodes.collect(),
+            stage,
+            found: Findings::default(),
+            events: Vec::new(),
+            stats: Stats::default(),
+            clients,
+            records: Arc::default(),
+            node_ids: BTreeMap::new(),
+            replacements: BTreeMap::new(),
+        }
+    }
+
+    /// ms since the start of the run.
+    pub fn now_ms(&self) -> u64 {
+        self.stage.now_ms()
+    }
+
+    /// Puts something on the timeline and into the trace.
+    pub fn event(&mut self, node: Option<u32>, kind: EventKind) {
+        let at_ms = self.now_ms();
+        let who = node.map_or_else(|| "run".to_owned(), |n| format!("node{n}"));
+        self.stage.trace().event(self.stage.now_us(), format_args!("{who} {kind:?}"));
+        self.events.push(Event { at_ms, node, kind });
+    }
+
+    /// Reports a violation, on the timeline too.
+    pub fn violated(&mut self, invariant: &str, node: Option<u32>, what: String) {
+        self.found.now_ms = self.now_ms();
+        self.found.report(invariant, node, what);
+    }
+
+    /// The node that runs on a host.
+    pub fn node_of(&self, host: HostId) -> Option<u32> {
+        let n = self.nodes.iter().position(|n| n.host == host)?;
+        Some(n as u32)
+    }
+
+    /// One slice of the world.
+    pub fn step(&mut self) {
+        let now = self.now_ms();
+        for n in 0..self.nodes.len() {
+            let node = &mut self.nodes[n];
+            if node.wanted && node.start_at_ms <= now && !node.is_up(&self.stage) {
+                let event = node.start(&mut self.stage);
+                self.event(Some(n as u32), event);
+            }
+        }
+        for host in self.stage.step() {
+            if let Some(n) = self.node_of(host) {
+                let again = self.now_ms() + 20;
+                let node = &mut self.nodes[n as usize];
+                node.died();
+                node.start_at_ms = node.start_at_ms.max(again);
+                self.event(Some(n), EventKind::Ended { why: "died".into() });
+            }
+        }
+        for n in 0..self.nodes.len() {
+            if let Some(event) = self.nodes[n].turn(&mut self.stage) {
+                if let Some(running) = self.nodes[n].running() {
+                    self.node_ids.insert(n as u32, running.node.0);
+                }
+                self.event(Some(n as u32), event);
+            }
+        }
+    }
+
+    /// Kills a node's process, to be started again at a time.
+    pub fn kill(&mut self, n: u32, death: Death, start_at_ms: u64, why: &str) {
+        let node = &mut self.nodes[n as usize];
+        node.start_at_ms = start_at_ms;
+        if node.is_up(&self.stage) {
+            self.stage.kill(node.host, death);
+            node.died();
+            self.event(Some(n), EventKind::Ended { why: why.into() });
+        }
+    }
+
+    /// Lets the world go on until `done` or for so long; whether it was done.
+    pub fn until(&mut self, ms: u64, mut done: impl FnMut(&mut Cluster) -> bool) -> bool {
+        let end = self.now_ms() + ms;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if self.now_ms() >= end {
+                return false;
+            }
+            self.step();
+        }
+    }
+
+    /// Runs something on the clients' host for so long; its result, if it came to one.
+    pub fn ask<T: Send + 'static>(
+        &mut self,
+        ms: u64,
+        what: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.ask_on(HostId::CLIENTS, ms, what)
+    }
+
+    /// Runs something on a host for so long; its result, if it came to one.
+    pub fn ask_on<T: Send + 'static>(
+        &mut self,
+        host: HostId,
+        ms: u64,
+        what: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let slot = self.spawn_on(host, what)?;
+        self.until(ms, |_| slot.lock().is_some());
+        slot.lock().take()
+    }
+
+    /// Starts something on a host; where its result will be.
+    pub fn spawn_on<T: Send + 'static>(
+        &mut self,
+        host: HostId,
+        what: impl Future<Output = T> + Send + 'static,
+    ) -> Option<Arc<Mutex<Option<T>>>> {
+        let slot = Arc::new(Mutex::new(None));
+        let out = Arc::clone(&slot);
+        let life = self.stage.host(host).life.as_ref()?;
+        life.runtime().spawn(async move {
+            let result = what.await;
+            *out.lock() = Some(result);
+        });
+        Some(slot)
+    }
+
+    fn wiring(&self) -> Wiring {
+        let (rpc, rng) = (Arc::clone(&self.clients.rpc), Arc::clone(&self.clients.rng));
+        Wiring {
+            dial: Arc::new(move |addr: &str| {
+                let channel = rpc.channel(addr, Terms::CLIENT);
+                channel.map_err(|e| posthouse_client::Error::bad_request("addr", e))
+            }),
+            entropy: Arc::new(move |out: &mut [u8]| rng.fill(out)),
+        }
+    }
+
+    /// A client of the cluster, on the clients' host.
+    pub fn client(&self) -> Client {
+        self.client_factory()(0)
+    }
+
+    fn client_factory(&self) -> Arc<dyn Fn(u32) -> Client + Send + Sync> {
+        let addrs: Vec<String> = self.nodes.iter().filter(|n| n.joined).map(NodeSlot::addr).collect();
+        let wiring = self.wiring();
+        Arc::new(move |number| {
+            // Each begins with another node.
+            let mut addrs = addrs.clone();
+            let n = addrs.len().max(1);
+            addrs.rotate_left(number as usize % n);
+            let settings = Settings {
+                wiring: wiring.clone(),
+                ..Settings::default()
+            };
+            Client::new(&addrs, settings).expect("addresses of this world are well-formed")
+        })
+    }
+
+    /// The operations of the plan, ready to run on the clients' host.
+    pub fn workload(&self) -> Workload {
+        let addrs: Vec<String> = self.nodes.iter().map(|n| n.config.lmtp.clone()).collect();
+        let net = Arc::clone(&self.clients.net);
+        let queue = self.stage.net().queue().clone();
+        let records = Arc::clone(&self.records);
+        let connect = move |node: u32| -> BoxFuture<'static, _> {
+            let addr = addrs[node as usize % addrs.len()].clone();
+            let net = Arc::clone(&net);
+            async move { net.connect(&addr).await }.boxed()
+        };
+        let access = Access {
+            client: self.client_factory(),
+            connect: Arc::new(connect),
+            now_ms: Arc::new(move || queue.now_us() / 1000),
+            record: Arc::new(move |record| records.lock().push(record)),
+        };
+        Workload::new(&self.plan, access)
+    }
+
+    /// The records that came since the last call.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut *self.records.lock())
+    }
+}

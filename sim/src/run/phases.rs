@@ -1,0 +1,586 @@
+//! The phases of a run, and the checks between and after them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthouse_client::Target;
+use posthouse_client::ids::{AccountName, Slot};
+use posthouse_node::machine::audit;
+use posthouse_node::placement::plan::wanted;
+use posthouse_node::types::ShardId;
+
+use super::Result;
+use super::chaos::Chaos;
+use super::cluster::Cluster;
+use super::look::{self, Replica};
+use crate::history::{Answer, Call, Record};
+use crate::invariants::raft::Raft;
+use crate::invariants::replicas::{self, Replicas};
+use crate::invariants::{Invariant, bounds, clients};
+use crate::outcome::EventKind;
+use crate::plan::Plan;
+use crate::stream::stream;
+use crate::trace::Trace;
+use crate::world::HostId;
+use crate::world::link::Rule;
+use crate::world::queue::Queue;
+
+use rand::RngExt;
+
+/// Time to form a cluster, ms.
+const FORM_MS: u64 = 60_000;
+/// Within this a healthy majority acknowledges, ms.
+const MAJORITY_MS: u64 = 5_000;
+/// Time that nodes of the majority have to start, ms.
+const START_MS: u64 = 20_000;
+/// Within this all replicas are equal once everything has healed, ms.
+const HEAL_MS: u64 = 60_000;
+/// Time for calls that are under way when the faults end, ms.
+const REST_MS: u64 = 60_000;
+/// Time for the final reading, ms.
+const READ_MS: u64 = 120_000;
+/// How often replicas are looked at, ms.
+const LOOK_MS: u64 = 50;
+/// How often their states are hashed, ms.
+const HASH_MS: u64 = 2_000;
+/// Violations after which a run ends: the rest says nothing new.
+const ENOUGH: usize = 20;
+
+const LIVENESS: &str = "liveness";
+
+/// A run.
+pub struct Run {
+    cluster: Cluster,
+    raft: Raft,
+    replicas: Replicas,
+    clients: Vec<Box<dyn Invariant>>,
+    history: Vec<Record>,
+    looked_ms: u64,
+    hashed_ms: u64,
+    roles: BTreeMap<(u32, u32), (&'static str, u64)>,
+}
+
+impl Run {
+    /// A run that has not begun.
+    pub fn new(plan: &Plan, trace: Trace) -> Run {
+        Run {
+            cluster: Cluster::new(plan, trace),
+            raft: Raft::default(),
+            replicas: Replicas::default(),
+            clients: clients::all(),
+            history: Vec::new(),
+            looked_ms: 0,
+            hashed_ms: 0,
+            roles: BTreeMap::new(),
+        }
+    }
+
+    /// The queue of its world.
+    pub fn queue(&self) -> Queue {
+        self.cluster.stage.net().queue().clone()
+    }
+
+    /// From the beginning to the end.
+    pub fn run(mut self) -> Result {
+        if self.form() {
+            let mut chaos = Chaos::new(&self.cluster.plan, self.cluster.now_ms());
+            let workload = Arc::new(self.cluster.workload());
+            let worker = Arc::clone(&workload);
+            let running = self.cluster.spawn_on(HostId::CLIENTS, async move { worker.run().await });
+            self.phase("faults");
+            let duration = self.cluster.plan.duration_ms;
+            self.go_on(Some(&mut chaos), duration, |_| false);
+            chaos.stop();
+            self.majority(&mut chaos);
+            self.heal(&mut chaos);
+            let done = self.go_on(Some(&mut chaos), REST_MS, |_| {
+                running.as_ref().is_none_or(|r| r.lock().is_some())
+            });
+            if !done {
+                self.violated(LIVENESS, None, "calls do not end although everything has healed".into());
+            }
+            self.converge(&mut chaos);
+            if self.cluster.found.violations.is_empty() {
+                self.check(&workload);
+            }
+        }
+        self.finish()
+    }
+
+    fn finish(mut self) -> Result {
+        let found = &mut self.cluster.found;
+        for v in &found.violations {
+            self.cluster.events.push(crate::outcome::Event {
+                at_ms: v.at_ms,
+                node: v.node,
+                kind: EventKind::Violation {
+                    invariant: v.invariant.clone(),
+                    what: v.what.clone(),
+                },
+            });
+        }
+        self.cluster.stage.note_polls();
+        let stats = &mut self.cluster.stats;
+        stats.simulated_ms = self.cluster.stage.now_ms();
+        stats.polls = self.cluster.stage.polls();
+        stats.packets = self.cluster.stage.net().queue().done();
+        self.cluster.events.sort_by_key(|e| e.at_ms);
+        (
+            std::mem::take(&mut self.cluster.found.violations),
+            std::mem::take(&mut self.cluster.events),
+            std::mem::take(&mut self.cluster.stats),
+        )
+    }
+
+    fn phase(&mut self, name: &str) {
+        let name = name.to_owned();
+        self.cluster.event(None, EventKind::Phase { name });
+    }
+
+    fn violated(&mut self, invariant: &str, node: Option<u32>, what: String) {
+        self.cluster.violated(invariant, node, what);
+    }
+
+    /// Lets the world go on, with all checks, until `done` or for so long.
+    fn go_on(
+        &mut self,
+        mut chaos: Option<&mut Chaos>,
+        ms: u64,
+        mut done: impl FnMut(&mut Run) -> bool,
+    ) -> bool {
+        let end = self.cluster.now_ms() + ms;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if self.cluster.now_ms() >= end || self.cluster.found.violations.len() >= ENOUGH {
+                return false;
+            }
+            if let Some(chaos) = chaos.as_deref_mut() {
+                chaos.turn(&mut self.cluster);
+            }
+            self.cluster.step();
+            self.look();
+        }
+    }
+
+    /// The checks that go along.
+    fn look(&mut self) {
+        let now = self.cluster.now_ms();
+        self.cluster.found.now_ms = now;
+        for record in self.cluster.take_records() {
+            self.note(&record);
+            for invariant in &mut self.clients {
+                invariant.record(&record, &mut self.cluster.found);
+            }
+            self.history.push(record);
+        }
+        if now < self.looked_ms + LOOK_MS {
+            return;
+        }
+        self.looked_ms = now;
+        self.cluster.stage.note_polls();
+        let hashing = now >= self.hashed_ms + HASH_MS;
+        if hashing {
+            self.hashed_ms = now;
+        }
+        let mut found = std::mem::take(&mut self.cluster.found);
+        let mut changed = Vec::new();
+        let keep = self.cluster.plan.settings.keep_entries;
+        let (raft, replicas, roles) = (&mut self.raft, &mut self.replicas, &mut self.roles);
+        self.cluster.for_each_replica(|r, shard| {
+            raft.look(r, &|index| look::id_at(shard, index), &mut found);
+            bounds::replica(r, keep, &mut found);
+            let role = (r.role, r.term);
+            if roles.insert((r.node, r.shard), role) != Some(role) {
+                changed.push((r.node, r.shard, role));
+            }
+            if hashing && let Some(state) = look::state(shard) {
+                replicas.look(r.node, r.shard, state, &mut found);
+            }
+        });
+        for (n, node) in self.cluster.nodes.iter().enumerate() {
+            if let Some(life) = &self.cluster.stage.host(node.host).life {
+                let tasks = life.runtime().metrics().num_alive_tasks();
+                bounds::process(n as u32, tasks, &mut found);
+            }
+        }
+        self.cluster.found = found;
+        for (node, shard, (role, term)) in changed {
+            let role = role.to_owned();
+            self.cluster.event(Some(node), EventKind::Role { shard, role, term });
+        }
+    }
+
+    /// Puts a call on the timeline.
+    fn note(&mut self, record: &Record) {
+        let answer = match &record.answer {
+            Answer::Done(_) => "acknowledged",
+            Answer::Refused(_) => "refused",
+            Answer::Unknown(_) => "unknown",
+        };
+        let count = self.cluster.stats.answers.entry(answer.to_owned()).or_default();
+        *count += 1;
+        let kind = EventKind::Call {
+            op: record.op,
+            client: record.client,
+            what: in_words(&record.call, &record.answer),
+            called_ms: record.called_ms,
+            answer: answer.to_owned(),
+        };
+        self.cluster.event(None, kind);
+    }
+
+    /// Forms the cluster.
+    fn form(&mut self) -> bool {
+        self.phase("form");
+        self.cluster.nodes[0].wanted = true;
+        let first = self.go_on(None, FORM_MS, |run| run.cluster.nodes[0].serves());
+        let mut formed = first;
+        for n in 1..self.cluster.nodes.len() {
+            let client = self.cluster.client();
+            let Some(slot) = self.cluster.spawn_on(HostId::CLIENTS, async move {
+                client.create_join_token(0).await.map(|t| t.token)
+            }) else {
+                return false;
+            };
+            self.go_on(None, FORM_MS, |_| slot.lock().is_some());
+            let Some(Ok(token)) = slot.lock().take() else {
+                formed = false;
+                break;
+            };
+            let join = self.cluster.nodes[0].addr();
+            let node = &mut self.cluster.nodes[n];
+            node.config.join = join;
+            node.config.join_token = token;
+            node.wanted = true;
+        }
+        formed = formed && self.go_on(None, FORM_MS, |run| run.unsettled().is_none());
+        if !formed {
+            let why = self.unsettled().unwrap_or_default();
+            self.violated(LIVENESS, None, format!("the cluster does not form: {why}"));
+        }
+        formed
+    }
+
+    /// Nodes that are expected to take part.
+    fn present(&self) -> Vec<u32> {
+        let nodes = self.cluster.nodes.iter().enumerate();
+        let present = nodes.filter(|(_, n)| n.retired.is_none());
+        present.map(|(n, _)| n as u32).collect()
+    }
+
+    /// Why the cluster is not yet whole and at rest; `None`: it is.
+    fn unsettled(&self) -> Option<String> {
+        let present = self.present();
+        for n in &present {
+            if !self.cluster.nodes[*n as usize].serves() {
+                return Some(format!("node{n} does not serve"));
+            }
+        }
+        let mut seen: BTreeMap<u32, Vec<Replica>> = BTreeMap::new();
+        self.cluster.for_each_replica(|r, _| seen.entry(r.shard).or_default().push(r.clone()));
+        let mut ids = BTreeMap::new();
+        let mut newest = None;
+        for n in &present {
+            let running = self.cluster.nodes[*n as usize].running()?;
+            ids.insert(running.node, *n);
+            if let Some(lost) = running.groups.lost().first() {
+                return Some(format!("node{n} has lost a replica: {lost:?}"));
+            }
+            let state = running.placement.state();
+            if newest.as_ref().is_none_or(|s: &posthouse_node::machine::system::SystemState| s.version < state.version) {
+                newest = Some(state);
+            }
+        }
+        let state = newest?;
+        if state.shards.len() != self.cluster.plan.shards as usize + 1 {
+            return Some(format!("{} shards are known", state.shards.len()));
+        }
+        for (shard, row) in &state.shards {
+            let want = wanted(&state, *shard);
+            if row.replicas.len() < want || !row.damaged.is_empty() {
+                return Some(format!("shard {shard} has {} replicas of {want}, {} damaged", row.replicas.len(), row.damaged.len()));
+            }
+            let replicas = seen.get(&shard.0).map(Vec::as_slice).unwrap_or_default();
+            let leader = replicas.iter().filter(|r| r.role == "leader").max_by_key(|r| r.term);
+            let Some(leader) = leader else {
+                return Some(format!("shard {shard} has no leader"));
+            };
+            let voters: Vec<u64> = row.replicas.iter().filter(|r| r.voter).map(|r| r.id.0).collect();
+            let mut members = voters.clone();
+            members.sort_unstable();
+            if leader.voters != [members.clone()] {
+                return Some(format!("shard {shard} has voters {:x?} and should have {members:x?}", leader.voters));
+            }
+            for info in &row.replicas {
+                let Some(n) = ids.get(&info.id.node()) else { continue };
+                let Some(r) = replicas.iter().find(|r| r.id == info.id.0) else {
+                    return Some(format!("node{n} has not opened replica {:#x} of shard {shard}", info.id.0));
+                };
+                if r.applied != leader.last || leader.committed != leader.last {
+                    return Some(format!("node{n} has applied {:?} of shard {shard}, whose log ends at {:?}", r.applied.map(|l| l.index), leader.last.map(|l| l.index)));
+                }
+            }
+        }
+        None
+    }
+
+    /// A majority heals, the rest stays as it is: within five seconds every shard takes a write.
+    fn majority(&mut self, chaos: &mut Chaos) {
+        self.phase("majority");
+        let left_out = self.leave_out();
+        let present = self.present();
+        let healthy: Vec<u32> = present.into_iter().filter(|n| !left_out.contains(n)).collect();
+        chaos.heal(&mut self.cluster, &healthy);
+        if !left_out.is_empty() {
+            let mut groups = BTreeMap::from([(HostId::CLIENTS, 0)]);
+            for (n, node) in self.cluster.nodes.iter().enumerate() {
+                groups.insert(node.host, u32::from(left_out.contains(&(n as u32))));
+            }
+            self.cluster.stage.net().links().add(Rule::Partition(groups));
+        }
+        let serving = self.go_on(Some(chaos), START_MS, |run| {
+            let retired = |n: &u32| run.cluster.nodes[*n as usize].retired.is_some();
+            healthy.iter().all(|n| run.cluster.nodes[*n as usize].serves() || retired(n))
+        });
+        if !serving {
+            let silent: Vec<&u32> = healthy.iter().filter(|n| !self.cluster.nodes[**n as usize].serves()).collect();
+            let why = format!("nodes {silent:?} do not serve {START_MS} ms after they were healed");
+            self.violated(LIVENESS, None, why);
+            return;
+        }
+        let shards = self.able(&healthy);
+        let probes: Vec<_> = shards.iter().filter_map(|shard| self.probe(*shard)).collect();
+        let done = self.go_on(Some(chaos), MAJORITY_MS + 200, |_| {
+            probes.iter().all(|(_, slot)| slot.lock().is_some())
+        });
+        let _ = done;
+        for (shard, slot) in probes {
+            let result = slot.lock().take();
+            let why = match result {
+                Some(Ok(())) => continue,
+                Some(Err(e)) => e,
+                None => "no answer".into(),
+            };
+            let what = format!("shard {shard} has a healthy majority in nodes {healthy:?} and takes no write within {MAJORITY_MS} ms: {why}");
+            self.violated(LIVENESS, None, what);
+        }
+    }
+
+    /// Nodes that stay broken for a while, so that every shard keeps a majority.
+    fn leave_out(&self) -> BTreeSet<u32> {
+        let draws = &mut stream(self.cluster.plan.seed, "majority", 0);
+        let mut voters: Vec<Vec<u32>> = Vec::new();
+        let node_of = |id: u64| {
+            let id = posthouse_node::types::ReplicaId(id).node();
+            let mut nodes = self.cluster.nodes.iter().enumerate();
+            nodes.find(|(n, _)| self.id_of(*n as u32) == Some(id.0)).map(|(n, _)| n as u32)
+        };
+        self.cluster.for_each_replica(|r, _| {
+            for set in &r.voters {
+                let nodes: Vec<u32> = set.iter().filter_map(|id| node_of(*id)).collect();
+                if nodes.len() == set.len() {
+                    voters.push(nodes);
+                }
+            }
+        });
+        voters.sort();
+        voters.dedup();
+        let mut out: BTreeSet<u32> = BTreeSet::new();
+        let nodes = self.cluster.nodes.len() as u32;
+        for n in 0..nodes {
+            if self.cluster.nodes[n as usize].retired.is_some() {
+                out.insert(n);
+            }
+        }
+        let start = draws.random_range(0..nodes.max(1));
+        for n in (0..nodes).map(|i| (start + i) % nodes) {
+            let mut more = out.clone();
+            more.insert(n);
+            let keeps = |set: &Vec<u32>| set.iter().filter(|n| !more.contains(n)).count() * 2 > set.len();
+            if !voters.is_empty() && voters.iter().all(keeps) {
+                out = more;
+            }
+        }
+        out.retain(|n| self.cluster.nodes[*n as usize].retired.is_none());
+        out
+    }
+
+    /// The number that the cluster gave to a node: nodes join one after the other.
+    fn id_of(&self, n: u32) -> Option<u32> {
+        self.cluster.node_ids.get(&n).copied()
+    }
+
+    /// Shards of which a majority of every set of voters is whole and runs on these nodes.
+    fn able(&self, nodes: &[u32]) -> Vec<u32> {
+        let mut whole: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+        let mut sets: BTreeMap<u32, BTreeSet<Vec<u64>>> = BTreeMap::new();
+        self.cluster.for_each_replica(|r, _| {
+            if nodes.contains(&r.node) {
+                whole.entry(r.shard).or_default().insert(r.id);
+                sets.entry(r.shard).or_default().extend(r.voters.iter().cloned());
+            }
+        });
+        let able = sets.into_iter().filter(|(shard, sets)| {
+            let whole = &whole[shard];
+            sets.iter().all(|set| set.iter().filter(|id| whole.contains(id)).count() * 2 > set.len())
+        });
+        able.map(|(shard, _)| shard).filter(|shard| *shard != ShardId::SYSTEM.0).collect()
+    }
+
+    /// A write to a shard.
+    #[allow(clippy::type_complexity)]
+    fn probe(&mut self, shard: u32) -> Option<(u32, Arc<parking_lot::Mutex<Option<std::result::Result<(), String>>>>)> {
+        let state = self.cluster.nodes.iter().find_map(|n| n.running())?.placement.state();
+        let name = (0..10_000).find_map(|i| {
+            let name = AccountName::new(&format!("probe{i}@example.org")).ok()?;
+            (state.shard_of(Slot::of(&name)) == Some(ShardId(shard))).then_some(name)
+        })?;
+        let client = self.cluster.client().with_deadline(Duration::from_millis(MAJORITY_MS));
+        let slot = self.cluster.spawn_on(HostId::CLIENTS, async move {
+            let made = client.create_account(&name, None).await;
+            made.map(drop).map_err(|e| e.to_string())
+        })?;
+        Some((shard, slot))
+    }
+
+    /// Everything heals.
+    fn heal(&mut self, chaos: &mut Chaos) {
+        self.phase("heal");
+        let present = self.present();
+        chaos.heal(&mut self.cluster, &present);
+    }
+
+    /// All replicas become equal.
+    fn converge(&mut self, chaos: &mut Chaos) {
+        let mut calm_since = None;
+        let whole = self.go_on(Some(chaos), 1_000, |_| false);
+        let _ = whole;
+        let mut last = String::new();
+        let mut next = 0;
+        let mut busy = true;
+        let settled = {
+            let end = self.cluster.now_ms() + HEAL_MS;
+            loop {
+                if self.cluster.now_ms() >= end || self.cluster.found.violations.len() >= ENOUGH {
+                    break false;
+                }
+                busy = chaos.is_busy();
+                let now = self.cluster.now_ms();
+                if now >= next {
+                    next = now + 100;
+                    match self.unsettled().filter(|_| true) {
+                        Some(why) => {
+                            last = why;
+                            calm_since = None;
+                        }
+                        None if busy => calm_since = None,
+                        None => {
+                            let since = *calm_since.get_or_insert(now);
+                            if now - since >= 300 {
+                                break true;
+                            }
+                        }
+                    }
+                }
+                self.go_on(Some(chaos), 1, |_| false);
+            }
+        };
+        if !settled {
+            let why = match busy {
+                true => "an operator still waits for a node to join".to_owned(),
+                false => last,
+            };
+            self.violated(LIVENESS, None, format!("not whole {HEAL_MS} ms after everything has healed: {why}"));
+        }
+    }
+
+    /// What is there is read back and audited.
+    fn check(&mut self, workload: &Arc<crate::workload::Workload>) {
+        self.phase("check");
+        let reader = Arc::clone(workload);
+        let read = self.cluster.spawn_on(HostId::CLIENTS, async move { reader.read_all().await });
+        if let Some(read) = read {
+            self.go_on(None, READ_MS, |_| read.lock().is_some());
+            match read.lock().take() {
+                Some(Ok(())) => {}
+                Some(Err(why)) => self.violated(LIVENESS, None, format!("the final reading failed: {why}")),
+                None => self.violated(LIVENESS, None, "the final reading does not end".into()),
+            }
+        }
+        self.look();
+        self.audit();
+        self.scrub();
+        self.cluster.found.now_ms = self.cluster.now_ms();
+        for invariant in &mut self.clients {
+            invariant.end(&self.history, &mut self.cluster.found);
+        }
+    }
+
+    /// Every replica passes its audit and has the same state as the others.
+    fn audit(&mut self) {
+        let mut states: BTreeMap<u32, (u32, u64, [u8; 32])> = BTreeMap::new();
+        let mut problems = Vec::new();
+        self.cluster.for_each_replica(|r, shard| {
+            match shard.local_view() {
+                Ok(rows) => match audit::problems(&*rows.view, rows.space) {
+                    Ok(found) => problems.extend(found.into_iter().map(|p| (r.node, format!("shard {}: {p}", r.shard)))),
+                    Err(e) => problems.push((r.node, format!("shard {}: {e}", r.shard))),
+                },
+                Err(e) => problems.push((r.node, format!("shard {}: {e}", r.shard))),
+            }
+            if let Some((applied, hash)) = look::state(shard) {
+                let (first, at, known) = *states.entry(r.shard).or_insert((r.node, applied, hash));
+                if at == applied && known != hash {
+                    problems.push((r.node, format!("shard {} at entry {applied} differs from node{first}'s", r.shard)));
+                }
+            }
+        });
+        for (node, what) in problems {
+            self.violated(replicas::NAME, Some(node), what);
+        }
+    }
+
+    /// Every octet that a row names is read and verified, on every node; nothing stays damaged.
+    fn scrub(&mut self) {
+        let mut slots = Vec::new();
+        for n in self.present() {
+            let client = self.cluster.client().with_deadline(Duration::from_secs(20));
+            let target = Target::Addr(self.cluster.nodes[n as usize].addr());
+            let slot = self.cluster.spawn_on(HostId::CLIENTS, async move {
+                // What the first round mends, the second finds whole.
+                client.scrub(&target).await.map_err(|e| e.to_string())?;
+                client.scrub(&target).await.map_err(|e| e.to_string())
+            });
+            slots.extend(slot.map(|slot| (n, slot)));
+        }
+        self.go_on(None, 60_000, |_| slots.iter().all(|(_, s)| s.lock().is_some()));
+        for (n, slot) in slots {
+            let result = slot.lock().take();
+            match result {
+                Some(Ok(done)) if done.damaged == 0 || done.damaged == done.repaired => {}
+                Some(Ok(done)) => {
+                    let what = format!("{} records stay damaged of {} found", done.damaged - done.repaired, done.damaged);
+                    self.violated(replicas::NAME, Some(n), what);
+                }
+                Some(Err(e)) => self.violated(LIVENESS, Some(n), format!("its scrub failed: {e}")),
+                None => self.violated(LIVENESS, Some(n), "its scrub does not end".into()),
+            }
+        }
+    }
+}
+
+fn in_words(call: &Call, answer: &Answer) -> String {
+    let mut call = format!("{call:?}");
+    let mut answer = format!("{answer:?}");
+    for text in [&mut call, &mut answer] {
+        if text.len() > 200 {
+            let cut = (0..=200).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+            text.truncate(cut);
+            text.push('…');
+        }
+    }
+    format!("{call} -> {answer}")
+}

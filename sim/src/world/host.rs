@@ -1,0 +1,107 @@
+//! A host: one process at a time, on a runtime of its own with a paused clock.
+//!
+//! The runtime is what makes the shipped code killable: whatever a library spawns lives on it and
+//! dies with it, timers follow the host's own clock, and tokio's own randomness is seeded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::runtime::{Builder, RngSeed, Runtime};
+use tokio::time::Instant;
+
+use super::HostId;
+use super::fence::Fence;
+use super::queue::Slice;
+use crate::stream::stream;
+
+/// What the poll hook of one life shares with the world.
+#[derive(Default)]
+struct Polls {
+    done: AtomicU64,
+    /// The poll before which the process dies; 0: none.
+    last: AtomicU64,
+}
+
+/// One life of a process.
+pub struct Life {
+    runtime: Runtime,
+    fence: Fence,
+    polls: Arc<Polls>,
+    began: Instant,
+    /// Time that has passed for the host, µs of its own clock.
+    lived_us: u64,
+    /// ms of it that the runtime has seen.
+    run_ms: u64,
+}
+
+impl Life {
+    /// A new process on a host; everything random in it follows from the arguments.
+    pub fn new(seed: u64, host: HostId, incarnation: u32) -> Life {
+        let fence = Fence::default();
+        let polls = Arc::new(Polls::default());
+        let mut draw = stream(seed, "runtime", u64::from(host.0) << 32 | u64::from(incarnation));
+        let mut octets = [0; 32];
+        draw.fill_bytes(&mut octets);
+        let (counted, killed) = (Arc::clone(&polls), fence.clone());
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .rng_seed(RngSeed::from_bytes(&octets))
+            .on_before_task_poll(move |_| {
+                let n = counted.done.fetch_add(1, Ordering::Relaxed) + 1;
+                if n == counted.last.load(Ordering::Relaxed) {
+                    killed.kill();
+                }
+            })
+            .build()
+            .expect("a runtime without any driver of the system can always be built");
+        let began = runtime.block_on(async { Instant::now() });
+        Life {
+            runtime,
+            fence,
+            polls,
+            began,
+            lived_us: 0,
+            run_ms: 0,
+        }
+    }
+
+    /// The fence of this life.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Its runtime, to spawn on.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Polls of tasks so far.
+    pub fn polls(&self) -> u64 {
+        self.polls.done.load(Ordering::Relaxed)
+    }
+
+    /// Lets the process die before its `n`-th poll from now on.
+    pub fn die_at_poll(&self, n: u64) {
+        self.polls.last.store(self.polls() + n.max(1), Ordering::Relaxed);
+    }
+
+    /// Runs the slice of the world that begins at `now_us` and lasts `slice_us`, of which the
+    /// host's clock sees `ppm` parts per million more or less.
+    pub fn run(&mut self, now_us: u64, slice_us: u64, ppm: i32) {
+        let drift = slice_us as i64 * i64::from(ppm) / 1_000_000;
+        self.lived_us += (slice_us as i64 + drift).max(0) as u64;
+        let until_ms = self.lived_us / 1000;
+        // Timers are as fine as a millisecond, and so are slices.
+        if until_ms == self.run_ms {
+            return;
+        }
+        let from = self.began + Duration::from_millis(self.run_ms);
+        let until = self.began + Duration::from_millis(until_ms);
+        self.run_ms = until_ms;
+        let _slice = Slice::begin(now_us, from);
+        self.runtime.block_on(async move { tokio::time::sleep_until(until).await });
+    }
+}

@@ -1,0 +1,505 @@
+//! A connection between two processes: what is sent arrives in order, after a while, or the
+//! connection breaks. Byte streams and message-level calls are both made of it.
+//!
+//! TCP's part of the bargain (RFC 9293): packets that do not get through are sent again until they
+//! do or until the connection is given up; what is sent to a process that is gone is answered by a
+//! reset if its machine runs, and by silence if not; a window bounds what is under way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use parking_lot::Mutex;
+
+use super::HostId;
+use super::fence::Fence;
+use super::link::Passage;
+use super::net::Net;
+
+/// What travels.
+#[derive(Clone)]
+pub enum Item {
+    /// The opening: where to, from where, and, for a call, its head.
+    Open(Box<Opening>),
+    /// Octets.
+    Data(Bytes),
+    /// The head of a response.
+    Head(Box<http::response::Parts>),
+    /// Trailers of a body.
+    Trailers(HeaderMap),
+    /// Nothing more comes.
+    Fin,
+}
+
+/// How a connection is opened.
+#[derive(Clone)]
+pub struct Opening {
+    /// Where to, `host:port`.
+    pub addr: String,
+    /// From where, as the other side sees it.
+    pub peer: String,
+    /// Head of a call; `None`: a byte stream.
+    pub call: Option<http::request::Parts>,
+}
+
+impl Item {
+    fn size(&self) -> usize {
+        match self {
+            Item::Data(octets) => octets.len().max(1),
+            _ => 1,
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// Nobody listens there.
+    Refused,
+    /// The other side is gone.
+    Reset,
+    /// Nothing got through for too long.
+    TimedOut,
+}
+
+impl Broken {
+    /// As a socket reports it.
+    pub fn io(self) -> std::io::Error {
+        use std::io::ErrorKind::*;
+        match self {
+            Broken::Refused => ConnectionRefused.into(),
+            Broken::Reset => ConnectionReset.into(),
+            Broken::TimedOut => TimedOut.into(),
+        }
+    }
+}
+
+/// Which of the two ends: the one that opened the connection, or the one that accepted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Opened it.
+    Caller = 0,
+    /// Accepted it.
+    Callee = 1,
+}
+
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::Caller => Side::Callee,
+            Side::Callee => Side::Caller,
+        }
+    }
+}
+
+#[derive(Default)]
+struct End {
+    /// Which process; the callee's is known once the opening has arrived.
+    process: Option<(HostId, Fence)>,
+    broken: Option<Broken>,
+    gone: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    arrived: VecDeque<Item>,
+    /// Octets sent from here that the other side has not said to have read.
+    in_flight: usize,
+    /// Octets read here since that was last said.
+    read: usize,
+    /// When the last packet from here arrives.
+    last_us: u64,
+    /// The end of what is sent from here is on its way.
+    finished: bool,
+    /// The end of what the other side sends was read here.
+    got_fin: bool,
+}
+
+impl End {
+    /// Why nothing more can be sent from here.
+    fn over(&self) -> Option<Broken> {
+        self.broken.or(self.gone.then_some(Broken::Reset))
+    }
+}
+
+struct Inner {
+    ends: [End; 2],
+    established: bool,
+}
+
+/// One connection.
+pub struct Pipe {
+    net: Net,
+    to: HostId,
+    window: usize,
+    /// Whether what the caller sends may come twice or in another order.
+    orderless: bool,
+    /// How long a packet is sent again and again.
+    patience_us: u64,
+    inner: Mutex<Inner>,
+}
+
+/// First pause before a packet is sent again; doubled each time up to the second.
+const AGAIN_US: u64 = 200_000;
+const AGAIN_MAX_US: u64 = 1_600_000;
+
+impl Pipe {
+    /// A connection from a process to a host; nothing is sent yet.
+    pub fn new(
+        net: &Net,
+        from: (HostId, Fence),
+        to: HostId,
+        window: usize,
+        patience_us: u64,
+        orderless: bool,
+    ) -> Arc<Pipe> {
+        let mut ends = [End::default(), End::default()];
+        ends[0].process = Some(from);
+        let pipe = Arc::new(Pipe {
+            net: net.clone(),
+            to,
+            window,
+            orderless,
+            patience_us,
+            inner: Mutex::new(Inner {
+                ends,
+                established: false,
+            }),
+        });
+        net.register(&pipe);
+        pipe
+    }
+
+    /// The hosts of both ends.
+    pub fn hosts(&self) -> (HostId, HostId) {
+        let inner = self.inner.lock();
+        let from = inner.ends[0].process.as_ref().map_or(self.to, |p| p.0);
+        (from, self.to)
+    }
+
+    fn host(&self, side: Side) -> HostId {
+        let (caller, callee) = self.hosts();
+        match side {
+            Side::Caller => caller,
+            Side::Callee => callee,
+        }
+    }
+
+    /// Whether this side's process is dead, in which case nothing it does has an effect.
+    fn dead(inner: &Inner, side: Side) -> bool {
+        match &inner.ends[side as usize].process {
+            Some((_, fence)) => fence.is_dead(),
+            None => false,
+        }
+    }
+
+    /// Waits for room to send.
+    pub fn poll_room(&self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut inner = self.inner.lock();
+        if Self::dead(&inner, side) {
+            return Poll::Pending;
+        }
+        let end = &mut inner.ends[side as usize];
+        if let Some(broken) = end.over() {
+            return Poll::Ready(Err(broken));
+        }
+        if end.in_flight >= self.window {
+            end.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends; what the process of a dead life sends goes nowhere.
+    pub fn send(self: &Arc<Self>, side: Side, item: Item) {
+        let now = self.net.queue().now_us();
+        let (from, to) = (self.host(side), self.host(side.other()));
+        let orderless = self.orderless && side == Side::Caller && matches!(item, Item::Data(_));
+        let mut inner = self.inner.lock();
+        if Self::dead(&inner, side) || inner.ends[side as usize].broken.is_some() {
+            return;
+        }
+        if matches!(item, Item::Fin) && std::mem::replace(&mut inner.ends[side as usize].finished, true) {
+            return;
+        }
+        let end = &mut inner.ends[side as usize];
+        end.in_flight += item.size();
+        let passage = self.net.passage(from, to, orderless);
+        self.net.sent(from);
+        let after = match passage {
+            Passage::After(after) | Passage::Twice(after, _) => after,
+            Passage::Reset => {
+                drop(inner);
+                self.break_both(Broken::Reset);
+                return;
+            }
+        };
+        let mut at = now + after;
+        if !orderless {
+            at = at.max(end.last_us);
+            end.last_us = at;
+        }
+        drop(inner);
+        if let Passage::Twice(_, again) = passage {
+            self.arrive_at(now + again, side, item.clone(), now, AGAIN_US);
+        }
+        self.arrive_at(at, side, item, now, AGAIN_US);
+    }
+
+    fn arrive_at(self: &Arc<Self>, at: u64, side: Side, item: Item, since: u64, again: u64) {
+        let pipe = Arc::clone(self);
+        let action = Box::new(move || pipe.arrive(side, item, since, again));
+        self.net.queue().at(at, action);
+    }
+
+    /// A packet of `side` reaches the other host, or does not.
+    fn arrive(self: Arc<Self>, side: Side, item: Item, since: u64, again: u64) {
+        let now = self.net.queue().now_us();
+        let (from, to) = (self.host(side), self.host(side.other()));
+        if self.inner.lock().ends[side.other() as usize].broken.is_some() {
+            return;
+        }
+        if !self.net.open(from, to) {
+            if now - since > self.patience_us {
+                self.break_both(Broken::TimedOut);
+                return;
+            }
+            // Later packets wait behind this one.
+            let at = now + again;
+            let mut inner = self.inner.lock();
+            let last = &mut inner.ends[side as usize].last_us;
+            *last = (*last).max(at);
+            drop(inner);
+            self.arrive_at(at, side, item, since, (again * 2).min(AGAIN_MAX_US));
+            return;
+        }
+        self.net.delivered(from, to, item.size());
+        if !self.net.is_up(to) {
+            // Silence: whoever waits finds out by its own time-outs.
+            let pipe = Arc::downgrade(&self);
+            let late = Box::new(move || {
+                if let Some(pipe) = pipe.upgrade() {
+                    pipe.break_end(side, Broken::TimedOut);
+                }
+            });
+            self.net.queue().at(now + self.patience_us, late);
+            return;
+        }
+        if let Item::Open(opening) = item {
+            match self.net.accept(&opening.addr) {
+                Some((process, listener)) => {
+                    self.inner.lock().ends[1].process = Some(process);
+                    listener.push(Arc::clone(&self), *opening);
+                    let pipe = Arc::clone(&self);
+                    self.back(now, Box::new(move || pipe.establish()));
+                }
+                None => self.reset(now, Side::Caller, Broken::Refused),
+            }
+            return;
+        }
+        let mut inner = self.inner.lock();
+        let end = &mut inner.ends[side.other() as usize];
+        let dead = end.process.as_ref().is_none_or(|(_, fence)| fence.is_dead());
+        if dead || (end.gone && !matches!(item, Item::Fin)) {
+            drop(inner);
+            self.reset(now, side, Broken::Reset);
+            return;
+        }
+        end.arrived.push_back(item);
+        let reader = end.reader.take();
+        drop(inner);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Lets something happen at the caller's end after the way back.
+    fn back(&self, now: u64, action: Box<dyn FnOnce() + Send>) {
+        let (caller, callee) = self.hosts();
+        let after = match self.net.passage(callee, caller, false) {
+            Passage::After(after) | Passage::Twice(after, _) => after,
+            Passage::Reset => 0,
+        };
+        self.net.queue().at(now + after, action);
+    }
+
+    fn establish(&self) {
+        let mut inner = self.inner.lock();
+        inner.established = true;
+        let reader = inner.ends[0].reader.take();
+        drop(inner);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Tells one end that the other is gone, after the way there, if there is a way.
+    fn reset(self: &Arc<Self>, now: u64, side: Side, broken: Broken) {
+        let (from, to) = (self.host(side.other()), self.host(side));
+        let after = match self.net.passage(from, to, false) {
+            Passage::After(after) | Passage::Twice(after, _) => after,
+            Passage::Reset => 0,
+        };
+        // Behind what was sent before.
+        let behind = self.inner.lock().ends[side.other() as usize].last_us;
+        let pipe = Arc::clone(self);
+        let action = Box::new(move || {
+            if pipe.net.open(from, to) {
+                pipe.break_end(side, broken);
+            }
+        });
+        self.net.queue().at((now + after).max(behind), action);
+    }
+
+    /// The process of one end is gone and its machine says so to the other.
+    pub fn process_gone(self: &Arc<Self>, host: HostId) {
+        let now = self.net.queue().now_us();
+        for side in [Side::Caller, Side::Callee] {
+            let gone = {
+                let inner = self.inner.lock();
+                let end = &inner.ends[side as usize];
+                end.process.as_ref().is_some_and(|(h, f)| *h == host && f.is_dead())
+            };
+            if gone {
+                self.reset(now, side.other(), Broken::Reset);
+            }
+        }
+    }
+
+    /// One end is told that the connection is over.
+    pub fn break_end(&self, side: Side, broken: Broken) {
+        let mut inner = self.inner.lock();
+        let end = &mut inner.ends[side as usize];
+        if end.gone {
+            return;
+        }
+        end.broken.get_or_insert(broken);
+        let wakers = [end.reader.take(), end.writer.take()];
+        drop(inner);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Both ends are told, at once: for what both find out by themselves.
+    pub fn break_both(&self, broken: Broken) {
+        self.break_end(Side::Caller, broken);
+        self.break_end(Side::Callee, broken);
+    }
+
+    /// The next thing that arrived at this end.
+    pub fn poll_recv(self: &Arc<Self>, side: Side, cx: &mut Context<'_>) -> Poll<Result<Item, Broken>> {
+        let mut inner = self.inner.lock();
+        if Self::dead(&inner, side) {
+            return Poll::Pending;
+        }
+        let end = &mut inner.ends[side as usize];
+        let Some(item) = end.arrived.pop_front() else {
+            if let Some(broken) = end.broken {
+                return Poll::Ready(Err(broken));
+            }
+            end.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        end.read += item.size();
+        end.got_fin |= matches!(item, Item::Fin);
+        let credit = match end.read >= self.window / 2 {
+            true => std::mem::take(&mut end.read),
+            false => 0,
+        };
+        drop(inner);
+        if credit > 0 {
+            let now = self.net.queue().now_us();
+            let (from, to) = (self.host(side), self.host(side.other()));
+            let after = match self.net.passage(from, to, false) {
+                Passage::After(after) | Passage::Twice(after, _) => after,
+                Passage::Reset => 0,
+            };
+            let pipe = Arc::clone(self);
+            let action = Box::new(move || pipe.credit(side.other(), credit));
+            self.net.queue().at(now + after, action);
+        }
+        Poll::Ready(Ok(item))
+    }
+
+    fn credit(&self, side: Side, octets: usize) {
+        let mut inner = self.inner.lock();
+        let end = &mut inner.ends[side as usize];
+        end.in_flight = end.in_flight.saturating_sub(octets);
+        let writer = end.writer.take();
+        drop(inner);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    /// Waits until the other side has taken the connection.
+    pub fn poll_established(&self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut inner = self.inner.lock();
+        if Self::dead(&inner, Side::Caller) {
+            return Poll::Pending;
+        }
+        if let Some(broken) = inner.ends[0].broken {
+            return Poll::Ready(Err(broken));
+        }
+        if inner.established {
+            return Poll::Ready(Ok(()));
+        }
+        inner.ends[0].reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether this end is over; wakes the reader when it is.
+    pub fn poll_broken(&self, side: Side, cx: &mut Context<'_>) -> Poll<Broken> {
+        let mut inner = self.inner.lock();
+        if Self::dead(&inner, side) {
+            return Poll::Pending;
+        }
+        let end = &mut inner.ends[side as usize];
+        match end.over() {
+            Some(broken) => Poll::Ready(broken),
+            None => {
+                end.writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// This end of a byte stream is closed by its process: what comes for it from now on is
+    /// answered by a reset.
+    pub fn leave(self: &Arc<Self>, side: Side) {
+        let rest = {
+            let mut inner = self.inner.lock();
+            let end = &mut inner.ends[side as usize];
+            if end.over().is_some() || Self::dead(&inner, side) {
+                return;
+            }
+            let end = &mut inner.ends[side as usize];
+            (end.reader.take(), end.writer.take(), std::mem::take(&mut end.arrived))
+        };
+        drop(rest);
+        self.send(side, Item::Fin);
+        self.inner.lock().ends[side as usize].gone = true;
+    }
+
+    /// This end of a call is given up by its process. The other side hears of it unless all was
+    /// said: a caller that has its whole answer, a callee that has given it.
+    pub fn cancel(self: &Arc<Self>, side: Side) {
+        let (said, writer) = {
+            let mut inner = self.inner.lock();
+            let end = &mut inner.ends[side as usize];
+            let over = end.over().is_some();
+            end.gone = true;
+            let said = end.finished && (side == Side::Callee || end.got_fin);
+            let writer = end.writer.take();
+            if over || Self::dead(&inner, side) {
+                return;
+            }
+            (said, writer)
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        if !said {
+            self.reset(self.net.queue().now_us(), side.other(), Broken::Reset);
+        }
+    }
+}
