@@ -13,22 +13,7 @@ use std::time::{Duration, Instant};
 use super::exit::{DIFFERENT, Failure, PANIC, STUCK};
 use crate::outcome::{Outcome, Stats, Violation};
 use crate::plan::Plan;
-
-/// What a caller wants beside the outcome.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Keep the event log as text.
-    pub trace: bool,
-}
-
-/// An outcome and what was wanted beside it.
-#[derive(Debug, Clone)]
-pub struct Ran {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// The event log, when it was wanted.
-    pub trace: Vec<String>,
-}
+use crate::run::{Options, Ran};
 
 /// What runs a plan.
 pub type Engine = Arc<dyn Fn(&Plan, &Options) -> Ran + Send + Sync>;

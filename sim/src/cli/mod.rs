@@ -26,11 +26,11 @@ use clap::{Parser, Subcommand};
 
 use choice::{ChoiceArgs, Subject};
 use engine::Engine;
+use crate::run::{Options, Ran};
 use exit::{Outcome, usage};
 use single::ShowArgs;
 use sweep::{Seeds, SweepArgs};
 
-pub use engine::{Options, Ran};
 
 /// Runs whole Posthouse clusters in simulated time under every fault; a number is a run.
 #[derive(Parser)]

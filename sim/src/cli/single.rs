@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::choice::Subject;
-use super::engine::{Engine, Finished, Options, run_one, twice};
+use super::engine::{Engine, Finished, run_one, twice};
+use crate::run::Options;
 use super::exit::{Failure, Outcome, usage};
 use super::{output, summary};
 use crate::report;

@@ -7,7 +7,8 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::choice::Subject;
-use super::engine::{Engine, Finished, Limits, Next, Options, run_all, twice};
+use super::engine::{Engine, Finished, Limits, Next, run_all, twice};
+use crate::run::Options;
 use super::exit::{Failure, Outcome, STUCK, usage};
 use super::{marks, output, summary};
 use crate::plan::generate::{Choice, generate};

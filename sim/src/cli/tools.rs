@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::choice::{ChoiceArgs, Subject, version};
-use super::engine::{Engine, Options};
+use super::engine::Engine;
+use crate::run::Options;
 use super::exit::{Failure, Outcome, usage};
 use super::output;
 use super::single::{self, ShowArgs};

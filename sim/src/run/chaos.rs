@@ -1,7 +1,7 @@
 //! Carries the faults of a plan out, and takes back those that end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,11 +125,6 @@ impl Chaos {
     /// Nothing new happens from now on; what lasts goes on.
     pub fn stop(&mut self) {
         self.over = true;
-    }
-
-    /// Whether a node has lost something for good, or may have.
-    pub fn is_hurt(&self, node: u32) -> bool {
-        self.budget.is_hurt(node)
     }
 
     /// Whether operators still have something to do.
@@ -407,9 +402,13 @@ impl Chaos {
                     true => h.index.rot().into_iter().collect(),
                     false => {
                         let identity = Path::new(DATA).join("identity.json");
-                        h.disk.rot(sectors, &|path| match path == identity {
-                            true => Decay::Never,
-                            false => Decay::Synced,
+                        let newest = newest_segment(&h.disk.files());
+                        // The last batch of the stream has nothing after it that would say
+                        // whether it was whole: rot there, followed by a crash, is a torn tail.
+                        h.disk.rot(sectors, &|path| match path {
+                            path if path == identity => Decay::Never,
+                            path if Some(path) == newest.as_deref() => Decay::Settled,
+                            _ => Decay::Synced,
                         })
                     }
                 };
@@ -567,6 +566,12 @@ impl Chaos {
         let replaces = Some(n);
         self.later(now + down_ms, Later::Join { zone, replaces });
     }
+}
+
+/// The segment that the journal writes.
+fn newest_segment(files: &[(PathBuf, u64)]) -> Option<PathBuf> {
+    let segments = files.iter().map(|(path, _)| path);
+    segments.filter(|p| p.extension().is_some_and(|e| e == "seg")).max().cloned()
 }
 
 fn death(power: bool) -> Death {
