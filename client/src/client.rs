@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::connect::{Channel, Channels, Wiring};
 use crate::error::{Error, never_sent};
 use crate::ids::{AccountName, RequestId, Slot};
+use crate::rare::{self, Rare};
 use crate::retry::{Deadline, Hunt, Step};
 use crate::route::{Placement, Router};
 
@@ -275,6 +276,7 @@ impl Client {
             let shard = scope.shard(&placement);
             let replicas = shard.map_or(Vec::new(), |s| self.router.replicas(&placement, s));
             let (Some(shard), Some(addr)) = (shard, hunt.target(&replicas)) else {
+                rare::hit(Rare::NobodyHasShard);
                 last = Error::Unavailable {
                     message: format!("no node has {scope} in placement {}", placement.version),
                 };
@@ -387,6 +389,7 @@ impl Client {
             if let Ok(placement) = self.router.refresh(0).await {
                 let moved = placement.moved_from(addr, shards);
                 if let (true, Some((node, new))) = (seen, &moved) {
+                    rare::hit(Rare::NewLeaderWhileWaiting);
                     return Error::WrongLeader {
                         leader_node: *node,
                         leader_addr: new.clone(),

@@ -19,6 +19,7 @@ use crate::messages::{Stored, blob_id};
 use crate::proto;
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::{DeliverHead, DeliverRequest, DeliverResponse, DeliverResult, deliver_request};
+use crate::rare::{self, Rare};
 use crate::retry::{Deadline, Hunt, Step};
 use crate::upload::{Upload, check_sent};
 
@@ -194,6 +195,7 @@ impl Run<'_> {
             match hunt.hunt.target(&replicas) {
                 Some(addr) => groups.entry(addr).or_default().add(i, key),
                 None => {
+                    rare::hit(Rare::NobodyHasShard);
                     let error = Error::Unavailable {
                         message: format!("no node has {scope}"),
                     };
@@ -302,6 +304,9 @@ impl Run<'_> {
                     }
                 }
             }
+        }
+        if !failed.is_empty() {
+            rare::hit(Rare::DeliverySentAgain);
         }
         for (shard, error) in failed {
             self.after_failure(shard, addr, &error).await;

@@ -23,6 +23,7 @@ use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
 use crate::journal::{Append, DamagedRange, Journal};
 use crate::machine::Event;
+use crate::rare::{self, Rare};
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
 use crate::transport::snapshot::ChunkReader;
@@ -179,8 +180,12 @@ impl Groups {
             };
             let key = (shard, applied.replica);
             let unapplied = recovered.unapplied(key, applied.log_id);
+            if !unapplied.is_empty() {
+                rare::hit(Rare::IndexBehindJournal);
+            }
             let rotten = self.journal.verify(&unapplied).await;
             for damage in rotten.map_err(|e| Fault::Journal(e.to_string()))? {
+                rare::hit(Rare::UnappliedEntryRotten);
                 recovered.rotten(key, &damage);
                 found.push(damage);
             }
@@ -198,6 +203,7 @@ impl Groups {
             }
         }
         for (shard, replica) in orphans {
+            rare::hit(Rare::OrphanReplica);
             self.mark_lost(shard, replica);
         }
         // All logs are known before the first of them writes, because a checkpoint names them all.
@@ -212,6 +218,7 @@ impl Groups {
     }
 
     fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {
+        rare::hit(Rare::ReplicaLost);
         tracing::error!(%shard, %replica, "the replica lost acknowledged data; it stops voting and is rebuilt from its peers");
         self.lost.lock().insert(LostReplica { shard, replica });
     }
@@ -247,7 +254,9 @@ impl Groups {
             .map(Space)
             .filter(|s| !used.contains(s))
         {
-            purge_space(&*self.index, space)?;
+            if purge_space(&*self.index, space)? {
+                rare::hit(Rare::SpaceDropped);
+            }
         }
         Ok(())
     }
@@ -274,14 +283,20 @@ impl Groups {
 
     /// Removes all rows of a space that nothing points to.
     pub fn drop_space(&self, space: Space) -> Result<(), IndexError> {
-        purge_space(&*self.index, space)
+        purge_space(&*self.index, space).map(drop)
     }
 
     /// Removes the rows of `space` unless it has become the shard's.
     pub fn drop_unused_space(&self, shard: ShardId, space: Space) -> Result<(), IndexError> {
         match space_of(&*self.index, shard)? == Some(space) {
-            true => Ok(()),
-            false => self.drop_space(space),
+            true => {
+                rare::hit(Rare::SnapshotReceived);
+                Ok(())
+            }
+            false => {
+                rare::hit(Rare::SnapshotStale);
+                self.drop_space(space)
+            }
         }
     }
 

@@ -32,6 +32,7 @@ use super::proto::{ReplicateRequest, ReplicateResponse};
 use super::snapshot::{self, ChunkReader};
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::types::*;
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// How long an append may stay unanswered before its stream is given up.
@@ -280,7 +281,10 @@ impl NetStreamAppend<TypeConfig> for Network {
                         status.message(),
                     )));
                 }
-                Err(_) => return Err(broken("the append stream does not open")),
+                Err(_) => {
+                    rare::hit(Rare::AppendNotOpened);
+                    return Err(broken("the append stream does not open"));
+                }
             };
             Ok(responses(answers, permits).boxed())
         })
@@ -329,6 +333,7 @@ fn responses(
             match tokio::time::timeout(APPEND_TIMEOUT, answers.next()).await {
                 Ok(answer) => break answer,
                 Err(_) if waiting => {
+                    rare::hit(Rare::AppendSilent);
                     return Some((Err(broken("an append was not answered in time")), None));
                 }
                 Err(_) => {}
