@@ -21,4 +21,5 @@ pub mod outcome;
 pub mod plan;
 pub mod stream;
 pub mod trace;
+pub mod workload;
 pub mod world;

@@ -86,6 +86,12 @@ impl Rows {
         }
     }
 
+    fn flush(&mut self, upto: Seq) {
+        self.flushed = upto.clamp(self.flushed, self.seq);
+        self.bytes_written += std::mem::take(&mut self.unflushed_bytes);
+        self.forget();
+    }
+
     fn write(&mut self, batch: Batch) {
         self.seq += 1;
         for change in batch.changes {
@@ -147,6 +153,45 @@ impl MemoryStore {
     pub fn unflushed(&self) -> u64 {
         let rows = self.inner.lock();
         rows.seq - rows.flushed
+    }
+
+    /// Number of the newest batch.
+    pub fn newest(&self) -> u64 {
+        self.inner.lock().seq
+    }
+
+    /// Makes the batches up to this number durable: a flush that began when it was the newest.
+    pub fn flush_upto(&self, number: u64) {
+        self.inner.lock().flush(number);
+    }
+
+    /// A copy as a crash now would leave it, which keeps the first `keep` of the batches since the
+    /// last flush. This one goes on.
+    pub fn fork(&self, keep: u64) -> MemoryStore {
+        let rows = self.inner.lock();
+        let copy = Rows {
+            families: rows.families.clone(),
+            dirty: rows.dirty.clone(),
+            seq: rows.seq,
+            flushed: rows.flushed,
+            ..Rows::default()
+        };
+        let copy = MemoryStore {
+            inner: Arc::new(Mutex::new(copy)),
+        };
+        copy.crash(keep);
+        copy
+    }
+
+    /// Keys of all rows, and of removals that may still be undone.
+    pub fn keys(&self) -> Vec<(Family, Bytes)> {
+        let rows = self.inner.lock();
+        let of = |f: Family| {
+            rows.families[f as usize]
+                .keys()
+                .map(move |k| (f, k.clone()))
+        };
+        Family::ALL.into_iter().flat_map(of).collect()
     }
 
     /// Loses all but the first `keep` of the batches since the last flush (RocksDB may have
@@ -335,9 +380,8 @@ impl Index for MemoryIndex {
         if let Err(e) = check(&rows, self.incarnation) {
             return ready(Err(e)).boxed();
         }
-        rows.flushed = rows.seq;
-        rows.bytes_written += std::mem::take(&mut rows.unflushed_bytes);
-        rows.forget();
+        let newest = rows.seq;
+        rows.flush(newest);
         ready(Ok(())).boxed()
     }
 

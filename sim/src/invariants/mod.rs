@@ -4,6 +4,14 @@
 //! ([`Invariant::look`]) and, once everything has healed and converged, the end
 //! ([`Invariant::end`]). It reports what it finds to [`Findings`] and never stops the run itself.
 
+pub mod acknowledged;
+pub mod clients;
+pub mod linear;
+pub mod once;
+pub mod resurrection;
+pub mod story;
+pub mod uids;
+
 use crate::history::Record;
 use crate::outcome::Violation;
 

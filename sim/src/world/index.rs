@@ -1,17 +1,449 @@
-//! Temporary.
-#![allow(missing_docs)]
-use std::sync::Arc; use std::path::Path;
+//! The index of a node: the ordered in-memory arm with RocksDB's crash behaviour, on the node's
+//! simulated disk.
+//!
+//! Rows lie in memory, but a file `CURRENT` in the directory of the index says which: where it is
+//! missing the index begins empty, as RocksDB does. So it follows what becomes of the data
+//! directory, by the operator or by the node itself, which gives a damaged index up by removing its
+//! files. Without a write-ahead log the death of a process and a power failure are the same: of the
+//! batches since the last flush a prefix survives, mostly none.
+//!
+//! What RocksDB does inside (levels, blocks, its own files) is not simulated. Rot strikes one row:
+//! to read it, to scan over it, to verify the index, and at times to open it, finds the damage.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use posthouse_node::index::{memory::*, *};
-use super::{fence::Fence, disk::SimDisk};
-pub struct SimIndex { s: MemoryStore }
-pub struct Image;
-struct O(MemoryStore);
-impl IndexOpener for O { fn open(&self, _: &Path) -> BoxFuture<'_, Result<Arc<dyn Index>, IndexError>> { let i: Arc<dyn Index> = self.0.open(); Box::pin(async move { Ok(i) }) } }
+use parking_lot::Mutex;
+use posthouse_node::index::memory::{MemoryIndex, MemoryStore};
+use posthouse_node::index::{Batch, Family, Index, IndexError, IndexOpener, Next, View};
+use rand::RngExt;
+
+use super::disk::{Device, SimDisk};
+use super::fence::Fence;
+use crate::stream::{Stream, stream};
+
+/// The file that says which rows are the index's.
+const CURRENT: &str = "CURRENT";
+
+/// Time of a flush and of a verification, ms.
+const FLUSH_MS: std::ops::RangeInclusive<u64> = 1..=5;
+
+/// The index of one node. It survives the node's processes; clones share it.
+#[derive(Clone)]
+pub struct SimIndex(Arc<Shared>);
+
+struct Shared {
+    disk: SimDisk,
+    /// Whether the open index is rotten: asked for each row that is read.
+    rotten: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// By what CURRENT says. More than one while the removal of an older one may be undone.
+    stores: BTreeMap<u64, Rows>,
+    open: Option<u64>,
+    next: u64,
+    failing_writes: u32,
+    failing_flushes: u32,
+    timing: Stream,
+}
+
+#[derive(Clone, Default)]
+struct Rows {
+    store: MemoryStore,
+    rot: Option<Rot>,
+}
+
+impl Rows {
+    /// A copy as a crash would leave it, with so many of the unflushed batches as `keep` says.
+    fn fork(&self, keep: impl FnOnce(u64) -> u64) -> Rows {
+        Rows {
+            store: self.store.fork(keep(self.store.unflushed())),
+            rot: self.rot.clone(),
+        }
+    }
+}
+
+/// A damaged row, and whether opening finds it.
+#[derive(Clone)]
+struct Rot {
+    at_open: bool,
+    row: Option<(Family, Bytes)>,
+}
+
+impl Rot {
+    fn error(&self) -> IndexError {
+        IndexError::Corrupt("block checksum mismatch in a simulated file".into())
+    }
+}
+
+/// A copy of an index as a crash would have left it.
+#[derive(Clone)]
+pub struct IndexImage(Arc<BTreeMap<u64, Rows>>);
+
 impl SimIndex {
-  pub fn new(_: u64, _: u64, _: &SimDisk) -> SimIndex { SimIndex { s: MemoryStore::default() } }
-  pub fn process(&self, _: Fence) -> Arc<dyn IndexOpener> { Arc::new(O(self.s.clone())) }
-  pub fn crash(&self, _: bool) { self.s.crash(0) }
-  pub fn rot(&self) {} pub fn heal(&self) {} pub fn wipe(&self) {}
-  pub fn image(&self) -> Image { Image } pub fn restore(&self, _: &Image) {}
+    /// The index of a host's node on its disk.
+    pub fn new(seed: u64, host: u64, disk: &SimDisk) -> SimIndex {
+        SimIndex(Arc::new(Shared {
+            disk: disk.clone(),
+            rotten: AtomicBool::new(false),
+            state: Mutex::new(State {
+                stores: BTreeMap::new(),
+                open: None,
+                next: 1,
+                failing_writes: 0,
+                failing_flushes: 0,
+                timing: stream(seed, "index.timing", host),
+            }),
+        }))
+    }
+
+    /// What opens the index for one life of a process.
+    pub fn process(&self, fence: Fence) -> Arc<dyn IndexOpener> {
+        Arc::new(Opener {
+            index: self.clone(),
+            fence,
+        })
+    }
+
+    /// The process dies, or its machine loses power: unflushed batches are lost but for a prefix.
+    /// To be called after its fence was raised and before the next one starts.
+    pub fn crash(&self, power: bool) {
+        let mut rng = self.0.disk.event_stream("index.crash");
+        let mut state = self.0.state.lock();
+        state.open = None;
+        for rows in state.stores.values() {
+            let keep = survivors(rows.store.unflushed(), power, &mut rng);
+            rows.store.crash(keep);
+        }
+    }
+
+    /// A row that lies in the files rots. Says which; `None` when there is no index.
+    pub fn rot(&self) -> Option<String> {
+        let mut rng = self.0.disk.event_stream("index.rot");
+        let mut state = self.0.state.lock();
+        let rows = state.stores.values_mut().next_back()?;
+        let mut keys = rows.store.keys();
+        let row = match keys.len() {
+            0 => None,
+            n => Some(keys.swap_remove(rng.random_range(0..n))),
+        };
+        let at_open = row.is_none() || rng.random_ratio(1, 3);
+        let what = match &row {
+            Some((family, key)) => format!("a row of {} octets in {family:?}", key.len()),
+            None => "an empty index".into(),
+        };
+        rows.rot = Some(Rot { at_open, row });
+        let seen = state.open.is_some() && state.open == state.stores.keys().next_back().copied();
+        self.0.rotten.store(seen, Ordering::Relaxed);
+        match at_open {
+            true => Some(format!("{what}, found when it is opened")),
+            false => Some(what),
+        }
+    }
+
+    /// The next `count` writes fail.
+    pub fn fail_next_write(&self, count: u32) {
+        self.0.state.lock().failing_writes += count;
+    }
+
+    /// The next `count` flushes fail.
+    pub fn fail_next_flush(&self, count: u32) {
+        self.0.state.lock().failing_flushes += count;
+    }
+
+    /// Forgets failures that wait.
+    pub fn heal(&self) {
+        let mut state = self.0.state.lock();
+        state.failing_writes = 0;
+        state.failing_flushes = 0;
+    }
+
+    /// The rows of the running process, for checks.
+    pub fn store(&self) -> Option<MemoryStore> {
+        let state = self.0.state.lock();
+        let rows = state.stores.get(&state.open?)?;
+        Some(rows.store.clone())
+    }
+
+    /// A copy as a crash now would leave it. To be taken together with the disk's.
+    pub fn image(&self) -> IndexImage {
+        let mut rng = self.0.disk.event_stream("index.image");
+        let state = self.0.state.lock();
+        let fork = |(id, rows): (&u64, &Rows)| {
+            let copy = rows.fork(|unflushed| survivors(unflushed, false, &mut rng));
+            (*id, copy)
+        };
+        IndexImage(Arc::new(state.stores.iter().map(fork).collect()))
+    }
+
+    /// Its files are removed: rows go. To be called together with [`SimDisk::wipe`].
+    pub fn wipe(&self) {
+        let mut state = self.0.state.lock();
+        state.stores.clear();
+        state.open = None;
+    }
+
+    /// Makes this or another index what that one was. To be called together with
+    /// [`SimDisk::restore`], while the process is dead.
+    pub fn restore(&self, image: &IndexImage) {
+        let fork = |(id, rows): (&u64, &Rows)| (*id, rows.fork(|all| all));
+        let mut state = self.0.state.lock();
+        state.stores = image.0.iter().map(fork).collect();
+        state.open = None;
+        let above = state.stores.keys().next_back().map_or(0, |last| last + 1);
+        state.next = state.next.max(above);
+    }
+}
+
+/// Of so many unflushed batches, how many are left: RocksDB flushes by itself at times, and what it
+/// has written but not synced is lost with the power alone.
+fn survivors(unflushed: u64, power: bool, rng: &mut Stream) -> u64 {
+    match rng.random_ratio(if power { 3 } else { 2 }, 4) {
+        true => 0,
+        false => rng.random_range(0..=unflushed),
+    }
+}
+
+struct Opener {
+    index: SimIndex,
+    fence: Fence,
+}
+
+impl Opener {
+    async fn open(&self, path: PathBuf) -> Result<Arc<dyn Index>, IndexError> {
+        let shared = &self.index.0;
+        let device = shared.disk.device(self.fence.clone());
+        let disk = shared.disk.process(self.fence.clone());
+        let failed = |e: std::io::Error| IndexError::Failed(format!("{}: {e}", path.display()));
+        disk.create_dir_all(&path).await.map_err(failed)?;
+        let current = path.join(CURRENT);
+        let id = match disk.read(&current).await.map_err(failed)? {
+            Some(text) => std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.trim_end().parse().ok())
+                .ok_or_else(|| IndexError::Corrupt("CURRENT is damaged".into()))?,
+            None => {
+                let id = {
+                    let mut state = shared.state.lock();
+                    let id = state.next;
+                    state.next += 1;
+                    state.stores.insert(id, Rows::default());
+                    id
+                };
+                let text = Bytes::from(format!("{id}\n"));
+                disk.replace(&current, text).await.map_err(failed)?;
+                // The older ones cannot come back any more.
+                shared.state.lock().stores.retain(|other, _| *other == id);
+                id
+            }
+        };
+        let mut state = shared.state.lock();
+        let Some(rows) = state.stores.get(&id) else {
+            return Err(IndexError::Corrupt(format!("there are no rows of {id}")));
+        };
+        let rot = rows.rot.clone();
+        if let Some(rot) = rot.as_ref().filter(|rot| rot.at_open) {
+            return Err(rot.error());
+        }
+        let inner = rows.store.open();
+        let store = rows.store.clone();
+        state.open = Some(id);
+        shared.rotten.store(rot.is_some(), Ordering::Relaxed);
+        drop(state);
+        Ok(Arc::new(OpenIndex {
+            guard: Guard {
+                index: self.index.clone(),
+                id,
+            },
+            inner,
+            store,
+            device,
+        }))
+    }
+}
+
+impl IndexOpener for Opener {
+    fn open(&self, path: &Path) -> BoxFuture<'_, Result<Arc<dyn Index>, IndexError>> {
+        Box::pin(self.open(path.to_owned()))
+    }
+}
+
+/// Looks for rot on the way to the rows.
+#[derive(Clone)]
+struct Guard {
+    index: SimIndex,
+    id: u64,
+}
+
+impl Guard {
+    fn check(&self, damaged: impl FnOnce(Family, &[u8]) -> bool) -> Result<(), IndexError> {
+        if !self.index.0.rotten.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let state = self.index.0.state.lock();
+        let rot = state.stores.get(&self.id).and_then(|r| r.rot.as_ref());
+        match rot {
+            Some(rot) => match &rot.row {
+                Some((family, key)) if damaged(*family, key) => Err(rot.error()),
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    fn row(&self, family: Family, key: &[u8]) -> Result<(), IndexError> {
+        self.check(|f, k| f == family && k == key)
+    }
+
+    fn range(&self, family: Family, from: &[u8], to: &[u8]) -> Result<(), IndexError> {
+        self.check(|f, k| f == family && from <= k && k < to)
+    }
+}
+
+struct GuardedView {
+    guard: Guard,
+    inner: Arc<dyn View>,
+}
+
+impl View for GuardedView {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        self.guard.row(family, key)?;
+        self.inner.get(family, key)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
+    ) -> Result<(), IndexError> {
+        self.guard.range(family, from, to)?;
+        self.inner.scan(family, from, to, visit)
+    }
+
+    fn scan_back(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
+    ) -> Result<(), IndexError> {
+        self.guard.range(family, from, to)?;
+        self.inner.scan_back(family, from, to, visit)
+    }
+}
+
+/// The index as one life of a process has opened it.
+struct OpenIndex {
+    guard: Guard,
+    inner: Arc<MemoryIndex>,
+    store: MemoryStore,
+    device: Device,
+}
+
+impl OpenIndex {
+    /// How long work takes now, ms.
+    fn duration_ms(&self) -> u64 {
+        let mut state = self.guard.index.0.state.lock();
+        let ms = state.timing.random_range(FLUSH_MS);
+        drop(state);
+        ms * self.device.slower()
+    }
+
+    async fn flush_now(&self) -> Result<(), IndexError> {
+        self.device.ready().await;
+        let upto = self.store.newest();
+        if self.store.unflushed() > 0 {
+            self.device.occupy(self.duration_ms()).await;
+        } else {
+            self.device.occupy(0).await;
+        }
+        if take(&mut self.guard.index.0.state.lock().failing_flushes) {
+            return Err(IndexError::Failed("IO error: Input/output error".into()));
+        }
+        if self.store.unflushed() > 0 && self.guard.index.0.disk.is_full() {
+            return Err(IndexError::Failed("IO error: No space left".into()));
+        }
+        self.store.flush_upto(upto);
+        Ok(())
+    }
+}
+
+/// Takes one of so many, if there is one.
+fn take(count: &mut u32) -> bool {
+    let some = *count > 0;
+    *count = count.saturating_sub(1);
+    some
+}
+
+impl View for OpenIndex {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        self.guard.row(family, key)?;
+        self.inner.get(family, key)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
+    ) -> Result<(), IndexError> {
+        self.guard.range(family, from, to)?;
+        self.inner.scan(family, from, to, visit)
+    }
+
+    fn scan_back(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
+    ) -> Result<(), IndexError> {
+        self.guard.range(family, from, to)?;
+        self.inner.scan_back(family, from, to, visit)
+    }
+}
+
+impl Index for OpenIndex {
+    fn view(&self) -> Arc<dyn View> {
+        Arc::new(GuardedView {
+            guard: self.guard.clone(),
+            inner: self.inner.view(),
+        })
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), IndexError> {
+        if self.device.is_dead() {
+            // The caller is dead too: whatever it makes of this, nobody hears of it.
+            return Ok(());
+        }
+        if take(&mut self.guard.index.0.state.lock().failing_writes) {
+            return Err(IndexError::Failed("IO error: Input/output error".into()));
+        }
+        self.inner.write(batch)
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        Box::pin(self.flush_now())
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.inner.bytes_written()
+    }
+
+    fn verify(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        Box::pin(async move {
+            self.device.ready().await;
+            self.device.occupy(self.duration_ms()).await;
+            self.guard.check(|_, _| true)
+        })
+    }
 }

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod disk;
 pub mod fence;
 pub mod host;
+pub mod index;
 pub mod link;
 pub mod log;
 pub mod message;

@@ -6,8 +6,7 @@ use rand::RngExt;
 use super::{SimDisk, State};
 use crate::plan::DiskCall;
 
-/// Octets that a process reads or writes in the time of a slow disk's unit of delay: an immediate
-/// call takes a tenth of a millisecond for each time that the disk is slower.
+/// Reads or writes that a disk does in a millisecond. As long as it is as usual they take no time.
 const CALLS_PER_MS: u64 = 10;
 
 /// A point at which a process dies.
@@ -33,6 +32,7 @@ pub(super) struct Faults {
     /// Space that something else on the disk takes up.
     pub other_used: u64,
     stalled_until_ms: u64,
+    /// How many times everything takes longer, and until when.
     slow: (u32, u64),
 }
 
@@ -173,12 +173,17 @@ impl SimDisk {
         self.0.state.lock().faults.armed.push((at, kill));
     }
 
+    /// The process dies at no point of its work any more.
+    pub fn disarm(&self) {
+        self.0.state.lock().faults.disarm();
+    }
+
     /// Forgets faults that wait or last: everything heals.
     pub fn heal(&self) {
         let faults = &mut self.0.state.lock().faults;
-        *faults = super::Faults {
+        *faults = Faults {
             other_used: faults.other_used,
-            ..super::Faults::default()
+            ..Faults::default()
         };
     }
 }

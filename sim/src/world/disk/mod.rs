@@ -71,7 +71,7 @@ pub struct SimDisk(Arc<Shared>);
 
 struct Shared {
     seed: u64,
-    node: u64,
+    host: u64,
     settings: plan::Disk,
     time: HostTime,
     /// Space that files take up.
@@ -96,11 +96,11 @@ struct State {
 }
 
 impl SimDisk {
-    /// The empty disk of a node. `time` is the node's host's.
-    pub fn new(seed: u64, node: u64, settings: &plan::Disk, time: HostTime) -> SimDisk {
+    /// The empty disk of a host, and the host's time.
+    pub fn new(seed: u64, host: u64, settings: &plan::Disk, time: HostTime) -> SimDisk {
         SimDisk(Arc::new(Shared {
             seed,
-            node,
+            host,
             settings: settings.clone(),
             time,
             used: Arc::default(),
@@ -111,7 +111,7 @@ impl SimDisk {
                 next: 0,
                 counters: Counters::default(),
                 faults: Faults::default(),
-                timing: stream(seed, "disk.timing", node),
+                timing: stream(seed, "disk.timing", host),
                 event: (0, 0),
             }),
         }))
@@ -191,14 +191,14 @@ impl SimDisk {
 
     /// Randomness for something that happens now. It depends on the moment and on what happens,
     /// not on what happened before, so that taking one fault out of a plan leaves the others.
-    fn event_stream(&self, name: &str) -> Stream {
+    pub(super) fn event_stream(&self, name: &str) -> Stream {
         let now = self.0.time.now_ms();
         let mut state = self.0.state.lock();
         state.event = match state.event {
             (at, n) if at == now => (now, n + 1),
             _ => (now, 0),
         };
-        let moment = (self.0.node << 48) ^ (now << 8) ^ state.event.1;
+        let moment = (self.0.host << 48) ^ (now << 8) ^ state.event.1;
         stream(self.0.seed, name, moment)
     }
 

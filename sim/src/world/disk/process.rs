@@ -87,14 +87,12 @@ impl Device {
 
     /// How many times everything takes longer now.
     pub fn slower(&self) -> u64 {
-        let now = self.disk.0.time.now_ms();
-        self.disk.0.state.lock().faults.slower(now)
+        self.state().faults.slower(self.disk.0.time.now_ms())
     }
 
     /// Lets others run, as a hop to a real disk does.
     async fn hop(&self) {
-        let now = self.disk.0.time.now_ms();
-        let hesitation = self.disk.0.state.lock().faults.hesitation_ms(now);
+        let hesitation = self.state().faults.hesitation_ms(self.disk.0.time.now_ms());
         match hesitation {
             0 => tokio::task::yield_now().await,
             ms => sleep(Duration::from_millis(ms)).await,

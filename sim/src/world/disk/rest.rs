@@ -10,7 +10,6 @@ use super::inode::{Inode, PAGE, Page};
 use super::names::{Node, Tree};
 use super::{SimDisk, State};
 use crate::stream::Stream;
-use crate::world::clock::HostTime;
 
 /// Of a hundred rotten sectors, so many are garbage as a whole; in the others few bits flipped.
 const GARBAGE_PERCENT: u32 = 30;
@@ -69,8 +68,8 @@ impl SimDisk {
         }))
     }
 
-    /// Makes the disk what it was when the image was taken, all of it durable. The process that
-    /// used it must be dead.
+    /// Makes this or another disk what that one was when the image was taken, all of it durable. The
+    /// process that uses it must be dead.
     pub fn restore(&self, image: &Image) {
         let mut state = self.0.state.lock();
         let mut tree = Tree::new();
@@ -87,13 +86,6 @@ impl SimDisk {
         state.tree = tree;
         drop(state);
         self.note(9, 0, image.octets(), &[]);
-    }
-
-    /// A copy of this disk in another machine, with other draws.
-    pub fn clone_as(&self, node: u64, time: HostTime) -> SimDisk {
-        let copy = SimDisk::new(self.0.seed, node, &self.0.settings, time);
-        copy.restore(&self.image());
-        copy
     }
 
     /// Removes all files but those that `keep` names, and directories that are empty then. The

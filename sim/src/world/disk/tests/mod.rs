@@ -184,7 +184,8 @@ fn images_come_back_and_copies_go_their_own_way() {
         file.write_and_sync(0, filled(1, 5000)).await.unwrap();
         create(&process, "/d/e/identity").await;
         let image = disk.image();
-        let copy = disk.clone_as(1, HostTime::default());
+        let copy = SimDisk::new(5, 1, &settings(), HostTime::default());
+        copy.restore(&image);
         file.write_and_sync(4000, filled(2, 5000)).await.unwrap();
         process.remove(Path::new("/d/file")).await.unwrap();
         disk.restore(&image);

@@ -1,0 +1,398 @@
+//! Invariant 1: an acknowledged message stays readable and byte-identical until it is expunged.
+//!
+//! Source: the promise of the store (DESIGN.md, section 1, number 1); in kind the "lost write"
+//! check of Jepsen's set tests. It decides by names and numbers alone, without a model of the
+//! mailbox: what was acknowledged before a read was made must be in the read, with its octets
+//! (BLAKE3 of what was sent), unless a call that may have removed it (also one whose outcome is
+//! unknown) was made before the read answered. A message that came by LMTP is looked for by its
+//! octets, since LMTP says no uid. Octets under a uid are compared wherever they are seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::story::{Place, Stored, Story, Try};
+use super::{Findings, Invariant};
+use crate::history::{Answer, Call, Done, Record};
+use crate::workload::answer;
+use crate::workload::body::Expected;
+
+const NAME: &str = "acknowledged";
+
+/// Invariant 1.
+pub struct Acknowledged {
+    expected: Expected,
+}
+
+impl Acknowledged {
+    /// Judges by these octets.
+    pub fn new(expected: Expected) -> Acknowledged {
+        Acknowledged { expected }
+    }
+}
+
+impl Invariant for Acknowledged {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn end(&mut self, history: &[Record], found: &mut Findings) {
+        let story = Story::new(history, &self.expected);
+        let mut judge = Judge {
+            story: &story,
+            kept: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            told: BTreeSet::new(),
+        };
+        for t in &story.tries {
+            if let Stored::At(_) | Stored::Somewhere = t.stored {
+                judge.kept.entry(t.place).or_default().push(t);
+            }
+        }
+        for sighting in &story.sightings {
+            for message in sighting.messages {
+                let blobs = judge.blobs.entry((sighting.place, message.uid));
+                blobs.or_default().insert(&message.blob);
+            }
+        }
+        for record in 0..history.len() {
+            judge.read(record, found);
+        }
+    }
+}
+
+struct Judge<'a> {
+    story: &'a Story<'a>,
+    /// Acknowledged messages.
+    kept: BTreeMap<Place<'a>, Vec<&'a Try<'a>>>,
+    /// Octets that were seen under a uid, in any generation.
+    blobs: BTreeMap<(Place<'a>, u32), BTreeSet<&'a str>>,
+    /// Tries whose loss has been reported: every later read would show it again.
+    told: BTreeSet<(usize, &'a str)>,
+}
+
+impl<'a> Judge<'a> {
+    fn read(&mut self, record: usize, found: &mut Findings) {
+        let r = &self.story.history[record];
+        match (&r.call, &r.answer) {
+            (Call::List { account, mailbox }, _) => {
+                self.list(record, (account, mailbox), found);
+            }
+            (
+                Call::Fetch {
+                    account,
+                    mailbox,
+                    uid,
+                },
+                _,
+            ) => self.fetch(record, (account, mailbox), *uid, found),
+            (Call::Mailboxes { account }, answer) => {
+                self.mailboxes(record, account, answer, found);
+            }
+            _ => {}
+        }
+    }
+
+    fn list(&mut self, record: usize, place: Place<'a>, found: &mut Findings) {
+        let (uid_validity, messages) = match &self.story.history[record].answer {
+            Answer::Done(Done::Messages {
+                uid_validity,
+                messages,
+                ..
+            }) => (*uid_validity, messages.as_slice()),
+            Answer::Refused(why) if missing(why) => (0, &[][..]),
+            _ => return,
+        };
+        let by_uid: BTreeMap<u32, _> = messages.iter().map(|m| (m.uid, m)).collect();
+        let by_blob: BTreeSet<&str> = messages.iter().map(|m| m.blob.as_str()).collect();
+        for t in self.kept.get(&place).cloned().unwrap_or_default() {
+            let message = match t.stored {
+                Stored::At(at) if at.uid_validity == uid_validity => by_uid.get(&at.uid),
+                _ => None,
+            };
+            if let Some(m) = message
+                && (*m.blob != *t.held.blob || m.size != t.held.size)
+            {
+                let what = format!(
+                    "other octets: {} of {} octets instead of {} of {}",
+                    m.blob, m.size, t.held.blob, t.held.size
+                );
+                self.tell(t, record, &what, found);
+            }
+            let there = match t.stored {
+                Stored::At(_) => message.is_some(),
+                _ => by_blob.contains(&*t.held.blob),
+            };
+            if !there && self.must_be_there(t, record) {
+                self.tell(t, record, "it is not in the list", found);
+            }
+        }
+    }
+
+    fn fetch(&mut self, record: usize, place: Place<'a>, uid: u32, found: &mut Findings) {
+        let answer = &self.story.history[record].answer;
+        let one_generation = self.story.one_generation(place.0);
+        for t in self.kept.get(&place).cloned().unwrap_or_default() {
+            if !matches!(t.stored, Stored::At(at) if at.uid == uid) {
+                continue;
+            }
+            match answer {
+                // A fetch says no uidvalidity: the octets may be those of a later account.
+                Answer::Done(Done::Octets { blob, size })
+                    if one_generation && (**blob != *t.held.blob || *size != t.held.size) =>
+                {
+                    let what = format!(
+                        "other octets were read: {blob} of {size} octets instead of {} of {}",
+                        t.held.blob, t.held.size
+                    );
+                    self.tell(t, record, &what, found);
+                }
+                Answer::Refused(why) if missing(why) && self.must_be_there(t, record) => {
+                    self.tell(t, record, why, found);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn mailboxes(
+        &mut self,
+        record: usize,
+        account: &'a str,
+        answer: &'a Answer,
+        found: &mut Findings,
+    ) {
+        let places: Vec<Place> = self.kept.keys().copied().collect();
+        for place in places.into_iter().filter(|p| p.0 == account) {
+            let seen = match answer {
+                Answer::Done(Done::Mailboxes(all)) => all.get(place.1),
+                Answer::Refused(why) if missing(why) => None,
+                _ => continue,
+            };
+            let mut uids = BTreeSet::new();
+            for t in self.kept[&place].clone() {
+                let Stored::At(at) = t.stored else { continue };
+                if !self.must_be_there(t, record) {
+                    continue;
+                }
+                match seen {
+                    Some(seen) if seen.uid_validity == at.uid_validity => {
+                        uids.insert(at.uid);
+                    }
+                    _ => self.tell(t, record, "its mailbox is not there", found),
+                }
+            }
+            if let Some(seen) = seen
+                && seen.messages < uids.len() as u64
+            {
+                let what = format!(
+                    "{} in {account} counts {} messages, at least {} must be there",
+                    place.1,
+                    seen.messages,
+                    uids.len()
+                );
+                self.story.report(found, NAME, record, what);
+            }
+        }
+    }
+
+    /// Whether nothing may have removed the message before the read answered.
+    fn must_be_there(&self, t: &Try, record: usize) -> bool {
+        if !self.story.before(t.record, record)
+            || self
+                .story
+                .may_be_deleted(t.place.0, t.first_called_ms, record)
+        {
+            return false;
+        }
+        match t.stored {
+            Stored::At(at) => !self.story.may_be_expunged(t.place, at.uid, record),
+            _ => !self.may_be_expunged(t, record),
+        }
+    }
+
+    /// Whether a message that is known by its octets alone may have been expunged: under any uid
+    /// at which these octets were seen, or that was never seen at all.
+    fn may_be_expunged(&self, t: &Try, record: usize) -> bool {
+        let until_ms = self.story.history[record].returned_ms;
+        let expunges = self.story.expunges.get(&t.place).into_iter().flatten();
+        expunges.into_iter().any(|e| {
+            let e = &self.story.history[*e];
+            let Call::Expunge { uids, .. } = &e.call else {
+                return false;
+            };
+            let may_be_it = |uid: &u32| match self.blobs.get(&(t.place, *uid)) {
+                Some(blobs) => blobs.contains(&*t.held.blob),
+                None => true,
+            };
+            e.called_ms <= until_ms && uids.iter().any(may_be_it)
+        })
+    }
+
+    fn tell(&mut self, t: &'a Try<'a>, record: usize, what: &str, found: &mut Findings) {
+        if !self.told.insert((t.record, t.place.0)) {
+            return;
+        }
+        let (account, mailbox) = t.place;
+        let stored = &self.story.history[t.record];
+        let uid = match t.stored {
+            Stored::At(at) => format!("uid {} (uidvalidity {})", at.uid, at.uid_validity),
+            _ => format!("blob {}", t.held.blob),
+        };
+        let what = format!(
+            "{uid} in {mailbox} of {account}, acknowledged at {} ms: {what}",
+            stored.returned_ms
+        );
+        self.story.report(found, NAME, record, what);
+    }
+}
+
+/// Whether the refusal of a read says that something is not there.
+fn missing(why: &str) -> bool {
+    let missing = [
+        answer::NO_ACCOUNT,
+        answer::NO_MAILBOX,
+        answer::NO_MESSAGE,
+        answer::NO_BLOB,
+    ];
+    missing.iter().any(|m| why.starts_with(m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::tests::*;
+    use super::*;
+    use crate::history::StoredAt;
+
+    fn judged(history: &[Record]) -> Vec<String> {
+        let invariant = Acknowledged::new(Expected::default());
+        let violations = judge(invariant, history);
+        violations.into_iter().map(|v| v.what).collect()
+    }
+
+    fn fetch(called_ms: u64, uid: u32, answer: Answer) -> Record {
+        let call = Call::Fetch {
+            account: ANN.into(),
+            mailbox: "INBOX".into(),
+            uid,
+        };
+        record(called_ms, called_ms + 5, call, answer)
+    }
+
+    #[test]
+    fn what_is_kept_is_good() {
+        let history = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            list(11, 1, vec![]), // overlaps the delivery
+            deliver(20, 2, unknown()),
+            list(30, 2, vec![seen(1, 2, 1)]),
+            expunge(40, 1, unknown()),
+            list(50, 3, vec![]),
+            fetch(60, 1, Answer::Refused(answer::NO_MESSAGE.into())),
+            mailboxes(70, 2, 3, 0),
+        ];
+        assert_eq!(judged(&history), [""; 0]);
+    }
+
+    #[test]
+    fn a_lost_message_is_told_once() {
+        let history = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            list(20, 2, vec![]),
+            list(30, 2, vec![]),
+        ];
+        let told = judged(&history);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("uid 1 "), "{told:?}");
+        // An expunge that came to nothing is no excuse.
+        let history = [
+            create(0),
+            expunge(5, 1, expunged(1, &[])),
+            deliver(10, 1, delivered(at(1, 2))),
+            fetch(30, 1, Answer::Refused(answer::NO_MESSAGE.into())),
+        ];
+        assert_eq!(judged(&history).len(), 1);
+        let history = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            mailboxes(30, 2, 2, 0),
+        ];
+        assert_eq!(judged(&history).len(), 1);
+    }
+
+    #[test]
+    fn octets_are_compared() {
+        let history = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            list(20, 2, vec![seen(1, 2, 9)]),
+        ];
+        assert!(judged(&history)[0].contains("other octets"));
+        let octets = |blob: &str| {
+            Answer::Done(Done::Octets {
+                blob: blob.into(),
+                size: 300,
+            })
+        };
+        let history = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            fetch(20, 1, octets(&seen(1, 2, 1).blob)),
+            fetch(30, 1, octets("00")),
+        ];
+        assert_eq!(judged(&history).len(), 1);
+    }
+
+    #[test]
+    fn lmtp_messages_are_found_by_their_octets() {
+        let mut by_lmtp = deliver(
+            10,
+            1,
+            delivered(StoredAt {
+                uid_validity: 0,
+                uid: 0,
+                modseq: 0,
+            }),
+        );
+        let Call::Deliver { request, .. } = &mut by_lmtp.call else {
+            unreachable!()
+        };
+        *request = None;
+        let held = Expected::default().held(octets(1), true);
+        let mut message = seen(1, 2, 1);
+        message.blob = held.blob.to_string();
+        message.size = held.size;
+        let good = [create(0), by_lmtp.clone(), list(20, 2, vec![message])];
+        assert_eq!(judged(&good), [""; 0]);
+        let bad = [create(0), by_lmtp, list(20, 2, vec![seen(1, 2, 1)])];
+        assert_eq!(judged(&bad).len(), 1);
+    }
+
+    #[test]
+    fn a_deleted_account_keeps_nothing() {
+        let delete = |called_ms, answer| {
+            let call = Call::DeleteAccount {
+                account: ANN.into(),
+            };
+            record(called_ms, called_ms + 5, call, answer)
+        };
+        let gone = Answer::Refused(answer::NO_ACCOUNT.into());
+        let read = |called_ms| Record {
+            answer: gone.clone(),
+            ..list(called_ms, 0, vec![])
+        };
+        let stored = deliver(10, 1, delivered(at(1, 2)));
+        let good = [create(0), stored.clone(), delete(20, unknown()), read(30)];
+        assert_eq!(judged(&good), [""; 0]);
+        let early = [
+            create(0),
+            delete(5, Answer::Done(Done::Plain)),
+            stored,
+            read(30),
+        ];
+        // It was deleted before, and not again.
+        let mut early = early.to_vec();
+        early[2].called_ms = 12;
+        assert_eq!(judged(&early).len(), 1);
+    }
+}

@@ -1,0 +1,289 @@
+//! The search for an order: Wing and Gong's (1993), with the memory of configurations that Lowe
+//! added ("Testing for linearizability", 2017).
+//!
+//! A call may be next when no other call was over before it was made. Three things keep the search
+//! short. A call that fits and changes nothing is taken at once: nothing that comes later fits less
+//! for it. A modseq is made by one change alone, so in an account of one generation an
+//! acknowledged change is the only one that may make its modseq. And what was seen of the messages
+//! (which change made them, which octets are under which uid) rules out most of the calls whose
+//! outcome is unknown, each of which may take effect at any time after it was made, or never.
+//! What is left is bounded: past the bound the answer is "undecided", which accuses nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::spec::{Account, Fit, Name, Op, Ret};
+
+/// One call on the account.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What.
+    pub op: Op,
+    /// The answer; `None`: unknown.
+    pub ret: Option<Ret>,
+    /// When it was made.
+    pub called_ms: u64,
+    /// When it answered; an unknown one never does.
+    pub returned_ms: u64,
+    /// The call of the same client that came before, where it has an answer.
+    pub after: Option<usize>,
+    /// Index in the history.
+    pub record: usize,
+}
+
+/// What answers and lists have shown of an account that was never deleted.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// Octets by mailbox and uid.
+    pub blobs: BTreeMap<(Name, u32), Name>,
+    /// Mailbox and messages that a change touched, by its modseq.
+    pub touched: BTreeMap<u64, (Name, BTreeSet<u32>)>,
+    /// The acknowledged call that made a modseq.
+    pub made: BTreeMap<u64, usize>,
+}
+
+/// What the search found.
+#[derive(Debug)]
+pub enum Verdict {
+    /// There is an order that explains all answers.
+    Good,
+    /// The bound was reached.
+    Undecided,
+    /// There is none.
+    Bad {
+        /// Calls that the longest attempt explains.
+        explained: usize,
+        /// The call that it does not: the first to answer of those left.
+        stuck: usize,
+        /// What the account would be then.
+        account: String,
+    },
+}
+
+/// A partial order of the calls, made total up to here.
+#[derive(Clone)]
+struct Node {
+    account: Account,
+    /// Which calls are in it.
+    taken: Vec<u64>,
+    explained: usize,
+    /// Calls that were made and are not in it.
+    open: Vec<usize>,
+    /// How many calls of those in the order of their beginning were opened.
+    opened: usize,
+    /// How many of those in the order of their answers were passed.
+    passed: usize,
+}
+
+/// Searches for an order of `calls`. `evidence`: of an account of one generation.
+pub fn search(calls: &[Call], evidence: Option<&Evidence>, bound: usize) -> Verdict {
+    let mut by_call: Vec<usize> = (0..calls.len()).collect();
+    by_call.sort_by_key(|c| calls[*c].called_ms);
+    let mut by_return: Vec<usize> = (0..calls.len())
+        .filter(|c| calls[*c].ret.is_some())
+        .collect();
+    by_return.sort_by_key(|c| calls[*c].returned_ms);
+    let search = Search {
+        calls,
+        evidence,
+        by_call,
+        by_return,
+    };
+    search.run(bound)
+}
+
+struct Search<'a> {
+    calls: &'a [Call],
+    evidence: Option<&'a Evidence>,
+    by_call: Vec<usize>,
+    by_return: Vec<usize>,
+}
+
+impl Search<'_> {
+    fn run(&self, bound: usize) -> Verdict {
+        let mut seen: BTreeSet<u64> = BTreeSet::new();
+        let mut best: Option<(usize, usize, String)> = None;
+        let mut left = vec![Node {
+            account: Account::default(),
+            taken: vec![0; self.calls.len().div_ceil(64)],
+            explained: 0,
+            open: Vec::new(),
+            opened: 0,
+            passed: 0,
+        }];
+        let mut steps = 0;
+        while let Some(mut node) = left.pop() {
+            loop {
+                steps += 1;
+                if steps > bound {
+                    return Verdict::Undecided;
+                }
+                self.settle(&mut node);
+                let Some(stuck) = self.next_answer(&mut node) else {
+                    return Verdict::Good;
+                };
+                let next = self.next(&node);
+                let Some((first, others)) = next.split_first() else {
+                    if best.as_ref().is_none_or(|b| b.0 < node.explained) {
+                        best = Some((node.explained, stuck, node.account.to_string()));
+                    }
+                    break;
+                };
+                if !others.is_empty() && !seen.insert(self.configuration(&node)) {
+                    break;
+                }
+                for other in others.iter().rev() {
+                    let mut branch = node.clone();
+                    self.take(&mut branch, *other);
+                    left.push(branch);
+                }
+                self.take(&mut node, *first);
+            }
+        }
+        let (explained, stuck, account) = best.unwrap_or_default();
+        Verdict::Bad {
+            explained,
+            stuck,
+            account,
+        }
+    }
+
+    /// The call with an answer that ends first of those that are left.
+    fn next_answer(&self, node: &mut Node) -> Option<usize> {
+        while let Some(c) = self.by_return.get(node.passed) {
+            if !is_taken(node, *c) {
+                return Some(*c);
+            }
+            node.passed += 1;
+        }
+        None
+    }
+
+    /// Opens what may be next: what was made before the first of those left had answered.
+    fn open(&self, node: &mut Node) {
+        let Some(first) = self.next_answer(node) else {
+            return;
+        };
+        let until_ms = self.calls[first].returned_ms;
+        while let Some(c) = self.by_call.get(node.opened)
+            && self.calls[*c].called_ms <= until_ms
+        {
+            node.open.push(*c);
+            node.opened += 1;
+        }
+    }
+
+    fn may_be_next(&self, node: &Node, c: usize) -> bool {
+        self.calls[c].after.is_none_or(|a| is_taken(node, a))
+    }
+
+    /// Takes every call that fits and changes nothing.
+    fn settle(&self, node: &mut Node) {
+        loop {
+            self.open(node);
+            let mut settled = false;
+            let mut i = 0;
+            while i < node.open.len() {
+                let c = node.open[i];
+                let call = &self.calls[c];
+                let still = call.ret.is_some()
+                    && self.may_be_next(node, c)
+                    && node.account.fits(&call.op, call.ret.as_ref()) == Fit::Still;
+                match still {
+                    true => {
+                        // What it repeats or found unchanged is remembered under its request.
+                        self.take_at(node, i);
+                        settled = true;
+                    }
+                    false => i += 1,
+                }
+            }
+            if !settled {
+                return;
+            }
+        }
+    }
+
+    /// Changes that may be next, the likely ones first.
+    fn next(&self, node: &Node) -> Vec<usize> {
+        let mut known = Vec::new();
+        let mut unknown = Vec::new();
+        let made = self
+            .evidence
+            .and_then(|e| e.made.get(&(node.account.modseq + 1)));
+        for &c in &node.open {
+            let call = &self.calls[c];
+            if !self.may_be_next(node, c)
+                || node.account.fits(&call.op, call.ret.as_ref()) != Fit::Changes
+            {
+                continue;
+            }
+            match (call.ret.is_some(), made) {
+                // The same request may have been carried out by another of its calls.
+                (_, Some(only)) if self.calls[*only].op != call.op && raises(&call.op) => {}
+                (_, None) if !self.plausible(node, &call.op) => {}
+                (true, _) => known.push(c),
+                (false, _) => unknown.push(c),
+            }
+        }
+        known.extend(unknown);
+        known
+    }
+
+    /// Whether what was seen of the account allows `op` to be its next change.
+    fn plausible(&self, node: &Node, op: &Op) -> bool {
+        let Some(evidence) = self.evidence else {
+            return true;
+        };
+        let touched = evidence.touched.get(&(node.account.modseq + 1));
+        let (place, uids) = match (op, node.account.answer(op)) {
+            (Op::Store { mailbox, blob, .. }, Ret::Stored(at)) => {
+                let seen = evidence.blobs.get(&(*mailbox, at.uid));
+                if seen.is_some_and(|seen| seen != blob) {
+                    return false;
+                }
+                (*mailbox, vec![at.uid])
+            }
+            (Op::SetFlags { mailbox, .. }, Ret::Flags { changed, .. }) => (*mailbox, changed),
+            (Op::Expunge { mailbox, .. }, _) => (*mailbox, Vec::new()),
+            (Op::CreateMailbox(name), _) => (*name, Vec::new()),
+            // Creating the account makes no modseq that a message could have.
+            _ => return true,
+        };
+        touched.is_none_or(|(mailbox, seen)| {
+            *mailbox == place && seen.iter().all(|u| uids.contains(u))
+        })
+    }
+
+    fn take(&self, node: &mut Node, c: usize) {
+        if let Some(i) = node.open.iter().position(|o| *o == c) {
+            self.take_at(node, i);
+        }
+    }
+
+    fn take_at(&self, node: &mut Node, i: usize) {
+        let c = node.open.remove(i);
+        let call = &self.calls[c];
+        node.account.apply(&call.op, call.ret.as_ref());
+        node.taken[c / 64] |= 1 << (c % 64);
+        node.explained += usize::from(call.ret.is_some());
+    }
+
+    /// Lowe's configuration: which calls are in the order, and what the account is then.
+    fn configuration(&self, node: &Node) -> u64 {
+        // With fixed keys: equal on every run.
+        let mut hasher = DefaultHasher::new();
+        node.taken.hash(&mut hasher);
+        node.account.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+fn is_taken(node: &Node, c: usize) -> bool {
+    node.taken[c / 64] & (1 << (c % 64)) != 0
+}
+
+/// Whether the change is one that has a modseq of its own.
+fn raises(op: &Op) -> bool {
+    !matches!(op, Op::CreateAccount | Op::DeleteAccount)
+}

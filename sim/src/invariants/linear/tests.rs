@@ -1,0 +1,285 @@
+//! The search against hand-made histories and against stateright's tester.
+
+use rand::RngExt;
+use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
+
+use super::search::{Call as C, search};
+use super::spec::{Account, Fit};
+use super::*;
+use crate::history::StoredAt;
+use crate::invariants::story::tests::*;
+use crate::plan::FlagMode;
+
+fn judged(history: &[Record]) -> Vec<String> {
+    let violations = judge(Linear::new(Expected::default()), history);
+    violations.into_iter().map(|v| v.what).collect()
+}
+
+#[test]
+fn a_good_history_with_unknown_calls() {
+    let history = [
+        create(0),
+        deliver(10, 1, unknown()),
+        deliver(11, 2, unknown()),
+        deliver(12, 3, delivered(at(2, 3))),
+        list(30, 3, vec![seen(1, 2, 2), seen(2, 3, 3)]),
+        deliver(40, 4, delivered(at(4, 5))), // the first one came late
+        deliver(50, 1, delivered(at(3, 4))), // its repetition
+        expunge(60, 2, unknown()),
+        mailboxes(70, 5, 6, 3),
+        list(80, 6, vec![seen(1, 2, 2), seen(3, 4, 1), seen(4, 5, 4)]),
+    ];
+    assert_eq!(judged(&history), [""; 0]);
+}
+
+#[test]
+fn a_stale_read_is_found() {
+    let stale = [
+        create(0),
+        deliver(10, 1, delivered(at(1, 2))),
+        list(30, 1, vec![]),
+    ];
+    assert_eq!(judged(&stale).len(), 1);
+    // Two readers who see an unknown delivery come and go.
+    let flicker = [
+        create(0),
+        deliver(10, 1, unknown()),
+        mailboxes(30, 2, 2, 1),
+        list(40, 1, vec![]),
+    ];
+    assert_eq!(judged(&flicker).len(), 1);
+}
+
+#[test]
+fn a_modseq_or_uid_that_no_order_gives_is_found() {
+    let gap = [create(0), deliver(10, 1, delivered(at(1, 3)))];
+    assert_eq!(judged(&gap).len(), 1);
+    let explained = [
+        create(0),
+        expunge(5, 1, unknown()),
+        deliver(6, 2, unknown()),
+        deliver(10, 1, delivered(at(2, 3))),
+    ];
+    assert_eq!(judged(&explained), [""; 0]);
+    let uid = [
+        create(0),
+        deliver(6, 2, delivered(at(1, 2))),
+        deliver(20, 1, delivered(at(3, 3))),
+    ];
+    assert_eq!(judged(&uid).len(), 1);
+}
+
+#[test]
+fn an_account_that_comes_again_begins_anew() {
+    let delete = |called_ms, answer| {
+        let call = Call::DeleteAccount {
+            account: ANN.into(),
+        };
+        record(called_ms, called_ms + 5, call, answer)
+    };
+    let later = |called_ms, body| {
+        let at = StoredAt {
+            uid_validity: 9,
+            uid: 1,
+            modseq: 2,
+        };
+        deliver(called_ms, body, delivered(at))
+    };
+    let good = [
+        create(0),
+        deliver(10, 1, delivered(at(1, 2))),
+        delete(20, unknown()),
+        create(30),
+        later(40, 2),
+    ];
+    assert_eq!(judged(&good), [""; 0]);
+    let bad = [
+        create(0),
+        deliver(10, 1, delivered(at(1, 2))),
+        delete(20, Answer::Refused(answer::NO_ACCOUNT.into())),
+        create(30),
+    ];
+    assert_eq!(judged(&bad).len(), 1);
+}
+
+#[test]
+fn many_unknown_calls_are_no_burden() {
+    let mut history = vec![create(0)];
+    let mut kept = Vec::new();
+    let mut modseq = 1;
+    for n in 0..100u64 {
+        // One in three is unknown, and one in six of them was carried out.
+        let t = 10 + n * 10;
+        match n % 6 {
+            0 => history.push(deliver(t, n, unknown())),
+            3 => {
+                modseq += 1;
+                kept.push(seen(kept.len() as u32 + 1, modseq, n));
+                history.push(deliver(t, n, unknown()));
+            }
+            5 => history.push(list(t, modseq, kept.clone())),
+            _ => {
+                modseq += 1;
+                let uid = kept.len() as u32 + 1;
+                kept.push(seen(uid, modseq, n));
+                history.push(deliver(t, n, delivered(at(uid, modseq))));
+            }
+        }
+    }
+    assert_eq!(judged(&history), [""; 0]);
+    let lost = kept.remove(7);
+    history.push(list(2_000, modseq, kept));
+    assert_eq!(judged(&history).len(), 1, "{lost:?}");
+}
+
+/// [`Account`] as stateright wants it.
+#[derive(Clone, Debug)]
+struct Spec(Account);
+
+impl SequentialSpec for Spec {
+    type Op = Op;
+    type Ret = Ret;
+
+    fn invoke(&mut self, op: &Op) -> Ret {
+        let ret = self.0.answer(op);
+        self.0.apply(op, None);
+        ret
+    }
+
+    fn is_valid_step(&mut self, op: &Op, ret: &Ret) -> bool {
+        let fits = self.0.fits(op, Some(ret)) != Fit::No;
+        if fits {
+            self.0.apply(op, Some(ret));
+        }
+        fits
+    }
+}
+
+/// A call with its thread and the order of its events.
+struct Drawn {
+    op: Op,
+    ret: Option<Ret>,
+    called: u64,
+    returned: u64,
+}
+
+/// Draws a history that an account would give, then spoils it or not.
+fn draw(seed: u64) -> Vec<Drawn> {
+    let mut random = crate::stream::stream(seed, "linear tests", 0);
+    let mut account = Account::default();
+    let mut drawn = Vec::new();
+    let (mut now, mut generation) = (0, 0);
+    for n in 0..7u32 {
+        let op = match random.random_range(0..if n == 0 { 1 } else { 8 }) {
+            0 => Op::CreateAccount,
+            1 if random.random_range(0..3) == 0 => Op::DeleteAccount,
+            1..=3 => Op::Store {
+                mailbox: 0,
+                request: random.random_range(0..3) + 1,
+                blob: 1,
+                size: 5,
+            },
+            4 => Op::Expunge {
+                mailbox: 0,
+                request: 100 + n,
+                uids: vec![random.random_range(1..3)],
+            },
+            5 => Op::SetFlags {
+                mailbox: 0,
+                request: 100 + n,
+                uids: vec![1, 2],
+                mode: FlagMode::Add,
+                flags: vec![random.random_range(0..2)],
+                unchanged_since: random.random_range(0..3),
+            },
+            6 => Op::Fetch(0, random.random_range(1..3)),
+            _ => Op::Mailboxes,
+        };
+        let mut ret = account.answer(&op);
+        match &mut ret {
+            Ret::Stored(at) => at.uid_validity = generation,
+            Ret::Mailboxes(all) => {
+                all.values_mut().for_each(|m| m.uid_validity = generation);
+            }
+            _ => {}
+        }
+        // A call whose answer is lost may have been carried out or not.
+        let unknown = random.random_range(0..4) == 0;
+        if !unknown || random.random() {
+            generation += u32::from(account.answer(&op) == Ret::Done && op == Op::CreateAccount);
+            account.apply(&op, None);
+        }
+        // Answers that may be wrong: as of another moment.
+        if random.random_range(0..12) == 0 {
+            ret = Account::default().answer(&op);
+        }
+        now += random.random_range(1..4);
+        drawn.push(Drawn {
+            op,
+            ret: (!unknown).then_some(ret),
+            called: now,
+            returned: now + random.random_range(1..8),
+        });
+    }
+    drawn
+}
+
+fn by_stateright(drawn: &[Drawn]) -> bool {
+    // All calls have odd, all answers even moments: none meet.
+    let mut events: Vec<(u64, usize)> = Vec::new();
+    for (i, d) in drawn.iter().enumerate() {
+        events.push((d.called * 2 + 1, i));
+        if d.ret.is_some() {
+            events.push((d.returned * 2, i));
+        }
+    }
+    events.sort();
+    let mut tester = LinearizabilityTester::new(Spec(Account::default()));
+    let mut begun = vec![false; drawn.len()];
+    for (_, i) in events {
+        match begun[i] {
+            false => drop(tester.on_invoke(i, drawn[i].op.clone()).unwrap()),
+            true => drop(tester.on_return(i, drawn[i].ret.clone().unwrap()).unwrap()),
+        }
+        begun[i] = true;
+    }
+    tester.is_consistent()
+}
+
+#[test]
+fn the_search_agrees_with_stateright() {
+    let (mut good, mut bad) = (0, 0);
+    for seed in 0..1500 {
+        let drawn = draw(seed);
+        let calls: Vec<C> = drawn
+            .iter()
+            .enumerate()
+            .map(|(i, d)| C {
+                op: d.op.clone(),
+                ret: d.ret.clone(),
+                called_ms: d.called * 2 + 1,
+                returned_ms: match d.ret {
+                    Some(_) => d.returned * 2,
+                    None => u64::MAX,
+                },
+                after: None,
+                record: i,
+            })
+            .collect();
+        let expected = by_stateright(&drawn);
+        let deleted = calls.iter().any(|c| c.op == Op::DeleteAccount);
+        for evidence in [None, (!deleted).then(|| evidence(&calls))] {
+            let found = match search(&calls, evidence.as_ref(), 1_000_000) {
+                Verdict::Good => true,
+                Verdict::Bad { .. } => false,
+                Verdict::Undecided => panic!("seed {seed} has no end"),
+            };
+            assert_eq!(found, expected, "seed {seed}: {calls:#?}");
+        }
+        match expected {
+            true => good += 1,
+            false => bad += 1,
+        }
+    }
+    assert!(good > 300 && bad > 300, "{good} good, {bad} bad");
+}

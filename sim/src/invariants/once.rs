@@ -1,0 +1,197 @@
+//! Invariant 2: one message per request id and recipient, across any fail-over, and none that
+//! nobody sent.
+//!
+//! Source: the contract (`posthouse.proto`, "a retry with the same request_id gets the first answer
+//! again and changes nothing") and the door's promise for LMTP (same sender, octets and recipient:
+//! the same message). It decides by counting: within one generation of a mailbox, octets were seen
+//! under no more uids than there are identities (request ids, or the octets themselves for LMTP)
+//! whose calls may have stored them there. Whatever was listed and acknowledged counts, so that a
+//! duplicate is found though it was expunged since. And calls with one request id that were
+//! acknowledged name one place. Octets that no call may have stored there were sent by nobody: also
+//! what an LMTP session broke off before its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::story::{Identity, Place, Stored, Story, Try};
+use super::{Findings, Invariant};
+use crate::history::{Record, StoredAt};
+use crate::workload::body::Expected;
+
+const NAME: &str = "once";
+
+/// Invariant 2.
+pub struct Once {
+    expected: Expected,
+}
+
+impl Once {
+    /// Judges by these octets.
+    pub fn new(expected: Expected) -> Once {
+        Once { expected }
+    }
+}
+
+impl Invariant for Once {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn end(&mut self, history: &[Record], found: &mut Findings) {
+        let story = Story::new(history, &self.expected);
+        repeats(&story, found);
+        copies(&story, found);
+    }
+}
+
+/// Acknowledged calls with one identity name one place.
+fn repeats(story: &Story, found: &mut Findings) {
+    let mut first: BTreeMap<(Place, [u8; 16]), (&Try, StoredAt)> = BTreeMap::new();
+    for t in &story.tries {
+        let (Stored::At(at), Identity::Request(id)) = (t.stored, t.identity) else {
+            continue;
+        };
+        let (earlier, told) = *first.entry((t.place, id)).or_insert((t, at));
+        // A new account of the name is another recipient.
+        if told != at && story.one_generation(t.place.0) {
+            let what = format!(
+                "a repeated request for {} of {} was stored at uid {} (modseq {}, uidvalidity {}), \
+                 but at uid {} (modseq {}, uidvalidity {}) before, as acknowledged at {} ms",
+                t.place.1,
+                t.place.0,
+                at.uid,
+                at.modseq,
+                at.uid_validity,
+                told.uid,
+                told.modseq,
+                told.uid_validity,
+                story.history[earlier.record].returned_ms,
+            );
+            story.report(found, NAME, t.record, what);
+        }
+    }
+}
+
+/// Uids under which octets were seen, with the record that shows the latest of them.
+#[derive(Default)]
+struct Copies {
+    uids: BTreeSet<u32>,
+    latest: usize,
+}
+
+/// No more copies than identities.
+fn copies(story: &Story, found: &mut Findings) {
+    let mut allowed: BTreeMap<(Place, &str), BTreeSet<Identity>> = BTreeMap::new();
+    for t in story.tries.iter().filter(|t| t.stored != Stored::Refused) {
+        let allowed = allowed.entry((t.place, &*t.held.blob)).or_default();
+        allowed.insert(t.identity);
+    }
+    let mut copies: BTreeMap<(Place, u32, &str), Copies> = BTreeMap::new();
+    let mut seen = |place, uid_validity, blob, uid, record| {
+        let copies: &mut Copies = copies.entry((place, uid_validity, blob)).or_default();
+        if copies.uids.insert(uid) {
+            copies.latest = record;
+        }
+    };
+    for sighting in &story.sightings {
+        for m in sighting.messages {
+            let (place, validity) = (sighting.place, sighting.uid_validity);
+            seen(place, validity, m.blob.as_str(), m.uid, sighting.record);
+        }
+    }
+    for t in &story.tries {
+        if let Stored::At(at) = t.stored {
+            seen(t.place, at.uid_validity, &*t.held.blob, at.uid, t.record);
+        }
+    }
+    for ((place, _, blob), copies) in copies {
+        let identities = allowed.get(&(place, blob)).map_or(0, BTreeSet::len);
+        if copies.uids.len() <= identities {
+            continue;
+        }
+        let (account, mailbox) = place;
+        let uids = copies.uids;
+        let what = match identities {
+            0 => format!("blob {blob} in {mailbox} of {account}, uids {uids:?}: nobody sent it"),
+            n => format!(
+                "blob {blob} in {mailbox} of {account} has uids {uids:?}, but there were only {n} \
+                 requests to store it"
+            ),
+        };
+        story.report(found, NAME, copies.latest, what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::tests::*;
+    use super::*;
+    use crate::history::{Answer, Call};
+
+    fn judged(history: &[Record]) -> Vec<String> {
+        let violations = judge(Once::new(Expected::default()), history);
+        violations.into_iter().map(|v| v.what).collect()
+    }
+
+    #[test]
+    fn repeats_and_equal_octets_are_good() {
+        let mut second = deliver(30, 1, delivered(at(2, 3)));
+        let Call::Deliver { request, .. } = &mut second.call else {
+            unreachable!()
+        };
+        *request = Some([9; 16]);
+        let history = [
+            create(0),
+            deliver(10, 1, unknown()),
+            deliver(20, 1, delivered(at(1, 2))),
+            second,
+            list(40, 3, vec![seen(1, 2, 1), seen(2, 3, 1)]),
+        ];
+        assert_eq!(judged(&history), [""; 0]);
+    }
+
+    #[test]
+    fn a_duplicate_is_found() {
+        // By two answers of one request.
+        let history = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            deliver(20, 1, delivered(at(2, 3))),
+        ];
+        // Both as another answer and as one copy too many.
+        assert_eq!(judged(&history).len(), 2);
+        // By what is there.
+        let history = [
+            create(0),
+            deliver(10, 1, unknown()),
+            list(40, 3, vec![seen(1, 2, 1), seen(2, 3, 1)]),
+        ];
+        assert_eq!(judged(&history).len(), 1);
+        // By what was there, one after the other.
+        let history = [
+            create(0),
+            deliver(10, 1, unknown()),
+            list(20, 2, vec![seen(1, 2, 1)]),
+            expunge(30, 1, unknown()),
+            list(40, 4, vec![seen(2, 4, 1)]),
+        ];
+        assert_eq!(judged(&history).len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_sent_is_found() {
+        let refused = Answer::Refused("busy".into());
+        let history = [
+            create(0),
+            deliver(10, 1, refused),
+            list(20, 2, vec![seen(1, 2, 1)]),
+        ];
+        assert!(judged(&history)[0].contains("nobody"));
+        let mut broken_off = deliver(10, 1, unknown());
+        let Call::Deliver { may_exist, .. } = &mut broken_off.call else {
+            unreachable!()
+        };
+        *may_exist = false;
+        let history = [create(0), broken_off, list(20, 2, vec![seen(1, 2, 1)])];
+        assert!(judged(&history)[0].contains("nobody"));
+    }
+}

@@ -1,0 +1,226 @@
+//! Invariant 7: what was expunged or deleted, and acknowledged as such, is never seen again.
+//!
+//! Source: RFC 9051, section 2.3.1.1 (a uid is never given again within a uidvalidity, and a
+//! deleted and created mailbox has another one); "zombie" checks of replicated stores that repair
+//! from old copies. It decides by uid and uidvalidity: an expunge names no uidvalidity, so the one
+//! that it struck is taken from answers before it; where the account may have been deleted in
+//! between and nothing tells the generations apart, nothing is said.
+
+use std::collections::BTreeMap;
+
+use super::story::{Place, Story};
+use super::{Findings, Invariant};
+use crate::history::{Answer, Call, Done, Record};
+use crate::workload::body::Expected;
+
+const NAME: &str = "resurrection";
+
+/// Invariant 7.
+pub struct Resurrection {
+    expected: Expected,
+}
+
+impl Resurrection {
+    /// Judges by these octets.
+    pub fn new(expected: Expected) -> Resurrection {
+        Resurrection { expected }
+    }
+}
+
+impl Invariant for Resurrection {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn end(&mut self, history: &[Record], found: &mut Findings) {
+        let story = Story::new(history, &self.expected);
+        let evidence = evidence(&story);
+        expunged(&story, &evidence, found);
+        deleted(&story, &evidence, found);
+    }
+}
+
+/// Answers that show a generation of a mailbox, by place and uidvalidity.
+type Evidence<'a> = BTreeMap<(Place<'a>, u32), Vec<usize>>;
+
+fn evidence<'a>(story: &Story<'a>) -> Evidence<'a> {
+    let mut evidence = Evidence::new();
+    let mut shown = |place: Place<'a>, uid_validity, record| {
+        let shown = evidence.entry((place, uid_validity)).or_default();
+        shown.push(record);
+    };
+    for t in &story.tries {
+        if let super::story::Stored::At(at) = t.stored {
+            shown(t.place, at.uid_validity, t.record);
+        }
+    }
+    for s in &story.sightings {
+        shown(s.place, s.uid_validity, s.record);
+    }
+    for (record, r) in story.history.iter().enumerate() {
+        if let (Call::Mailboxes { account }, Answer::Done(Done::Mailboxes(all))) =
+            (&r.call, &r.answer)
+        {
+            for (name, seen) in all {
+                shown((account, name), seen.uid_validity, record);
+            }
+        }
+    }
+    evidence
+}
+
+/// Whether the generation was there before call `record` was made.
+fn shown_before(story: &Story, evidence: &Evidence, of: (Place, u32), record: usize) -> bool {
+    let shown = evidence.get(&of).into_iter().flatten();
+    shown.into_iter().any(|e| story.before(*e, record))
+}
+
+/// No uid that was expunged is seen again.
+fn expunged(story: &Story, evidence: &Evidence, found: &mut Findings) {
+    // Where each uid was expunged, as acknowledged.
+    let mut gone: BTreeMap<(Place, u32), Vec<usize>> = BTreeMap::new();
+    for (place, expunges) in &story.expunges {
+        for e in expunges {
+            if let Answer::Done(Done::Expunged { uids, .. }) = &story.history[*e].answer {
+                for uid in uids {
+                    gone.entry((*place, *uid)).or_default().push(*e);
+                }
+            }
+        }
+    }
+    let mut told = std::collections::BTreeSet::new();
+    let mut tell = |place: Place, uid: u32, e: usize, record: usize| {
+        if told.insert((place.0.to_owned(), place.1.to_owned(), uid)) {
+            let what = format!(
+                "uid {uid} in {} of {} is back: its expunge was acknowledged at {} ms",
+                place.1, place.0, story.history[e].returned_ms
+            );
+            story.report(found, NAME, record, what);
+        }
+    };
+    for s in &story.sightings {
+        for m in s.messages {
+            for e in gone.get(&(s.place, m.uid)).into_iter().flatten() {
+                // The generation that was there before and is there now was there in between.
+                let same = story.one_generation(s.place.0)
+                    || shown_before(story, evidence, (s.place, s.uid_validity), *e);
+                if same && story.before(*e, s.record) {
+                    tell(s.place, m.uid, *e, s.record);
+                }
+            }
+        }
+    }
+    for (record, r) in story.history.iter().enumerate() {
+        let (
+            Call::Fetch {
+                account,
+                mailbox,
+                uid,
+            },
+            Answer::Done(Done::Octets { .. }),
+        ) = (&r.call, &r.answer)
+        else {
+            continue;
+        };
+        let place = (account.as_str(), mailbox.as_str());
+        for e in gone.get(&(place, *uid)).into_iter().flatten() {
+            if story.one_generation(account) && story.before(*e, record) {
+                tell(place, *uid, *e, record);
+            }
+        }
+    }
+}
+
+/// No mailbox that was there before its account was deleted is seen again.
+fn deleted(story: &Story, evidence: &Evidence, found: &mut Findings) {
+    for ((place, uid_validity), shown) in evidence {
+        let deletions = story.deletions.get(place.0).into_iter().flatten();
+        for d in deletions {
+            if !matches!(story.history[*d].answer, Answer::Done(_))
+                || !shown_before(story, evidence, (*place, *uid_validity), *d)
+            {
+                continue;
+            }
+            if let Some(again) = shown.iter().find(|s| story.before(*d, **s)) {
+                let what = format!(
+                    "{} of {} with uidvalidity {uid_validity} is back: the deletion of the account \
+                     was acknowledged at {} ms",
+                    place.1, place.0, story.history[*d].returned_ms
+                );
+                story.report(found, NAME, *again, what);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::story::tests::*;
+    use super::*;
+
+    fn judged(history: &[Record]) -> usize {
+        judge(Resurrection::new(Expected::default()), history).len()
+    }
+
+    fn delete(called_ms: u64) -> Record {
+        let call = Call::DeleteAccount {
+            account: ANN.into(),
+        };
+        record(called_ms, called_ms + 5, call, Answer::Done(Done::Plain))
+    }
+
+    #[test]
+    fn what_is_gone_stays_gone() {
+        let good = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            expunge(20, 1, expunged(3, &[1])),
+            list(21, 2, vec![seen(1, 2, 1)]), // overlaps the expunge
+            list(30, 3, vec![]),
+        ];
+        assert_eq!(judged(&good), 0);
+        let bad = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            expunge(20, 1, expunged(3, &[1])),
+            list(30, 3, vec![seen(1, 2, 1)]),
+            list(40, 3, vec![seen(1, 2, 1)]),
+        ];
+        assert_eq!(judged(&bad), 1);
+    }
+
+    #[test]
+    fn generations_are_told_apart() {
+        let mut later = list(60, 3, vec![seen(1, 2, 1)]);
+        let Answer::Done(Done::Messages { uid_validity, .. }) = &mut later.answer else {
+            unreachable!()
+        };
+        *uid_validity = 8;
+        let good = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            expunge(20, 1, expunged(3, &[1])),
+            delete(30),
+            create(40),
+            later,
+        ];
+        assert_eq!(judged(&good), 0);
+        let bad = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            delete(30),
+            create(40),
+            list(60, 3, vec![seen(1, 2, 1)]),
+        ];
+        assert_eq!(judged(&bad), 1);
+        let bad = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            expunge(20, 1, expunged(3, &[1])),
+            list(24, 3, vec![]),
+            list(50, 3, vec![seen(1, 2, 1)]),
+            delete(60),
+        ];
+        assert_eq!(judged(&bad), 1);
+    }
+}

@@ -1,0 +1,87 @@
+//! What an error of the client library says about the outcome of a call.
+//!
+//! The library's contract ([`posthouse_client::Error::outcome_unknown`]): `Unavailable`,
+//! `Transport` and `Deadline` leave the outcome open, everything else says that nothing was done,
+//! by no try of the call. Octets that are damaged say nothing about anything else, so that is
+//! unknown too.
+
+use posthouse_client::Error;
+
+use crate::history::{Answer, StoredAt};
+
+/// Begins the text of a refusal because of a missing account.
+pub const NO_ACCOUNT: &str = "not found: account";
+/// Begins the text of a refusal because of a missing mailbox.
+pub const NO_MAILBOX: &str = "not found: mailbox";
+/// Begins the text of a refusal because of a missing message.
+pub const NO_MESSAGE: &str = "not found: message";
+/// Begins the text of a refusal because octets are missing, also those of a message that is there.
+pub const NO_BLOB: &str = "not found: blob";
+/// Begins the text of a refusal because the thing exists already.
+pub const EXISTS: &str = "exists";
+
+/// The answer that `error` is.
+pub fn of(error: Error) -> Answer {
+    if error.outcome_unknown() {
+        return Answer::Unknown(error.to_string());
+    }
+    match error {
+        Error::NotFound { what, .. } => Answer::Refused(format!("not found: {what}")),
+        Error::AlreadyExists { what, .. } => Answer::Refused(format!("{EXISTS}: {what}")),
+        Error::Corrupt { .. } => Answer::Unknown(error.to_string()),
+        other => Answer::Refused(other.to_string()),
+    }
+}
+
+/// Where the library says that a message is.
+pub fn stored(stored: &posthouse_client::Stored) -> StoredAt {
+    StoredAt {
+        uid_validity: stored.uidvalidity,
+        uid: stored.uid,
+        modseq: stored.modseq,
+    }
+}
+
+/// Uids of ranges; more than any mailbox of a plan has are cut off.
+pub fn uids(ranges: &[posthouse_client::proto::UidRange]) -> Vec<u32> {
+    let each = ranges.iter().flat_map(|r| r.first..=r.last);
+    each.take(100_000).collect()
+}
+
+/// Octets as hexadecimal text.
+pub fn hex(octets: &[u8]) -> String {
+    use std::fmt::Write;
+    octets.iter().fold(String::new(), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_certainly_was_not_done_is_refused() {
+        let message = String::new;
+        for unknown in [
+            Error::Unavailable { message: message() },
+            Error::Transport { message: message() },
+            Error::Deadline { message: message() },
+            Error::Corrupt { message: message() },
+        ] {
+            assert!(matches!(of(unknown), Answer::Unknown(_)));
+        }
+        for (refused, text) in [
+            (Error::not_found("account", "x"), NO_ACCOUNT),
+            (Error::not_found("mailbox", "x"), NO_MAILBOX),
+            (Error::not_found("message", "x"), NO_MESSAGE),
+            (Error::ReadOnly { message: message() }, "read only"),
+        ] {
+            match of(refused) {
+                Answer::Refused(why) => assert!(why.starts_with(text), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The final reading: once everything has healed, all that is there is read, and everything must
+//! answer.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use crate::history::{Answer, Done};
+
+use super::{At, Inner, READER, account_name, read};
+
+/// How long one question is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two times.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Reads every account, every mailbox, every message.
+pub(super) async fn read_all(inner: &std::sync::Arc<Inner>) -> Result<(), String> {
+    let until = Instant::now() + PATIENCE;
+    let at = At {
+        inner,
+        op: None,
+        client: READER,
+    };
+    let all = join_all((0..inner.accounts).map(|account| one_account(&at, account, until))).await;
+    all.into_iter().collect()
+}
+
+async fn one_account(at: &At<'_>, account: u32, until: Instant) -> Result<(), String> {
+    let name = account_name(account);
+    let what = format!("the mailboxes of {name}");
+    let answer = asked(&what, until, || read::mailboxes(at, account)).await?;
+    let Answer::Done(Done::Mailboxes(mailboxes)) = answer else {
+        // It does not exist, which is an answer.
+        return Ok(());
+    };
+    for mailbox in mailboxes.keys() {
+        let what = format!("the messages in {mailbox} of {name}");
+        let answer = asked(&what, until, || read::list(at, account, mailbox, 0)).await?;
+        let Answer::Done(Done::Messages { messages, .. }) = answer else {
+            return Err(format!("{what}: {answer:?}"));
+        };
+        for message in messages {
+            let what = format!("message {} in {mailbox} of {name}", message.uid);
+            asked(&what, until, || {
+                read::fetch(at, account, mailbox, message.uid)
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks until there is an answer, be it a refusal.
+async fn asked<F: Future<Output = Answer>>(
+    what: &str,
+    until: Instant,
+    ask: impl Fn() -> F,
+) -> Result<Answer, String> {
+    loop {
+        match ask().await {
+            Answer::Unknown(why) if Instant::now() >= until => {
+                return Err(format!("{what}: no answer: {why}"));
+            }
+            Answer::Unknown(_) => tokio::time::sleep(PAUSE).await,
+            answer => return Ok(answer),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Carries out the operations of a plan as mail software would: through the client library, and for
+//! LMTP over a byte stream; and writes down every call with its answer.
+//!
+//! ```text
+//! plan.ops ─▶ one task a client ─▶ account deliver append flags expunge read lmtp   (a kind a file)
+//!                                        │  choose targets by `known`, octets by `body`
+//!                                        ▼
+//!                        posthouse_client::Client / LMTP stream ─▶ `answer` ─▶ history::Record
+//! ```
+//!
+//! An answer is one of three (openraft's `oracle.rs` calls the last one "ambiguous"): done,
+//! refused with the certainty that nothing was done, or unknown: it may have been done, once, at
+//! any time from the call on. Deadlines are short on purpose, so that unknown answers are common.
+
+pub mod account;
+pub mod answer;
+pub mod append;
+pub mod body;
+pub mod deliver;
+pub mod expunge;
+pub mod final_read;
+pub mod flags;
+pub mod known;
+pub mod lmtp;
+pub mod read;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use posthouse_client::Client;
+use posthouse_client::ids::{AccountName, MailboxName, RequestId};
+use posthouse_node::env::net::Stream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::history::{Answer, Call, Octets, Record};
+use crate::plan::{Op, OpKind, Plan};
+use known::Known;
+
+/// The client number of calls that the run itself makes at its end.
+pub const READER: u32 = u32::MAX;
+
+/// How long what is under way at the end of the plan may still take.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Beyond the client's own deadline, after which a call is given up in any case.
+const GUARD: Duration = Duration::from_secs(6);
+
+/// Makes a byte stream to the LMTP door of a node.
+pub type Connect =
+    Arc<dyn Fn(u32) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
+
+/// What the world gives.
+pub struct Access {
+    /// The client library over the simulated network, for a client of this number. Asked for once
+    /// a number.
+    pub client: Arc<dyn Fn(u32) -> Client + Send + Sync>,
+    /// Connects to the LMTP door of a node of the plan.
+    pub connect: Connect,
+    /// Simulated time since the start of the run.
+    pub now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Called when a call has its final answer.
+    pub record: Arc<dyn Fn(Record) + Send + Sync>,
+}
+
+/// The operations of one plan, and what is known of them.
+pub struct Workload {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    access: Access,
+    seed: u64,
+    accounts: u32,
+    clients: u32,
+    ops: Vec<Op>,
+    /// Operations that could not begin by then are left out.
+    cutoff: Duration,
+    known: Mutex<Known>,
+    bodies: Mutex<body::Bodies>,
+    handles: Mutex<BTreeMap<u32, Client>>,
+    under_way: Mutex<UnderWay>,
+}
+
+/// Calls without an answer yet.
+#[derive(Default)]
+struct UnderWay {
+    next: u64,
+    calls: BTreeMap<u64, Begun>,
+}
+
+struct Begun {
+    op: Option<u32>,
+    client: u32,
+    called_ms: u64,
+    call: Call,
+}
+
+/// The name of an account of the plan.
+pub fn account_name(account: u32) -> String {
+    format!("user{account}@sim.example")
+}
+
+/// The name of a mailbox of the plan; 0 is INBOX.
+pub fn mailbox_name(mailbox: u32) -> String {
+    match mailbox {
+        0 => "INBOX".to_owned(),
+        n => format!("Box-{n}"),
+    }
+}
+
+impl Workload {
+    /// The workload of `plan`.
+    pub fn new(plan: &Plan, access: Access) -> Workload {
+        let last = plan.ops.iter().map(|op| op.at_ms).max().unwrap_or(0);
+        Workload {
+            inner: Arc::new(Inner {
+                access,
+                seed: plan.seed,
+                accounts: plan.accounts,
+                clients: plan.clients.max(1),
+                ops: plan.ops.clone(),
+                cutoff: Duration::from_millis(last.max(plan.duration_ms)),
+                known: Mutex::default(),
+                bodies: Mutex::default(),
+                handles: Mutex::default(),
+                under_way: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Runs every client, one task each: its operations in the order of the plan, none before its
+    /// time counted from now. Ends when all are done, or some seconds after the plan's end: then
+    /// what is under way is recorded as unknown.
+    pub async fn run(&self) {
+        let start = Instant::now();
+        let mut by_client: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (index, op) in self.inner.ops.iter().enumerate() {
+            by_client.entry(op.client).or_default().push(index as u32);
+        }
+        let mut tasks = JoinSet::new();
+        for (_, mine) in by_client {
+            let inner = self.inner.clone();
+            tasks.spawn(async move {
+                for index in mine {
+                    let op = &inner.ops[index as usize];
+                    tokio::time::sleep_until(start + Duration::from_millis(op.at_ms)).await;
+                    if start.elapsed() > inner.cutoff {
+                        return;
+                    }
+                    inner.perform(index).await;
+                }
+            });
+        }
+        let all = async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(e) = ended
+                    && e.is_panic()
+                {
+                    std::panic::resume_unwind(e.into_panic());
+                }
+            }
+        };
+        let end = start + self.inner.cutoff + GRACE;
+        let late = tokio::time::timeout_at(end, all).await.is_err();
+        if late {
+            tasks.shutdown().await;
+        }
+        self.inner.give_up();
+    }
+
+    /// Reads everything once the world has healed: every account, every mailbox, every message
+    /// with its octets, as calls of client [`READER`]. What does not answer is asked again, for up
+    /// to 30 seconds; then the error says what it was.
+    pub async fn read_all(&self) -> Result<(), String> {
+        final_read::read_all(&self.inner).await
+    }
+}
+
+impl Inner {
+    async fn perform(self: &Arc<Self>, index: u32) {
+        let op = &self.ops[index as usize];
+        let at = At {
+            inner: self,
+            op: Some(index),
+            client: op.client,
+        };
+        let (account, octets) = (op.account, |body, size| Octets { body, size });
+        match &op.kind {
+            OpKind::CreateAccount => account::create(&at, account).await,
+            OpKind::DeleteAccount => account::delete(&at, account).await,
+            OpKind::CreateMailbox { mailbox } => {
+                account::create_mailbox(&at, account, *mailbox).await
+            }
+            OpKind::Deliver {
+                also,
+                size,
+                body,
+                repeat,
+            } => {
+                let to = recipients(account, also);
+                deliver::deliver(&at, &to, octets(*body, *size), *repeat).await
+            }
+            OpKind::Append {
+                mailbox,
+                size,
+                body,
+                repeat,
+            } => append::append(&at, (account, *mailbox), octets(*body, *size), *repeat).await,
+            OpKind::SetFlags {
+                mailbox,
+                pick,
+                mode,
+                flags,
+                unchanged_since,
+            } => {
+                let target = (account, *mailbox);
+                flags::set_flags(&at, target, *pick, *mode, flags, *unchanged_since).await
+            }
+            OpKind::Expunge { mailbox, pick } => {
+                expunge::expunge(&at, (account, *mailbox), *pick).await
+            }
+            OpKind::Mailboxes => {
+                read::mailboxes(&at, account).await;
+            }
+            OpKind::List { mailbox, page } => {
+                read::list(&at, account, &mailbox_name(*mailbox), *page).await;
+            }
+            OpKind::Fetch { mailbox, pick } => {
+                read::fetch_pick(&at, (account, *mailbox), *pick).await
+            }
+            OpKind::Lmtp {
+                node,
+                also,
+                size,
+                body,
+                cut,
+            } => {
+                let to = recipients(account, also);
+                lmtp::lmtp(&at, *node, &to, octets(*body, *size), *cut).await
+            }
+        }
+    }
+
+    /// The client library of client `number`.
+    fn handle(&self, number: u32) -> Client {
+        let mut handles = self.handles.lock();
+        let handle = handles.entry(number);
+        handle
+            .or_insert_with(|| (self.access.client)(number))
+            .clone()
+    }
+
+    fn begin(&self, op: Option<u32>, client: u32, call: Call) -> u64 {
+        let called_ms = (self.access.now_ms)();
+        let under_way = &mut *self.under_way.lock();
+        let ticket = under_way.next;
+        under_way.next += 1;
+        let begun = Begun {
+            op,
+            client,
+            called_ms,
+            call,
+        };
+        under_way.calls.insert(ticket, begun);
+        ticket
+    }
+
+    fn end(&self, ticket: u64, call: Option<Call>, answer: Answer) {
+        let Some(begun) = self.under_way.lock().calls.remove(&ticket) else {
+            return;
+        };
+        (self.access.record)(Record {
+            op: begun.op,
+            client: begun.client,
+            called_ms: begun.called_ms,
+            returned_ms: (self.access.now_ms)(),
+            call: call.unwrap_or(begun.call),
+            answer,
+        });
+    }
+
+    /// What is under way stays unknown.
+    fn give_up(&self) {
+        let tickets: Vec<u64> = self.under_way.lock().calls.keys().copied().collect();
+        for ticket in tickets {
+            self.end(ticket, None, Answer::Unknown("the run has ended".into()));
+        }
+    }
+}
+
+/// One operation at work.
+struct At<'a> {
+    inner: &'a Arc<Inner>,
+    op: Option<u32>,
+    client: u32,
+}
+
+impl At<'_> {
+    /// How long a call of this operation may take: between 2 and 9 seconds.
+    fn deadline(&self) -> Duration {
+        let op = self.op.unwrap_or(3) as u64;
+        Duration::from_secs(2 + op % 8)
+    }
+
+    /// The client library for the n-th try of this operation: a repeat comes from elsewhere, as
+    /// when another front end takes over.
+    fn client(&self, repeat: u32) -> Client {
+        let number = match self.client {
+            READER => 0,
+            client => (client + repeat) % self.inner.clients,
+        };
+        self.inner.handle(number).with_deadline(self.deadline())
+    }
+
+    /// The request id of this operation.
+    fn request(&self) -> [u8; 16] {
+        let mut hash = blake3::Hasher::new();
+        hash.update(b"request id");
+        hash.update(&self.inner.seed.to_le_bytes());
+        hash.update(&self.op.unwrap_or(READER).to_le_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+        id
+    }
+
+    /// Makes a call and records it with its answer.
+    async fn call(&self, call: Call, work: impl Future<Output = Answer>) -> Answer {
+        let seconds = match &call {
+            Call::Deliver { octets, .. } | Call::Append { octets, .. } => octets.size >> 20,
+            // The size is not known: as for a message of 20 MiB.
+            Call::Fetch { .. } => 20,
+            _ => 0,
+        };
+        let guard = self.deadline() + GUARD + Duration::from_secs(seconds);
+        let ticket = self.inner.begin(self.op, self.client, call);
+        let answer = match tokio::time::timeout(guard, work).await {
+            Ok(answer) => answer,
+            Err(_) => Answer::Unknown("given up".into()),
+        };
+        self.inner.end(ticket, None, answer.clone());
+        answer
+    }
+
+    fn octets(&self, octets: Octets) -> bytes::Bytes {
+        self.inner.bodies.lock().get(octets)
+    }
+}
+
+/// The account and the others, none of them twice.
+fn recipients(account: u32, also: &[u32]) -> Vec<u32> {
+    let mut all = vec![account];
+    for other in also {
+        if !all.contains(other) {
+            all.push(*other);
+        }
+    }
+    all
+}
+
+fn account_id(account: u32) -> AccountName {
+    AccountName::new(&account_name(account)).expect("names of the plan's accounts are good")
+}
+
+fn mailbox_id(mailbox: u32) -> MailboxName {
+    MailboxName::new(&mailbox_name(mailbox)).expect("names of the plan's mailboxes are good")
+}
+
+fn request_id(id: [u8; 16]) -> Option<RequestId> {
+    Some(RequestId(id))
+}
