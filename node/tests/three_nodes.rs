@@ -2,7 +2,7 @@
 //! and its index, catch up by snapshot, and start again, all through the front door.
 #![allow(clippy::disallowed_methods)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,18 @@ async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, S
             Err(why) => assert!(begin.elapsed() < PATIENCE, "not {what}: {why}"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
     }
 }
 
@@ -235,6 +247,32 @@ async fn whatever_stops_nothing_is_lost() {
     c.whole().await;
     c.check().await;
     c.send(6, 2_000).await;
+
+    // One comes back from an older image of its directory, whole but without what it has promised
+    // since: it votes no more under its old name.
+    c.stop(1).await;
+    let data = c.places[1].config.data.clone();
+    let image = data.with_extension("image");
+    copy(&data, &image);
+    c.start(1).await;
+    c.whole().await;
+    c.send(6, 2_000).await;
+    c.whole().await;
+    let old = c.places[1].id;
+    let before = [c.generation(1, old).await, c.generation(2, old).await];
+    c.stop(1).await;
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&image, &data).unwrap();
+    c.start(1).await;
+    eventually("replaced", async || {
+        match [c.generation(1, old).await, c.generation(2, old).await] {
+            [a, b] if a == before[0] || b == before[1] => Err("old replicas are there".into()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    c.whole().await;
+    c.check().await;
 
     // The journal of one is gone: it votes no more under its old name.
     c.stop(0).await;
