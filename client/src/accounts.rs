@@ -30,7 +30,7 @@ impl Client {
             request_id: self.id_or_fresh(request_id),
             account: account.as_str().to_owned(),
         };
-        let answer = self.on_leader(Scope::from(account), |t| {
+        let answer = self.change_on_leader(Scope::from(account), |t| {
             let request = t.request(request.clone());
             async move { AccountsClient::new(t.channel).create_account(request).await }
         });
@@ -59,7 +59,7 @@ impl Client {
             request_id: self.id_or_fresh(request_id),
             account: account.as_str().to_owned(),
         };
-        let answer = self.on_leader(Scope::from(account), |t| {
+        let answer = self.change_on_leader(Scope::from(account), |t| {
             let request = t.request(request.clone());
             async move { AccountsClient::new(t.channel).delete_account(request).await }
         });

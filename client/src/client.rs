@@ -9,8 +9,9 @@ use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use crate::connect::{Channel, Channels, Wiring};
-use crate::error::Error;
+use crate::error::{Error, never_sent};
 use crate::ids::{AccountName, RequestId, Slot};
+use crate::rare::{self, Rare};
 use crate::retry::{Deadline, Hunt, Step};
 use crate::route::{Placement, Router};
 
@@ -88,6 +89,21 @@ impl fmt::Display for Scope {
 pub(crate) enum Failure {
     Status(Status),
     Error(Error),
+}
+
+/// A try that came to nothing, as far as this side knows.
+#[derive(Debug)]
+pub(crate) struct Missed {
+    pub(crate) error: Error,
+    /// It may have taken effect, or may still: whatever another try says, the outcome is unknown.
+    pub(crate) open: bool,
+}
+
+impl From<Error> for Missed {
+    fn from(error: Error) -> Missed {
+        let open = error.outcome_unknown();
+        Missed { error, open }
+    }
 }
 
 /// One try of a call at one node.
@@ -188,7 +204,7 @@ impl Client {
         }
     }
 
-    /// Calls the leader of a shard, with the client's deadline.
+    /// Asks the leader of a shard, with the client's deadline.
     pub(crate) async fn on_leader<R, F, Fut>(&self, scope: Scope, call: F) -> Result<R, Error>
     where
         F: Fn(Try) -> Fut,
@@ -198,13 +214,31 @@ impl Client {
             let answer = call(t);
             async { answer.await.map_err(Failure::Status) }
         };
-        self.on_leader_by(scope, Deadline::after(self.deadline), call)
-            .await
+        let deadline = Deadline::after(self.deadline);
+        let asked = self.try_on_leader(scope, deadline, call).await;
+        asked.map_err(|missed| missed.error)
     }
 
-    /// Calls the leader of a shard: looks for it, follows hints, goes round the replicas when
-    /// connections break, and waits for elections.
-    pub(crate) async fn on_leader_by<R, F, Fut>(
+    /// Has the leader of a shard change something, with the client's deadline.
+    pub(crate) async fn change_on_leader<R, F, Fut>(
+        &self,
+        scope: Scope,
+        call: F,
+    ) -> Result<R, Error>
+    where
+        F: Fn(Try) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let call = |t| {
+            let answer = call(t);
+            async { answer.await.map_err(Failure::Status) }
+        };
+        let deadline = Deadline::after(self.deadline);
+        self.change_on_leader_by(scope, deadline, call).await
+    }
+
+    /// Has the leader of a shard change something.
+    pub(crate) async fn change_on_leader_by<R, F, Fut>(
         &self,
         scope: Scope,
         deadline: Deadline,
@@ -214,20 +248,41 @@ impl Client {
         F: Fn(Try) -> Fut,
         Fut: Future<Output = Result<Response<R>, Failure>>,
     {
+        let changed = self.try_on_leader(scope, deadline, call).await;
+        changed.map_err(|missed| missed.error.after_tries(missed.open))
+    }
+
+    /// Calls the leader of a shard: looks for it, follows hints, goes round the replicas when
+    /// connections break, and waits for elections. [`Missed::open`] speaks for all tries.
+    async fn try_on_leader<R, F, Fut>(
+        &self,
+        scope: Scope,
+        deadline: Deadline,
+        call: F,
+    ) -> Result<R, Missed>
+    where
+        F: Fn(Try) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Failure>>,
+    {
         let mut hunt = Hunt::default();
+        let mut open = false;
+        let ended = |error, open| Missed { error, open };
         let mut last = Error::Unavailable {
             message: "nothing was tried".into(),
         };
         while !deadline.left().is_zero() {
-            let placement = self.placement_by(&deadline).await?;
+            let placement = self.placement_by(&deadline).await;
+            let placement = placement.map_err(|e| ended(e, open))?;
             let shard = scope.shard(&placement);
             let replicas = shard.map_or(Vec::new(), |s| self.router.replicas(&placement, s));
             let (Some(shard), Some(addr)) = (shard, hunt.target(&replicas)) else {
+                rare::hit(Rare::NobodyHasShard);
                 last = Error::Unavailable {
                     message: format!("no node has {scope} in placement {}", placement.version),
                 };
                 let step = hunt.failed(self.wiring(), "", &[], &last);
-                self.step(step, &deadline, &last).await?;
+                let stepped = self.step(step, &deadline, &last).await;
+                stepped.map_err(|e| ended(e, open))?;
                 continue;
             };
             let attempt = async { call(self.try_at(&addr, deadline.left())?).await };
@@ -236,17 +291,20 @@ impl Client {
                     self.router.note_leader(shard, &addr);
                     return Ok(answer);
                 }
-                Err(error) => {
+                Err(missed) => {
+                    let error = missed.error;
+                    open |= missed.open;
                     let step = hunt.failed(self.wiring(), &addr, &replicas, &error);
                     if step != Step::Fail && !matches!(error, Error::Busy { .. }) {
                         self.router.forget_leader(shard, &addr);
                     }
-                    self.step(step, &deadline, &error).await?;
+                    let stepped = self.step(step, &deadline, &error).await;
+                    stepped.map_err(|e| ended(e, open))?;
                     last = error;
                 }
             }
         }
-        Err(deadline.passed(&last))
+        Err(ended(deadline.passed(&last), open))
     }
 
     /// One try at `addr`.
@@ -267,7 +325,7 @@ impl Client {
         addr: &str,
         deadline: &Deadline,
         answer: impl Future<Output = Result<Response<R>, Failure>>,
-    ) -> Result<R, Error> {
+    ) -> Result<R, Missed> {
         tokio::select! {
             biased;
             answer = answer => match answer {
@@ -277,14 +335,19 @@ impl Client {
                 }
                 Err(Failure::Status(status)) => {
                     self.router.note_version(status.metadata());
-                    Err(Error::from(status))
+                    let never_sent = never_sent(&status);
+                    let mut missed = Missed::from(Error::from(status));
+                    missed.open &= !never_sent;
+                    Err(missed)
                 }
-                Err(Failure::Error(error)) => Err(error),
+                Err(Failure::Error(error)) => Err(error.into()),
             },
-            moved = self.moved(shards, addr) => Err(moved),
+            // It is silent, and may have done what it was asked to all the same.
+            moved = self.moved(shards, addr) => Err(Missed { error: moved, open: true }),
             () = tokio::time::sleep_until(deadline.at()) => Err(Error::Deadline {
                 message: format!("{addr} has not answered"),
-            }),
+            }
+            .into()),
         }
     }
 
@@ -326,6 +389,7 @@ impl Client {
             if let Ok(placement) = self.router.refresh(0).await {
                 let moved = placement.moved_from(addr, shards);
                 if let (true, Some((node, new))) = (seen, &moved) {
+                    rare::hit(Rare::NewLeaderWhileWaiting);
                     return Error::WrongLeader {
                         leader_node: *node,
                         leader_addr: new.clone(),

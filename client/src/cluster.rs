@@ -203,7 +203,7 @@ impl Client {
             answer.await.map_err(Failure::Status)
         };
         let answer = self.attempt(&[], addr, deadline, answer).await;
-        answer.map_err(|error| match error {
+        answer.map_err(|missed| match missed.error {
             Error::Transport { message } => Error::Transport {
                 message: format!("{addr}: {message}"),
             },

@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use tonic::Response;
 
 use crate::body::Body;
-use crate::client::{Client, Failure, Scope};
+use crate::client::{Client, Failure, Missed, Scope};
 use crate::error::Error;
 use crate::ids::{AccountName, BlobId, EmailId, MailboxName, RequestId};
 use crate::messages::{Stored, blob_id};
 use crate::proto;
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::{DeliverHead, DeliverRequest, DeliverResponse, DeliverResult, deliver_request};
+use crate::rare::{self, Rare};
 use crate::retry::{Deadline, Hunt, Step};
 use crate::upload::{Upload, check_sent};
 
@@ -115,6 +116,7 @@ impl Client {
             deadline,
             results: vec![None; count],
             last: vec![None; count],
+            open: vec![false; count],
             hunts: BTreeMap::new(),
             stored: None,
         };
@@ -132,6 +134,8 @@ struct Run<'a> {
     results: Vec<Option<Result<Stored, Error>>>,
     /// Why a recipient is still unresolved.
     last: Vec<Option<Error>>,
+    /// Whether a try for the recipient may have taken effect.
+    open: Vec<bool>,
     hunts: BTreeMap<u32, ShardHunt>,
     stored: Option<(BlobId, u64)>,
 }
@@ -191,6 +195,7 @@ impl Run<'_> {
             match hunt.hunt.target(&replicas) {
                 Some(addr) => groups.entry(addr).or_default().add(i, key),
                 None => {
+                    rare::hit(Rare::NobodyHasShard);
                     let error = Error::Unavailable {
                         message: format!("no node has {scope}"),
                     };
@@ -203,7 +208,7 @@ impl Run<'_> {
     }
 
     /// Sends the octets to one node for the recipients of `group`.
-    async fn send(&self, addr: &str, group: &Group) -> Result<DeliverResponse, Error> {
+    async fn send(&self, addr: &str, group: &Group) -> Result<DeliverResponse, Missed> {
         let (request_id, by_content, sender) = match &self.delivery.identity {
             Identity::Request(id) => (id.0.to_vec().into(), false, String::new()),
             Identity::ByContent { sender } => (Default::default(), true, sender.clone()),
@@ -255,36 +260,53 @@ impl Run<'_> {
     }
 
     /// Sorts one node's answer into results and what has to be tried again.
-    async fn take(&mut self, addr: &str, group: &Group, answer: Result<DeliverResponse, Error>) {
-        let outcomes: Vec<Result<Stored, Error>> = match answer {
+    async fn take(&mut self, addr: &str, group: &Group, answer: Result<DeliverResponse, Missed>) {
+        let outcomes: Vec<Result<Stored, Missed>> = match answer {
             Ok(r) if r.results.len() == group.members.len() => {
                 if let (None, Ok(id)) = (self.stored, blob_id(&r.blob_id)) {
                     self.stored = Some((id, r.size));
                 }
-                r.results.into_iter().map(outcome).collect()
+                let outcomes = r.results.into_iter().map(outcome);
+                outcomes.map(|o| o.map_err(Missed::from)).collect()
             }
             Ok(r) => {
                 let error = Error::Corrupt {
                     message: format!("{} results, not one a recipient", r.results.len()),
                 };
-                vec![Err(error); group.members.len()]
+                let missed = || Err(Missed::from(error.clone()));
+                group.members.iter().map(|_| missed()).collect()
             }
-            Err(error) => vec![Err(error); group.members.len()],
+            Err(missed) => {
+                let again = || Missed {
+                    error: missed.error.clone(),
+                    open: missed.open,
+                };
+                group.members.iter().map(|_| Err(again())).collect()
+            }
         };
         let mut failed: BTreeMap<u32, Error> = BTreeMap::new();
         for (&(i, shard), outcome) in group.members.iter().zip(outcomes) {
             match outcome {
-                Err(e) if crate::retry::advice(&e) != crate::retry::Advice::Fail => {
-                    failed.entry(shard).or_insert_with(|| e.clone());
-                    self.last[i] = Some(e);
+                Ok(stored) => {
+                    self.client.router().note_leader(shard, addr);
+                    self.results[i] = Some(Ok(stored));
                 }
-                settled => {
-                    if settled.is_ok() {
-                        self.client.router().note_leader(shard, addr);
+                Err(Missed { error, open }) => {
+                    self.open[i] |= open;
+                    match crate::retry::advice(&error) {
+                        crate::retry::Advice::Fail => {
+                            self.results[i] = Some(Err(error.after_tries(self.open[i])));
+                        }
+                        _ => {
+                            failed.entry(shard).or_insert_with(|| error.clone());
+                            self.last[i] = Some(error);
+                        }
                     }
-                    self.results[i] = Some(settled);
                 }
             }
+        }
+        if !failed.is_empty() {
+            rare::hit(Rare::DeliverySentAgain);
         }
         for (shard, error) in failed {
             self.after_failure(shard, addr, &error).await;
@@ -317,13 +339,14 @@ impl Run<'_> {
     }
 
     fn finish(self) -> Delivered {
-        let unresolved = |last: Option<Error>| {
+        let unresolved = |(last, open): (Option<Error>, bool)| {
             let last = last.unwrap_or(Error::Unavailable {
                 message: "nothing was tried".into(),
             });
-            Err(self.deadline.passed(&last))
+            Err(self.deadline.passed(&last).after_tries(open))
         };
-        let both = self.results.into_iter().zip(self.last);
+        let tried = self.last.into_iter().zip(self.open);
+        let both = self.results.into_iter().zip(tried);
         Delivered {
             blob_id: self.stored.map(|(id, _)| id),
             size: self.stored.map_or(0, |(_, size)| size),

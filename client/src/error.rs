@@ -170,6 +170,19 @@ impl Error {
         )
     }
 
+    /// The final error of a call that would have changed something; `open`: an earlier try of it
+    /// may have taken effect. Then an answer that nothing was done speaks for the last try alone;
+    /// only what is wrong with the request itself was wrong each time.
+    pub(crate) fn after_tries(self, open: bool) -> Error {
+        match self {
+            Error::BadRequest { .. } | Error::Corrupt { .. } => self,
+            last if open && !last.outcome_unknown() => Error::Unavailable {
+                message: format!("an earlier try may have taken effect; the last one: {last}"),
+            },
+            last => last,
+        }
+    }
+
     /// The error as it travels. Failures that only exist on the caller's side become
     /// `UNAVAILABLE`, or `REFUSED` where nothing was stored.
     pub fn to_detail(&self) -> ErrorDetail {
@@ -372,6 +385,18 @@ pub fn detail_of(status: &Status) -> Option<ErrorDetail> {
     ErrorDetail::decode(any.value.as_slice()).ok()
 }
 
+/// Whether the call behind `status` cannot have reached its node.
+pub(crate) fn never_sent(status: &Status) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    while let Some(e) = cause {
+        if let Some(e) = e.downcast_ref::<io::Error>() {
+            return e.kind() == io::ErrorKind::ConnectionRefused;
+        }
+        cause = e.source();
+    }
+    false
+}
+
 /// The nearest gRPC code, for callers that know no [`ErrorDetail`].
 fn code_of(kind: ErrorKind) -> Code {
     match kind {
@@ -474,6 +499,15 @@ mod tests {
             status.add_header(&mut headers).unwrap();
             let back = Status::from_header_map(&headers).unwrap();
             assert_eq!(Error::from(back), error);
+        }
+    }
+
+    #[test]
+    fn one_open_try_makes_the_outcome_unknown() {
+        for error in every_kind() {
+            assert_eq!(error.clone().after_tries(false), error);
+            let known = matches!(error, Error::BadRequest { .. } | Error::Corrupt { .. });
+            assert_ne!(error.after_tries(true).outcome_unknown(), known);
         }
     }
 

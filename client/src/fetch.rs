@@ -15,6 +15,7 @@ use crate::ids::{AccountName, BlobId, MailboxName, Uid};
 use crate::messages::blob_id;
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::{FetchBlobRequest, FetchBlobResponse};
+use crate::rare::{self, Rare};
 use crate::retry::{Advice, advice};
 
 /// How often one fetch may be taken up again without having got any further.
@@ -235,6 +236,7 @@ impl Reading {
                 }
                 self.pending = Some(first);
                 self.stream = Some(stream);
+                rare::hit(Rare::FetchTakenUpAgain);
                 Ok(())
             }
             Err(error) => self.broke(error),

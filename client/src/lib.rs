@@ -6,6 +6,7 @@
 //! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
 //!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
 //!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, cluster.
+//! - [`rare`]: counters of rare situations, for all crates.
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.
 //!
@@ -46,6 +47,7 @@ pub mod ids;
 mod json;
 mod mailboxes;
 mod messages;
+pub mod rare;
 pub mod retry;
 pub mod route;
 mod upload;

@@ -19,7 +19,7 @@ impl Client {
             account: account.as_str().to_owned(),
             mailbox: mailbox.as_str().to_owned(),
         };
-        let answer = self.on_leader(Scope::from(account), |t| {
+        let answer = self.change_on_leader(Scope::from(account), |t| {
             let request = t.request(request.clone());
             async move {
                 MailboxesClient::new(t.channel)

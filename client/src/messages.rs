@@ -127,7 +127,7 @@ impl Client {
             size_hint: body.len().unwrap_or(0),
         };
         let deadline = self.deadline_for(body.len());
-        self.on_leader_by(Scope::from(account), deadline, |t| {
+        self.change_on_leader_by(Scope::from(account), deadline, |t| {
             let head = head.clone();
             let opened = body.open();
             async move {
@@ -218,7 +218,7 @@ impl Client {
             flags: change.flags,
             unchanged_since: change.unchanged_since,
         };
-        let answer = self.on_leader(Scope::from(account), |t| {
+        let answer = self.change_on_leader(Scope::from(account), |t| {
             let request = t.request(request.clone());
             async move { MessagesClient::new(t.channel).set_flags(request).await }
         });
@@ -247,7 +247,7 @@ impl Client {
             uids,
             force,
         };
-        let answer = self.on_leader(Scope::from(account), |t| {
+        let answer = self.change_on_leader(Scope::from(account), |t| {
             let request = t.request(request.clone());
             async move { MessagesClient::new(t.channel).expunge(request).await }
         });

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::connect::Wiring;
 use crate::error::Error;
+use crate::rare::{self, Rare};
 
 /// First pause.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -126,6 +127,7 @@ impl Deadline {
     /// The final error. A node that was busy until the end stays a busy node: nothing was
     /// stored, which the caller must be able to tell from an unknown outcome.
     pub(crate) fn passed(&self, last: &Error) -> Error {
+        rare::hit(Rare::DeadlinePassed);
         match last {
             Error::Busy { .. } | Error::NotInitialized { .. } => last.clone(),
             _ => Error::Deadline {
@@ -180,10 +182,12 @@ impl Hunt {
         match advice(error) {
             Advice::Fail => Step::Fail,
             Advice::Later(at_least) => {
+                rare::hit(Rare::NodeBusy);
                 let pause = self.backoff.next(wiring, BACKOFF_MAX);
                 Step::Wait(pause.max(at_least.min(RETRY_AFTER_MAX)))
             }
             Advice::Refresh(version) if version > self.refreshed_for => {
+                rare::hit(Rare::MapTooOld);
                 self.refreshed_for = version;
                 Step::Refresh(version)
             }
@@ -192,6 +196,7 @@ impl Hunt {
             Advice::Follow { addr: hint, .. } if hint != addr && !self.tried.contains(&hint) => {
                 self.tried.insert(addr.to_owned());
                 self.hint = Some(hint);
+                rare::hit(Rare::LeaderHintFollowed);
                 Step::Now
             }
             Advice::Follow { .. } | Advice::Elsewhere => {
@@ -200,6 +205,7 @@ impl Hunt {
                     return Step::Now;
                 }
                 self.tried.clear();
+                rare::hit(Rare::AllReplicasTried);
                 Step::Wait(self.backoff.next(wiring, BACKOFF_ELECTION))
             }
         }

@@ -22,6 +22,7 @@ use crate::error::{CLUSTER_METADATA, Error, PLACEMENT_METADATA};
 use crate::ids::Slot;
 use crate::proto::cluster_client::ClusterClient;
 use crate::proto::{GetPlacementRequest, GetPlacementResponse};
+use crate::rare::{self, Rare};
 
 /// One node's answer may be slow; the others are asked at the same time.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -255,6 +256,7 @@ impl Router {
         match self.placement.load_full() {
             Some(p) if p.version >= seen => Ok(p),
             Some(p) => {
+                rare::hit(Rare::NewerMapMentioned);
                 // A node that does not have the newer map yet must not make every call ask again.
                 let fresh = self.refresh(seen).await;
                 self.seen_version
@@ -276,13 +278,17 @@ impl Router {
             && let Some(p) = &cached
             && p.version >= version
         {
+            rare::hit(Rare::MapFetchShared);
             return Ok(p.clone());
         }
         let have = cached.as_ref().map_or(0, |p| p.version);
         let fetched = self.fetch(version.max(have)).await?;
         let placement = match cached {
             // An older map comes from a node that lags; its leader hints are as old.
-            Some(p) if p.version > fetched.version => p,
+            Some(p) if p.version > fetched.version => {
+                rare::hit(Rare::OlderMapIgnored);
+                p
+            }
             _ => {
                 let placement = Arc::new(fetched);
                 if self.expected_cluster.load().is_none() {

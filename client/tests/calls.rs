@@ -182,6 +182,22 @@ async fn busy_nodes_are_given_the_time_they_ask_for() {
 }
 
 #[tokio::test]
+async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
+    let cluster = FakeCluster::start().await;
+    let client = client(&cluster).with_deadline(Duration::from_millis(400));
+    let a = cluster.account_of(1, "a");
+    {
+        let mut world = cluster.world.lock();
+        world.lost_answers = 1;
+        world.then_busy = true;
+    }
+    let answer = client.deliver(&delivery(5, &[&a]), &octets(10)).await;
+    let results = answer.unwrap().results;
+    assert!(results[0].as_ref().is_err_and(Error::outcome_unknown));
+    assert_eq!(mail(&cluster, &a).len(), 1, "it was stored after all");
+}
+
+#[tokio::test]
 async fn a_stale_map_is_fetched_again() {
     let cluster = FakeCluster::start().await;
     let client = client(&cluster);

@@ -29,6 +29,7 @@ pub mod mailbox;
 pub mod node;
 pub mod placement;
 pub mod raft;
+pub mod rare;
 pub mod transport;
 pub mod types;
 pub mod workers;

@@ -15,10 +15,15 @@
 //! operating system's clock or entropy, but for the speed of the simulator itself.
 #![deny(missing_docs)]
 
+pub mod cli;
 pub mod history;
 pub mod invariants;
 pub mod outcome;
 pub mod plan;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod shrink;
 pub mod stream;
 pub mod trace;
 pub mod workload;

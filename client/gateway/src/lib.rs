@@ -7,6 +7,7 @@
 //! | [`cluster`] | the client library, as such a store |
 //! | [`spool`] | room for large messages that must be sent a second time after a fail-over |
 //! | [`listen`] | sockets, handed in by whoever hosts a door |
+//! | [`rare`] | what hardly ever happens at a door, counted |
 //! | [`config`] | the settings of the `posthouse-gateway` process |
 //!
 //! A door takes its socket, its store and its stop signal as arguments. It binds nothing, reads
@@ -21,5 +22,6 @@ pub mod cluster;
 pub mod config;
 pub mod listen;
 pub mod lmtp;
+pub mod rare;
 pub mod spool;
 pub mod store;

@@ -41,6 +41,8 @@ pub struct World {
     pub busy: u32,
     /// So many mutations are stored and then answered with "unavailable".
     pub lost_answers: u32,
+    /// After a lost answer all calls get "busy".
+    pub then_busy: bool,
     /// Nodes that take calls and never answer.
     pub frozen: Vec<u64>,
     /// Fetch streams break off after so many octets, so many times.
@@ -165,6 +167,9 @@ impl FakeNode {
         let mut world = self.world.lock();
         if world.lost_answers > 0 {
             world.lost_answers -= 1;
+            if world.then_busy {
+                world.busy = u32::MAX;
+            }
             let message = "no quorum in time".into();
             return Err(Error::Unavailable { message }.to_status());
         }

@@ -35,6 +35,7 @@ use crate::machine::command::ChunkMeta;
 use crate::machine::read;
 use crate::mailbox::route::{BlobError, BlobReader};
 use crate::raft::state_machine::space_of;
+use crate::rare::{self, Rare};
 use crate::transport::snapshot::ChunkReader;
 use crate::types::*;
 
@@ -161,6 +162,7 @@ impl Blobs {
                         if read::chunk_loc(&*self.index, space, blob, seq).map_err(failed)?
                             != Some(*loc) =>
                     {
+                        rare::hit(Rare::ChunkMovedUnderRead);
                         continue;
                     }
                     Ok(_) => None,
@@ -193,14 +195,21 @@ impl Blobs {
     ) -> Mended {
         let accept = |stored: &[u8]| good(meta, stored);
         let Some((node, stored)) = self.source.fetch(shard, blob, seq, &accept).await else {
+            rare::hit(Rare::ChunkDamagedEverywhere);
             return Mended::Nowhere;
         };
         let placed = self
             .place(shard, space, blob, seq, meta, old, stored.clone())
             .await;
         match placed {
-            Ok(true) => Mended::From(node, stored),
-            Ok(false) => Mended::Passing(node, stored),
+            Ok(true) => {
+                rare::hit(Rare::ChunkRepaired);
+                Mended::From(node, stored)
+            }
+            Ok(false) => {
+                rare::hit(Rare::ChunkPassedOn);
+                Mended::Passing(node, stored)
+            }
             Err(e) => {
                 tracing::warn!(%blob, seq, "a repaired chunk could not be stored: {e:#}");
                 Mended::Passing(node, stored)
@@ -281,6 +290,7 @@ impl Blobs {
         if space_of(&*self.index, shard)? != Some(space)
             || values::get::<ChunkLoc>(&*self.index, space, key)? != old
         {
+            rare::hit(Rare::LocationChanged);
             return Ok(false);
         }
         if let Key::BlobLoc { blob, seq } = *key {

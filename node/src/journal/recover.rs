@@ -22,6 +22,7 @@ use super::table::{Slot, Table, segment_path, spare_path};
 use super::{Options, Recovery, Replayed};
 use crate::env::Env;
 use crate::env::disk::{File, OpenMode};
+use crate::rare::{self, Rare};
 
 /// Bytes that are read at a time for payloads here and there.
 const SMALL_CHUNK: usize = 16 << 10;
@@ -130,6 +131,7 @@ async fn list(env: &Env, dir: &Path) -> Result<(Vec<u64>, Vec<u64>), JournalErro
             spares.push(number);
         } else if name.to_str() == Some(BIRTH_NAME) {
             env.disk.remove(&dir.join(&name)).await.map_err(io)?;
+            rare::hit(Rare::BirthUnfinished);
         } else {
             tracing::warn!(file = %dir.join(&name).display(), "not a file of the journal");
         }
@@ -176,6 +178,7 @@ async fn find(
     let salt = match &header {
         Some(header) => Some(header.salt),
         None => {
+            rare::hit(Rare::SegmentHeaderLost);
             recovery.damage.push(DamagedRange {
                 file: path.clone(),
                 segment: number,
@@ -243,6 +246,7 @@ async fn take_in(
     if found.header.is_none() && found.salt.is_none() {
         // Neither the header nor a single record is whole: nothing in here can be judged, so
         // nothing is changed.
+        rare::hit(Rare::SegmentLost);
         slot.data_end = found.file_len;
         slot.seal = Some(Seal {
             data_end: found.file_len,
@@ -252,6 +256,12 @@ async fn take_in(
         return Ok((number, slot));
     }
     recovery.scanned_segments += 1;
+    rare::hit(Rare::FooterMadeAnew);
+    match (&found.seal, last) {
+        (Some(_), _) => rare::hit(Rare::FooterUnreadable),
+        (None, false) => rare::hit(Rare::SealLost),
+        (None, true) => {}
+    }
     let (limit, exact) = match found.seal {
         Some(seal) if seal.data_end <= found.file_len => (seal.data_end, true),
         _ => (found.file_len, false),
@@ -293,7 +303,14 @@ async fn take_in(
     slot.seal = Some(seal);
     slot.file_len = file_len;
     recovery.torn_bytes += verdict.torn_bytes;
-    recovery.damage.extend(verdict.damage(&found.path, number));
+    if verdict.torn_bytes > 0 {
+        rare::hit(Rare::TornTailCut);
+    }
+    let damage = verdict.damage(&found.path, number);
+    if !damage.is_empty() {
+        rare::hit(Rare::SyncedOctetsDamaged);
+    }
+    recovery.damage.extend(damage);
     if replay {
         replay_scan(&found, file_len, verdict, recovery).await?;
     }
@@ -324,6 +341,7 @@ async fn replay_footer(
     // Damage that an earlier start found: it is reported again until the segment is gone.
     let markers: Vec<&Record> = records.iter().filter(|r| r.kind == Kind::Damage).collect();
     for marker in &markers {
+        rare::hit(Rare::DamageRemembered);
         let mut damage = DamagedRange::of_marker(found.path.clone(), found.number, marker);
         let same = records
             .iter()
@@ -373,6 +391,7 @@ async fn replay(
             .await?;
         let whole = read.filter(|bytes| crc32fast::hash(bytes) == record.payload_crc);
         let Some(bytes) = whole else {
+            rare::hit(Rare::RotInSmallRecord);
             recovery.damage.push(DamagedRange {
                 file: found.path.clone(),
                 segment: found.number,

@@ -25,6 +25,7 @@ use bytes::{Bytes, BytesMut};
 use super::error::{Cause, DamagedRange, JournalError};
 use super::format::{ALIGN, DATA_START, Kind, RECORD_HEADER, RECORD_MAGIC, Record, Seal, salt_of};
 use crate::env::disk::File;
+use crate::rare::{self, Rare};
 
 /// Bytes that a scan reads at a time.
 pub const SCAN_CHUNK: usize = 1 << 20;
@@ -136,6 +137,9 @@ pub async fn scan(
                 None => break,
             }
         };
+        if record.kind == Kind::Pad {
+            rare::hit(Rare::PadSkipped);
+        }
         if record.kind == Kind::Mark {
             found.synced_upto = found.synced_upto.max(record.index.min(at));
             let announced = at.saturating_add(record.term).min(limit);

@@ -23,6 +23,7 @@ use super::format::{
 };
 use super::table::{segment_path, spare_path};
 use crate::env::disk::{Disk, File, OpenMode};
+use crate::rare::{self, Rare};
 use crate::types::Location;
 
 /// Name of a file that is about to become a segment.
@@ -128,6 +129,7 @@ pub fn lay_out(
         }
     }
     if let Some((pad, zeros)) = pad {
+        rare::hit(Rare::PadBeforePageEnd);
         let mut header = BytesMut::with_capacity(RECORD_HEADER);
         pad.encode(number, salt, &mut header);
         parts.extend([header.freeze(), zeros]);
@@ -245,6 +247,7 @@ impl Active {
             JournalError::io(format!("reserve space for {}", self.path.display()), &e)
         })?;
         self.file_len = len;
+        rare::hit(Rare::SegmentExtended);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::error::{Cause, DamagedRange, JournalError};
 use super::format::{DATA_START, RECORD_HEADER, Record, Seal};
 use crate::env::disk::{Disk, File, OpenMode};
+use crate::rare::{self, Rare};
 use crate::types::Location;
 
 /// Files that readers keep open at most.
@@ -247,6 +248,7 @@ impl Table {
             // A sector that the medium gave up is damage like any other: good octets are fetched
             // from elsewhere.
             _ if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                rare::hit(Rare::UnreadableSector);
                 self.damaged(location, Cause::Unreadable, None)
             }
             _ => {
@@ -257,6 +259,7 @@ impl Table {
     }
 
     fn damaged(&self, location: Location, cause: Cause, record: Option<&Record>) -> JournalError {
+        rare::hit(Rare::DamagedRead);
         JournalError::Damaged(Box::new(DamagedRange {
             file: segment_path(&self.dir, location.segment),
             segment: location.segment,

@@ -24,6 +24,7 @@ use super::segment::{self, Active, Birth, Pending, batch_size};
 use super::table::{Slot, Table};
 use super::{Append, Options};
 use crate::env::Env;
+use crate::rare::{self, Rare};
 use crate::types::Location;
 
 /// How long the writer waits before it asks a full disk again.
@@ -187,6 +188,7 @@ impl Shared {
             first
         });
         if first {
+            rare::hit(Rare::JournalPoisoned);
             tracing::error!(%error, "a write of the journal failed; the node has to stop");
         }
         self.room.close();
@@ -461,6 +463,9 @@ impl Writer {
                     counters.syncs.fetch_add(2, Ordering::Relaxed);
                     counters.records.fetch_add(count, Ordering::Relaxed);
                     counters.births.fetch_add(1, Ordering::Relaxed);
+                    if spare.is_some() {
+                        rare::hit(Rare::SegmentRecycled);
+                    }
                     let recycled = u64::from(spare.is_some());
                     counters.recycled.fetch_add(recycled, Ordering::Relaxed);
                     counters.stalled.store(false, Ordering::Relaxed);
@@ -502,9 +507,11 @@ impl Writer {
     async fn wait_for_space(&self, error: &JournalError) -> Result<(), JournalError> {
         let shared = &self.shared;
         if !shared.counters.stalled.swap(true, Ordering::Relaxed) {
+            rare::hit(Rare::JournalWaitsForSpace);
             tracing::warn!(%error, "the disk is full: the journal waits for space");
         }
         if shared.queue.lock().closing {
+            rare::hit(Rare::ClosedWhileFull);
             return Err(JournalError::Full);
         }
         tokio::time::sleep(FULL_RETRY).await;

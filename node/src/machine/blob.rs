@@ -6,6 +6,7 @@ use super::{Stop, limits};
 use crate::index::IndexError;
 use crate::index::keys::Key;
 use crate::index::values::{BlobRow, ChunkLoc};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// Whether the octets of a blob are all there: those of one chunk travel with the command, those of
@@ -44,6 +45,7 @@ pub fn add_refs(txn: &mut Txn, blob: &BlobMeta, refs: u64) -> Result<(), Stop> {
     let key = Key::Blob(blob.id);
     let (row, new) = match txn.get::<BlobRow>(&key)? {
         Some(mut row) => {
+            rare::hit(Rare::BlobShared);
             row.refs += refs;
             (row, false)
         }

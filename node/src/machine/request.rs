@@ -8,6 +8,7 @@ use super::limits::{REQUEST_WINDOW_BYTES, REQUEST_WINDOW_MS, REQUESTS_TRIMMED};
 use crate::index::keys::{Key, KeyRange, RequestKey, RequestKind, tag};
 use crate::index::values::{Answer, RequestRow, Row};
 use crate::index::{Family, IndexError, Next, View};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// The request of an operation on an account as a whole: there may be no id yet, or no longer.
@@ -45,7 +46,10 @@ pub fn reply(txn: &Txn, key: &RequestKey) -> Result<Option<Reply>, IndexError> {
         Some(RequestRow {
             answer: Answer::Reply(reply),
             ..
-        }) => Ok(Some(reply)),
+        }) => {
+            rare::hit(Rare::RequestReplayed);
+            Ok(Some(reply))
+        }
         Some(_) => Err(IndexError::Corrupt(format!("{key:?} holds no reply"))),
         None => Ok(None),
     }
@@ -57,7 +61,10 @@ pub fn target(txn: &Txn, key: &RequestKey) -> Result<Option<StoreResult>, IndexE
         Some(RequestRow {
             answer: Answer::Target(result),
             ..
-        }) => Ok(Some(result)),
+        }) => {
+            rare::hit(Rare::TargetReplayed);
+            Ok(Some(result))
+        }
         Some(_) => Err(IndexError::Corrupt(format!("{key:?} holds no result"))),
         None => Ok(None),
     }
@@ -119,6 +126,9 @@ pub fn trim(txn: &mut Txn, before: u64) -> Result<(), IndexError> {
         let expired = time_ms < horizon_ms || meta.request_bytes > REQUEST_WINDOW_BYTES;
         if !expired || n == trimmed {
             break;
+        }
+        if time_ms < horizon_ms {
+            rare::hit(Rare::RequestForgotten);
         }
         let row: RequestRow = txn.need(&Key::Request(request))?;
         txn.delete(&Key::Request(request));

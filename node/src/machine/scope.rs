@@ -10,6 +10,7 @@ use crate::index::values::{
     MailboxNameRow, MailboxRow, MessageRow, flag,
 };
 use crate::index::{Family, IndexError, Next, View, values};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// An account by its name.
@@ -162,6 +163,7 @@ fn trim_changes(txn: &mut Txn, id: AccountId, row: &mut AccountRow) -> Result<()
         if time_ms >= horizon_ms || n == limits::CHANGES_TRIMMED {
             break;
         }
+        rare::hit(Rare::ChangeForgotten);
         txn.delete(&Key::Change {
             account: id,
             modseq,

@@ -17,6 +17,7 @@ use super::{
     Caller, Led, MailboxError, Operations, Result, What, check, error::from_apply, unexpected,
 };
 use crate::machine::command::{Op, Reply, Store, StoreResult, Target};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// One recipient as the request names it.
@@ -228,6 +229,10 @@ impl Operations {
             }
         }
 
+        let stored = |o: &&Option<Result<StoredMessage>>| matches!(o, Some(Ok(_)));
+        if (1..outcomes.len()).contains(&outcomes.iter().filter(stored).count()) {
+            rare::hit(Rare::DeliveredInPart);
+        }
         let results = recipients
             .into_iter()
             .zip(outcomes)

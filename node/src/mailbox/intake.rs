@@ -18,6 +18,7 @@ use super::summary::scan::Scanner;
 use super::window::{Held, Windows};
 use super::{Caller, Led, MailboxError, Operations, Result, unexpected};
 use crate::machine::command::{BlobMeta, CHUNK_BYTES, Op, Reply, UploadId};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// Octets that a client's size hint may reserve.
@@ -63,6 +64,7 @@ impl Drop for Uploads {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
+        rare::hit(Rare::UploadBrokeOff);
         let (armed, time_ms) = (std::mem::take(&mut self.armed), self.time_ms);
         runtime.spawn(async move {
             let drops = armed.iter().map(|led| {
@@ -108,6 +110,9 @@ impl Sender<'_> {
             // The first failure of a shard is the one that explains it.
             if self.shards[i].is_ok() {
                 self.shards[i] = Err(outcome);
+                if self.any_left().is_ok() {
+                    rare::hit(Rare::ShardFellOut);
+                }
             }
         }
         self.any_left()

@@ -48,6 +48,7 @@ use crate::env::Env;
 use crate::machine::command::{Command, Op, Reply};
 use crate::raft::ShardError;
 use crate::raft::shard::ReadView;
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 pub use error::{MailboxError, Result, What};
@@ -139,7 +140,10 @@ impl Operations {
         let shard = match self.routes.shard_of(Slot::of(account)) {
             Some(shard) => shard,
             None if self.routes.cluster_id().is_none() => return Err(MailboxError::NotInitialized),
-            None => return Err(MailboxError::StalePlacement),
+            None => {
+                rare::hit(Rare::StalePlacement);
+                return Err(MailboxError::StalePlacement);
+            }
         };
         self.replica(shard)
     }

@@ -7,6 +7,7 @@ use super::start::Starting;
 use crate::api::cluster::{ClusterService, InitCall};
 use crate::env::net::Listener;
 use crate::identity::{IdentityFile, new_uuid, parse_uuid, uuid_text};
+use crate::rare::{self, Rare};
 use crate::transport::peers::{Identity, Peers, remembered_by};
 use crate::transport::promises::Promise;
 use crate::types::*;
@@ -133,6 +134,7 @@ impl Starting {
                     if matches!(kind, Some(BadRequest | NotInitialized | Refused)) {
                         return Err(refused(status.message().to_owned()));
                     }
+                    rare::hit(Rare::JoinRepeated);
                     last = status.message().to_owned();
                 }
             }
@@ -167,6 +169,7 @@ impl Starting {
                     && hello.node_id == identity.node.0
             });
             if same {
+                rare::hit(Rare::CopyRefused);
                 return Err(StartError::Copied {
                     node: identity.node,
                     addr,

@@ -19,6 +19,7 @@ use crate::raft::fault::{Fault, Faults};
 use crate::raft::groups::{Groups, Parts};
 use crate::raft::recover::RecoveredLogs;
 use crate::raft::state_machine::space_of;
+use crate::rare::{self, Rare};
 use crate::transport::peers::{Identity, Peers};
 use crate::transport::repair::PeerSource;
 use crate::transport::service::PeerService;
@@ -119,6 +120,7 @@ impl Starting {
         let known = space_of(&*index, ShardId::SYSTEM)?.is_some();
         if file.held && recovery.segments == 0 && !known {
             // Its replicas would begin empty under the names that they have voted with.
+            rare::hit(Rare::GoneRefused);
             return Err(StartError::Gone {
                 node: file.node,
                 dir: dir.display().to_string(),
@@ -352,7 +354,9 @@ impl Starting {
         let mut cause = marked.as_deref().map_or_else(String::new, |text| {
             String::from_utf8_lossy(text).trim().to_owned()
         });
-        if marked.is_none() {
+        if marked.is_some() {
+            rare::hit(Rare::IndexMarkerFound);
+        } else {
             match self.env.index.open(&path).await {
                 Ok(index) => return Ok(index),
                 Err(IndexError::Corrupt(why)) => {
@@ -367,6 +371,7 @@ impl Starting {
                 Err(e) => return Err(e.into()),
             }
         }
+        rare::hit(Rare::IndexBegunAnew);
         damage.add(proto::Damage {
             file: path.display().to_string(),
             cause,

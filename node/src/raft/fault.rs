@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::index::IndexError;
+use crate::rare::{self, Rare};
 
 /// What ended a node.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,7 +57,10 @@ impl Faults {
     /// Reports a failure of the index.
     pub fn index(&self, e: &IndexError) {
         self.report(match e {
-            IndexError::Corrupt(_) => Fault::IndexDamaged(e.clone()),
+            IndexError::Corrupt(_) => {
+                rare::hit(Rare::IndexFailedCheck);
+                Fault::IndexDamaged(e.clone())
+            }
             IndexError::Failed(_) => Fault::Index(e.clone()),
         });
     }
@@ -64,9 +68,11 @@ impl Faults {
     /// The first fault, as soon as there is one.
     pub async fn wait(&self) -> Fault {
         let mut rx = self.0.subscribe();
-        match rx.wait_for(Option::is_some).await {
-            Ok(fault) => fault.clone().expect("a fault"),
-            Err(_) => std::future::pending().await,
+        // Cloned before anything else is waited for: what the channel lends holds a lock.
+        let fault = rx.wait_for(Option::is_some).await.ok().and_then(|f| f.clone());
+        match fault {
+            Some(fault) => fault,
+            None => std::future::pending().await,
         }
     }
 

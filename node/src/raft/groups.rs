@@ -25,6 +25,7 @@ use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
 use crate::journal::{Append, DamagedRange, Journal, JournalError};
 use crate::machine::Event;
+use crate::rare::{self, Rare};
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
 use crate::transport::promises::Promise;
@@ -193,8 +194,12 @@ impl Groups {
             let key = (shard, applied.replica);
             applied_as.insert(shard, applied.replica);
             let unapplied = recovered.unapplied(key, applied.log_id);
+            if !unapplied.is_empty() {
+                rare::hit(Rare::IndexBehindJournal);
+            }
             let rotten = self.journal.verify(&unapplied).await;
             for damage in rotten.map_err(|e| Fault::Journal(e.to_string()))? {
+                rare::hit(Rare::UnappliedEntryRotten);
                 recovered.rotten(key, &damage);
                 found.push(damage);
             }
@@ -227,6 +232,7 @@ impl Groups {
             }
         }
         for (shard, replica) in orphans {
+            rare::hit(Rare::OrphanReplica);
             self.mark_lost(shard, replica);
         }
         for promise in promises.iter().filter(|p| !spaces.contains_key(&p.shard)) {
@@ -245,6 +251,7 @@ impl Groups {
 
     /// A replica has forgotten a promise: it is lost, and so is the one that made it.
     fn forgot(&self, promise: &Promise, replica: ReplicaId) {
+        rare::hit(Rare::PromiseForgotten);
         tracing::error!(
             "this data directory is older than what others have seen of this node: {promise}"
         );
@@ -263,6 +270,7 @@ impl Groups {
             if !promise.is_forgotten_by(replica, marks.vote.as_ref(), marks.last) {
                 continue;
             }
+            rare::hit(Rare::ReplicaDisowned);
             // Known to be lost before it is gone: otherwise it would be created anew.
             self.forgot(promise, replica);
             self.shards.remove(promise.shard);
@@ -281,6 +289,7 @@ impl Groups {
     }
 
     fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {
+        rare::hit(Rare::ReplicaLost);
         tracing::error!(%shard, %replica, "the replica lost acknowledged data; it stops voting and is rebuilt from its peers");
         self.lost.lock().insert(LostReplica { shard, replica });
     }
@@ -316,7 +325,9 @@ impl Groups {
             .map(Space)
             .filter(|s| !used.contains(s))
         {
-            purge_space(&*self.index, space)?;
+            if purge_space(&*self.index, space)? {
+                rare::hit(Rare::SpaceDropped);
+            }
         }
         Ok(())
     }
@@ -343,14 +354,20 @@ impl Groups {
 
     /// Removes all rows of a space that nothing points to.
     pub fn drop_space(&self, space: Space) -> Result<(), IndexError> {
-        purge_space(&*self.index, space)
+        purge_space(&*self.index, space).map(drop)
     }
 
     /// Removes the rows of `space` unless it has become the shard's.
     pub fn drop_unused_space(&self, shard: ShardId, space: Space) -> Result<(), IndexError> {
         match space_of(&*self.index, shard)? == Some(space) {
-            true => Ok(()),
-            false => self.drop_space(space),
+            true => {
+                rare::hit(Rare::SnapshotReceived);
+                Ok(())
+            }
+            false => {
+                rare::hit(Rare::SnapshotStale);
+                self.drop_space(space)
+            }
         }
     }
 

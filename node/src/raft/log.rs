@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use super::marks::{self, Change, LogMarks, Recovered};
 use super::types::*;
 use crate::journal::{Append, Journal, JournalError, RecordHead, RecordKind};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// One entry's place.
@@ -307,6 +308,7 @@ impl Log {
 
     /// Removes the entries after `last`, exclusive.
     pub async fn truncate_after(self: &Arc<Self>, last: Option<LogId>) -> Result<(), JournalError> {
+        rare::hit(Rare::ConflictTruncated);
         let mut unpin = Vec::new();
         {
             let mut s = self.state.lock();
@@ -361,6 +363,7 @@ impl Log {
             }
         };
         if kind == RecordKind::Reset {
+            rare::hit(Rare::LogBegunAnew);
             self.flushed.send_if_modified(|f| {
                 let newer = upto.index() + 1 > *f;
                 *f = (upto.index() + 1).max(*f);
@@ -369,7 +372,10 @@ impl Log {
         }
         let change = match kind {
             RecordKind::Reset => Change::Reset(Some(upto)),
-            _ => Change::Purged(upto),
+            _ => {
+                rare::hit(Rare::LogPurged);
+                Change::Purged(upto)
+            }
         };
         self.write(self.mark(kind, Some(upto)), change, unpin).await
     }
@@ -444,12 +450,14 @@ impl Log {
             kind: std::io::ErrorKind::InvalidData,
             message: e.to_string(),
         };
+        rare::hit(Rare::EntryReadFromDisk);
         match self.journal.read(place).await {
             Ok(payload) => decode_payload(id, payload).map(Some).map_err(invalid),
             // Purged or truncated while we read, and its segment given back.
             Err(_) if self.place(index) != Some(place) => Ok(None),
             Err(e) => {
                 if matches!(e, JournalError::Damaged(_)) && self.missing() < Some(index) {
+                    rare::hit(Rare::EntryUnreadable);
                     tracing::error!(shard = %self.shard, index, "an entry is unreadable: {e}");
                     self.note_missing(index).await;
                 }

@@ -12,6 +12,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use super::log::{Found, Log};
 use super::types::*;
 use crate::journal::JournalError;
+use crate::rare::{self, Rare};
 
 /// Octets of entries that one read gives at the most, so that neither an append request nor a batch
 /// to apply grows with the number of entries alone.
@@ -61,7 +62,10 @@ impl LogStore {
                 // An entry may be purged while we read: what is gone from the front is no error.
                 Ok(None) if out.is_empty() => continue,
                 Ok(None) => break,
-                Err(JournalError::Damaged(_)) if lenient => break,
+                Err(JournalError::Damaged(_)) if lenient => {
+                    rare::hit(Rare::UnreadableForFollower);
+                    break;
+                }
                 Err(e) => return Err(io_error(e)),
             };
             bytes += payload_len(&entry);

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::marks::{self, LogMarks, Recovered};
 use super::types::{LogId, Vote, log_id};
 use crate::journal::{Cause, DamagedRange, RecordHead, RecordKind, Recovery, Replayed};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// Identity of a log in the journal.
@@ -219,7 +220,10 @@ impl RecoveredLogs {
         // A replica makes itself known to the journal before it is in the index.
         match self.logs.get(&key) {
             Some(log) if !self.unreadable => log.clone().judge(persisted),
-            _ => Verdict::Lost,
+            _ => {
+                rare::hit(Rare::AnyonesRecordLost);
+                Verdict::Lost
+            }
         }
     }
 }
@@ -284,6 +288,9 @@ impl Replay {
     }
 
     fn judge(mut self, persisted: Option<LogId>) -> Verdict {
+        if self.unsure {
+            rare::hit(Rare::VoteLost);
+        }
         if self.lost || self.unsure {
             return Verdict::Lost;
         }
@@ -300,9 +307,19 @@ impl Replay {
         }
         if let Some(hole) = self.hole() {
             match persisted {
-                Some(p) if hole <= p.index() => self.purge(p),
-                _ => return Verdict::Lost,
+                Some(p) if hole <= p.index() => {
+                    rare::hit(Rare::AppliedEntryLost);
+                    self.purge(p)
+                }
+                _ => {
+                    rare::hit(Rare::EntryLost);
+                    return Verdict::Lost;
+                }
             }
+        }
+        let term = |id: LogId| id.committed_leader_id().term;
+        if self.vote.map(|v| v.leader_id().term) > self.last.map(term) {
+            rare::hit(Rare::VoteNewerThanLog);
         }
         let places = self.entries.into_values();
         let entries: Vec<_> = places.filter_map(|(id, at)| Some((id, at?))).collect();

@@ -15,6 +15,7 @@ use super::types::*;
 use crate::index::View;
 use crate::index::keys::Space;
 use crate::machine::command::{Command, Op, Reply};
+use crate::rare::{self, Rare};
 use crate::types::*;
 use crate::workers::space::SpaceState;
 
@@ -113,6 +114,7 @@ impl Shard {
     /// chunk that travels with a `Store` of one chunk or a `PutChunk`, else empty.
     pub async fn propose(&self, command: Command, stored: Bytes) -> Result<Reply, ShardError> {
         if grows(&command.op) && *self.disk.borrow() != SpaceState::Ok {
+            rare::hit(Rare::ReadOnly);
             return Err(ShardError::ReadOnly);
         }
         if !self.is_leader() {
@@ -134,15 +136,20 @@ impl Shard {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(ShardError::Stopped),
             Err(_) => {
+                rare::hit(Rare::WindowFull);
                 return Err(ShardError::Busy {
                     retry_after_ms: RETRY_AFTER_MS,
                 });
             }
         };
         match tokio::time::timeout(ANSWER_WAIT, self.raft.client_write(proposal)).await {
-            Err(_) => Err(ShardError::Unknown),
+            Err(_) => {
+                rare::hit(Rare::OutcomeUnknown);
+                Err(ShardError::Unknown)
+            }
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(f)))) => {
+                rare::hit(Rare::LeadershipLost);
                 Err(ShardError::NotLeader {
                     leader: f.leader_id.map(ReplicaId::node),
                 })
@@ -164,11 +171,13 @@ impl Shard {
                 .await
                 .map_err(|e| match e {
                     RaftError::APIError(LinearizableReadError::ForwardToLeader(f)) => {
+                        rare::hit(Rare::ReadRefused);
                         ShardError::NotLeader {
                             leader: f.leader_id.map(ReplicaId::node),
                         }
                     }
                     RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
+                        rare::hit(Rare::ReadWithoutQuorum);
                         ShardError::Unknown
                     }
                     RaftError::Fatal(_) => ShardError::Stopped,
@@ -180,7 +189,10 @@ impl Shard {
         };
         match tokio::time::timeout(ANSWER_WAIT, ready).await {
             Ok(ready) => ready.map(drop)?,
-            Err(_) => return Err(ShardError::Unknown),
+            Err(_) => {
+                rare::hit(Rare::ReadTimedOut);
+                return Err(ShardError::Unknown);
+            }
         }
         self.local_view()
     }
@@ -210,13 +222,16 @@ impl Shard {
         if tokio::time::timeout(TRANSFER_WAIT, moved).await.is_ok() {
             return true;
         }
+        rare::hit(Rare::TransferTimedOut);
         if self.is_leader() {
+            rare::hit(Rare::ElectedItself);
             let _ = self.raft.trigger().elect(false).await;
         }
         false
     }
 
     fn not_leader(&self) -> ShardError {
+        rare::hit(Rare::NotLeader);
         ShardError::NotLeader {
             leader: self.leader(),
         }

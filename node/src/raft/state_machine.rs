@@ -74,12 +74,14 @@ pub fn space_of(view: &dyn View, shard: ShardId) -> Result<Option<Space>, IndexE
     .transpose()
 }
 
-/// Removes all rows of a space that nothing points to any more.
-pub fn purge_space(index: &dyn Index, space: Space) -> Result<(), IndexError> {
+/// Removes all rows of a space that nothing points to any more; answers whether there were any.
+pub fn purge_space(index: &dyn Index, space: Space) -> Result<bool, IndexError> {
+    let mut any = false;
     while let Some(batch) = machine::rows::purge_step(index, space)? {
         index.write(batch)?;
+        any = true;
     }
-    Ok(())
+    Ok(any)
 }
 
 /// What other parts of the node see of a replica's state: shared with readers and workers.

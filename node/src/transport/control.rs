@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::peers::{Identity, PeerError, PeerStub, check_hello, hello_request};
 use super::proto::{ControlRequest, ControlResponse};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// What a control message asks for.
@@ -116,11 +117,17 @@ impl Control {
                 .send(call)
                 .await
                 .map_err(|_| unreachable("the node is stopping"))?;
-            rx.await.map_err(|_| unreachable("the connection broke"))?
+            rx.await.map_err(|_| {
+                rare::hit(Rare::ControlBroke);
+                unreachable("the connection broke")
+            })?
         };
         tokio::time::timeout(timeout, exchange)
             .await
-            .unwrap_or_else(|_| Err(unreachable("no answer in time")))
+            .unwrap_or_else(|_| {
+                rare::hit(Rare::ControlSilent);
+                Err(unreachable("no answer in time"))
+            })
     }
 }
 
@@ -175,6 +182,7 @@ impl Worker {
         let mut stream = match opened {
             Ok(stream) => stream,
             Err(e) => {
+                rare::hit(Rare::ControlNotOpened);
                 let _ = first.answer.send(Err(e.clone()));
                 // Those that queued up meanwhile would wait for the same failure.
                 while let Ok(call) = calls.try_recv() {

@@ -34,6 +34,7 @@ use super::snapshot::{self, ChunkReader};
 use crate::raft::log::Log;
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::types::*;
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// How long an append may stay unanswered before its stream is given up.
@@ -293,7 +294,10 @@ impl NetStreamAppend<TypeConfig> for Network {
                         status.message(),
                     )));
                 }
-                Err(_) => return Err(broken("the append stream does not open")),
+                Err(_) => {
+                    rare::hit(Rare::AppendNotOpened);
+                    return Err(broken("the append stream does not open"));
+                }
             };
             Ok(self.responses(answers, waiting).boxed())
         })
@@ -359,6 +363,7 @@ impl Network {
                 match tokio::time::timeout(APPEND_TIMEOUT, answers.next()).await {
                     Ok(answer) => break answer,
                     Err(_) if owed => {
+                        rare::hit(Rare::AppendSilent);
                         return Some((Err(broken("an append was not answered in time")), None));
                     }
                     Err(_) => {}

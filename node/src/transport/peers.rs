@@ -16,6 +16,7 @@ use super::promises::{Promise, Promises};
 use super::proto::peer_client::PeerClient;
 use super::proto::{HelloRequest, HelloResponse, RememberRequest};
 use crate::env::rpc::{self, Channel, Rpc};
+use crate::rare::{self, Rare};
 use crate::types::NodeId;
 
 /// Who this process is, to its peers.
@@ -138,11 +139,13 @@ impl Interceptor for Stamp {
 pub fn check_stamp(identity: &Identity, metadata: &MetadataMap) -> Result<(), Status> {
     let ours = Stamp::new(&identity.cluster_id, identity.node);
     if metadata.get(CLUSTER) != Some(&ours.cluster) {
+        rare::hit(Rare::CallForAnother);
         return Err(Status::permission_denied(
             "this node belongs to another cluster",
         ));
     }
     if metadata.get(NODE) != Some(&ours.node) {
+        rare::hit(Rare::CallForAnother);
         let why = format!("this is node {}, the call is for another", identity.node);
         return Err(Status::permission_denied(why));
     }
@@ -255,6 +258,7 @@ pub fn check_hello(
     hello: &HelloResponse,
 ) -> Result<(), PeerError> {
     let stranger = |cause: &str| {
+        rare::hit(Rare::StrangerAnswered);
         Err(PeerError::Stranger {
             node,
             addr: addr.to_owned(),

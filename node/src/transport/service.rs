@@ -28,6 +28,7 @@ use crate::raft::groups::Groups;
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::types::*;
 use crate::raft::{Shard, ShardError};
+use crate::rare::{self, Rare};
 use crate::types::*;
 use crate::workers::space::SpaceState;
 
@@ -89,11 +90,14 @@ impl PeerService {
             found.ok_or_else(|| Status::not_found(format!("no replica of shard {shard} here")))?;
         match found.replica() == ReplicaId(replica) {
             true => Ok(found),
-            false => Err(Status::not_found(format!(
-                "replica {} of shard {shard} is not here, but {}",
-                ReplicaId(replica),
-                found.replica()
-            ))),
+            false => {
+                rare::hit(Rare::ReplicaNotHere);
+                Err(Status::not_found(format!(
+                    "replica {} of shard {shard} is not here, but {}",
+                    ReplicaId(replica),
+                    found.replica()
+                )))
+            }
         }
     }
 }
@@ -170,7 +174,10 @@ impl Peer for PeerService {
                 tokio::spawn(async move {
                     let result = match shard {
                         Some(shard) => control(shard, request.kind, request.payload).await,
-                        None => Err("the replica is not here".to_owned()),
+                        None => {
+                            rare::hit(Rare::ReplicaNotHere);
+                            Err("the replica is not here".to_owned())
+                        }
                     };
                     let (payload, error) = match result {
                         Ok(payload) => (payload, String::new()),
@@ -209,6 +216,7 @@ impl Peer for PeerService {
             };
             let found = groups.shards().get(ShardId(first.shard));
             let Some(shard) = found.filter(|s| s.replica() == ReplicaId(first.to_replica)) else {
+                rare::hit(Rare::ReplicaNotHere);
                 let _ = tx
                     .send(Err(Status::not_found("the replica is not here")))
                     .await;
@@ -223,9 +231,12 @@ impl Peer for PeerService {
                 let promises = Arc::clone(&promises);
                 async move {
                     let result = match item {
-                        Ok(r) if full && !r.entries.is_empty() => Err(Status::resource_exhausted(
-                            "the disk of the replica is full",
-                        )),
+                        Ok(r) if full && !r.entries.is_empty() => {
+                            rare::hit(Rare::AppendRefused);
+                            Err(Status::resource_exhausted(
+                                "the disk of the replica is full",
+                            ))
+                        }
                         Ok(r) if (r.shard, r.to_replica) != whose => {
                             Err(bad("a stream is for one replica"))
                         }
@@ -323,7 +334,10 @@ impl Peer for PeerService {
             .map_err(|e| Status::internal(e.to_string()))?
             .ok_or_else(|| Status::not_found("the chunk is not here"))?;
         let stored = self.chunks.stored(loc).await;
-        let stored = stored.ok_or_else(|| Status::data_loss("the chunk is damaged here too"))?;
+        let stored = stored.ok_or_else(|| {
+            rare::hit(Rare::DamagedForPeer);
+            Status::data_loss("the chunk is damaged here too")
+        })?;
         Ok(Response::new(FetchChunkResponse {
             stored,
             codec: loc.codec as u32,
@@ -417,6 +431,7 @@ async fn receive(
     answers: &mpsc::Sender<Result<SnapshotResponse, Status>>,
 ) -> Result<Bytes, String> {
     let Some(_receiving) = groups.try_receive(shard.id()) else {
+        rare::hit(Rare::SnapshotRefused);
         return Err("a snapshot of this shard is on its way already".into());
     };
     let space: Space = groups.new_space().await.map_err(|e| e.to_string())?;
@@ -428,6 +443,7 @@ async fn receive(
         space,
     };
     if let Err(e) = receiver.receive(requests, answers).await {
+        rare::hit(Rare::SnapshotBrokeOff);
         let _ = groups.drop_space(space);
         return Err(e.to_string());
     }

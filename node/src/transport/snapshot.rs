@@ -34,6 +34,7 @@ use crate::machine::read::{self, MissingChunk};
 use crate::machine::rows::{self, Cursor, SpaceRow};
 use crate::raft::state_machine::space_of;
 use crate::raft::types::*;
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// Octets of rows in one message.
@@ -276,6 +277,7 @@ impl Receiver {
         for chunk in missing {
             match read::chunk_loc(&*self.index, old, chunk.blob, chunk.seq)? {
                 Some(loc) if loc.crc == chunk.chunk.crc => {
+                    rare::hit(Rare::SnapshotChunkReused);
                     self.locate(&mut batch, &chunk, loc.location)
                 }
                 _ => lacking.push(chunk),
@@ -338,8 +340,10 @@ impl Receiver {
                 // What the sender lacks too is repaired later, from whoever has it.
                 let crc = crc32fast::hash(&chunk.stored);
                 if chunk.missing || crc != want.chunk.crc {
+                    rare::hit(Rare::SnapshotChunkMissing);
                     continue;
                 }
+                rare::hit(Rare::SnapshotChunkFetched);
                 found.push(**want);
                 appends.push(blob_record(self.shard, self.replica, chunk.stored));
             }

@@ -28,6 +28,7 @@ use crate::index::keys::{Key, Space};
 use crate::index::values::ChunkLoc;
 use crate::index::{Batch, Family, Index};
 use crate::journal::{Journal, JournalError, SegmentInfo};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 use super::refs::{self, Reference};
@@ -178,11 +179,15 @@ impl Compaction {
             };
             let stored = match self.journal.read_part(reference.loc.location).await {
                 Ok(stored) => stored,
-                Err(JournalError::Gone { .. } | JournalError::Damaged(_)) => continue,
+                Err(JournalError::Gone { .. } | JournalError::Damaged(_)) => {
+                    rare::hit(Rare::CompactionSkipped);
+                    continue;
+                }
                 Err(e) => return Err(e.into()),
             };
             if crc32fast::hash(&stored) != reference.loc.crc {
                 // Scrub and reads repair it; until then its segment stays.
+                rare::hit(Rare::CompactionSkipped);
                 continue;
             }
             records.push((shard, owner.replica, stored));
@@ -206,6 +211,7 @@ impl Compaction {
                 .relocate(shard, space, &key, Some(reference.loc), new)
                 .await?
             {
+                rare::hit(Rare::CompactionMoved);
                 moved += at.len as u64;
             }
         }
@@ -217,6 +223,7 @@ impl Compaction {
     /// Frees those of the segments that nothing points into any more.
     async fn free(&self, mut victims: BTreeSet<u64>) -> anyhow::Result<usize> {
         let Some(_held) = (self.hold_snapshots)() else {
+            rare::hit(Rare::CompactionHeld);
             return Ok(0);
         };
         let view = self.index.view();
@@ -238,12 +245,15 @@ impl Compaction {
         for segment in victims {
             match self.journal.free(segment).await {
                 Ok(()) => {
+                    rare::hit(Rare::SegmentFreed);
                     freed += 1;
                     let row = Key::SegmentLive(segment).encode(Space::NODE);
                     batch.delete(Family::Local, row);
                 }
                 // Pinned meanwhile, or freed: nothing is lost by leaving it.
-                Err(JournalError::InUse { .. } | JournalError::Gone { .. }) => {}
+                Err(JournalError::InUse { .. } | JournalError::Gone { .. }) => {
+                    rare::hit(Rare::SegmentInUse)
+                }
                 Err(e) => return Err(e.into()),
             }
         }

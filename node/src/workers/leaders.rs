@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::placement::{PlacementMap, plan};
 use crate::raft::{Shard, Shards};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// A leader keeps its office at least so long.
@@ -62,7 +63,10 @@ impl Leaders {
             if ready(&shard, to) {
                 self.since.lock().insert(id, Instant::now());
                 let outcome = match shard.transfer(to).await {
-                    true => "handed over",
+                    true => {
+                        rare::hit(Rare::LeaderMoved);
+                        "handed over"
+                    }
                     false => "could not be handed over",
                 };
                 return Ok(Some(format!("shard {id} {outcome} to node {}", to.node())));

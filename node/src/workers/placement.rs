@@ -27,6 +27,7 @@ use crate::machine::system::{self, SystemState};
 use crate::placement::{PlacementMap, plan};
 use crate::raft::groups::{Groups, LostReplica};
 use crate::raft::{Shard, ShardError};
+use crate::rare::{self, Rare};
 use crate::transport::peers::Peers;
 use crate::transport::proto::{GetSystemRequest, ProposeRequest, ReplicaStatusRequest};
 use crate::types::*;
@@ -103,6 +104,7 @@ impl Placer {
             let state: SystemState = postcard::from_bytes(&answer.into_inner().state)
                 .context("another node's placement cannot be read")?;
             self.placement.update(state);
+            rare::hit(Rare::PlacementFromPeer);
             return Ok(Some(format!("placement from node {node}")));
         }
         Ok(None)
@@ -278,6 +280,7 @@ impl Placer {
             (Some(mine), Some(running)) if running.replica() < mine.id => {
                 self.groups.remove(shard).await?;
                 self.groups.create(shard, mine.id).await?;
+                rare::hit(Rare::ReplicaRenewed);
                 let did = format!("shard {shard} starts again as replica {}", mine.id);
                 return Ok(Some(did));
             }
@@ -288,6 +291,7 @@ impl Placer {
                 _ => {
                     let created = self.groups.create(shard, mine.id).await?;
                     if let Some(lost) = lost {
+                        rare::hit(Rare::ReplicaReplaced);
                         self.groups.forget_lost(*lost);
                     }
                     if begins(mine.id) {
@@ -333,7 +337,9 @@ impl Placer {
             shard: lost.shard,
             replica: lost.replica,
         };
-        self.propose(op).await.map(drop)
+        self.propose(op).await?;
+        rare::hit(Rare::LossReported);
+        Ok(())
     }
 
     /// On every leader: brings the members of the shard to what the placement says, one change at a
@@ -346,9 +352,10 @@ impl Placer {
             }
             // Without a quorum a change waits, and must not keep the other shards waiting.
             let change = tokio::time::timeout(CHANGE, self.change_members(&shard));
-            let changed = change
-                .await
-                .unwrap_or_else(|_| Err(anyhow!("a change of members waits for a quorum")));
+            let changed = change.await.unwrap_or_else(|_| {
+                rare::hit(Rare::MembersWait);
+                Err(anyhow!("a change of members waits for a quorum"))
+            });
             turn.note(shard.id(), changed);
         }
         turn.outcome()
@@ -383,6 +390,7 @@ impl Placer {
                 .raft
                 .add_learner(*new, EmptyNode::default(), false)
                 .await?;
+            rare::hit(Rare::LearnerAdded);
             return Ok(Some(format!("shard {}: replica {new} learns", shard.id())));
         }
         let caught_up = |id: &ReplicaId| matched.get(id).is_some_and(|m| m + CAUGHT_UP >= last);
@@ -396,6 +404,12 @@ impl Placer {
         if (joint || goal != voters) && !goal.is_empty() {
             let change = ChangeMembers::ReplaceAllVoters(goal.clone());
             shard.raft.change_membership(change, true).await?;
+            if joint {
+                rare::hit(Rare::JointFinished);
+            }
+            if !goal.is_subset(&voters) {
+                rare::hit(Rare::LearnerPromoted);
+            }
             return Ok(Some(format!("shard {}: {} voters", shard.id(), goal.len())));
         }
         let leaving: BTreeSet<ReplicaId> = members.difference(&all).copied().collect();
@@ -404,6 +418,7 @@ impl Placer {
                 .raft
                 .change_membership(ChangeMembers::RemoveNodes(leaving), true)
                 .await?;
+            rare::hit(Rare::MemberLeft);
             return Ok(Some(format!("shard {}: a former replica left", shard.id())));
         }
         Ok(None)

@@ -19,6 +19,7 @@ use crate::index::keys::Key;
 use crate::index::{Index, IndexError};
 use crate::journal::{DamagedRange, Journal, JournalError};
 use crate::machine::read;
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 use super::refs;
@@ -230,6 +231,11 @@ impl Scrub {
         }
         for (place, range) in bad {
             let action = actions.remove(&place);
+            rare::hit(match &action {
+                Some(_) if open.contains(&place) => Rare::ScrubWaitsForPeer,
+                Some(_) => Rare::ScrubRepaired,
+                None => Rare::ScrubFoundDeadDamage,
+            });
             // What nobody needs any more, also because it was mended before, waits for its segment
             // to be compacted and is no damage to anyone.
             found.damaged += u64::from(action.is_some());

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::env::Env;
 use crate::env::disk::Space;
+use crate::rare::{self, Rare};
 
 /// How the disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +104,11 @@ impl SpaceWatch {
             return Ok(None);
         }
         self.state.send_replace(after);
+        rare::hit(match after {
+            SpaceState::Ok => Rare::DiskHasRoom,
+            SpaceState::ReadOnly => Rare::DiskNearlyFull,
+            SpaceState::Full => Rare::DiskFull,
+        });
         let mib = |bytes: u64| bytes >> 20;
         let said = match after {
             SpaceState::Ok => format!("{} MiB free: new mail is taken again", mib(free_bytes)),

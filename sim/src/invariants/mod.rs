@@ -5,9 +5,12 @@
 //! ([`Invariant::end`]). It reports what it finds to [`Findings`] and never stops the run itself.
 
 pub mod acknowledged;
+pub mod bounds;
 pub mod clients;
 pub mod linear;
 pub mod once;
+pub mod raft;
+pub mod replicas;
 pub mod resurrection;
 pub mod story;
 pub mod uids;

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use openraft::entry::RaftEntry as _;
 use posthouse_node::raft::types::LogId;
 
 use super::Findings;

@@ -35,8 +35,8 @@ impl Invariant for Resurrection {
     fn end(&mut self, history: &[Record], found: &mut Findings) {
         let story = Story::new(history, &self.expected);
         let evidence = evidence(&story);
-        expunged(&story, &evidence, found);
-        deleted(&story, &evidence, found);
+        after_expunge(&story, &evidence, found);
+        after_deletion(&story, &evidence, found);
     }
 }
 
@@ -76,7 +76,7 @@ fn shown_before(story: &Story, evidence: &Evidence, of: (Place, u32), record: us
 }
 
 /// No uid that was expunged is seen again.
-fn expunged(story: &Story, evidence: &Evidence, found: &mut Findings) {
+fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
     // Where each uid was expunged, as acknowledged.
     let mut gone: BTreeMap<(Place, u32), Vec<usize>> = BTreeMap::new();
     for (place, expunges) in &story.expunges {
@@ -132,7 +132,7 @@ fn expunged(story: &Story, evidence: &Evidence, found: &mut Findings) {
 }
 
 /// No mailbox that was there before its account was deleted is seen again.
-fn deleted(story: &Story, evidence: &Evidence, found: &mut Findings) {
+fn after_deletion(story: &Story, evidence: &Evidence, found: &mut Findings) {
     for ((place, uid_validity), shown) in evidence {
         let deletions = story.deletions.get(place.0).into_iter().flatten();
         for d in deletions {

@@ -165,24 +165,24 @@ impl Plan {
         }
         let gib = 1 << 30;
         within("settings.segment_bytes", s.segment_bytes, 64 << 10..=gib)?;
+        within("settings.flush_bytes", s.flush_bytes, 1..=gib)?;
         for (name, value) in [
-            ("flush_bytes", s.flush_bytes),
             ("raft_window_bytes", s.raft_window_bytes),
             ("replicate_window_bytes", s.replicate_window_bytes),
         ] {
-            within(format!("settings.{name}"), value, 1..=gib)?;
+            within(format!("settings.{name}"), value, 1 << 10..=gib)?;
         }
         within("settings.entry_cache_bytes", s.entry_cache_bytes, 0..=gib)?;
         within("settings.keep_entries", s.keep_entries, 0..=1 << 32)?;
-        for (name, value) in [
-            ("flush_ms", s.flush_ms),
-            ("scrub_every_ms", s.scrub_every_ms),
-            ("compaction_every_ms", s.compaction_every_ms),
+        for (name, value, least) in [
+            ("flush_ms", s.flush_ms, 1),
+            ("scrub_every_ms", s.scrub_every_ms, 1000),
+            ("compaction_every_ms", s.compaction_every_ms, 10),
         ] {
-            within(format!("settings.{name}"), value, 1..=YEAR_MS as u64)?;
+            within(format!("settings.{name}"), value, least..=YEAR_MS as u64)?;
         }
         let percent = s.compaction_live_percent.into();
-        within("settings.compaction_live_percent", percent, 0..=100)
+        within("settings.compaction_live_percent", percent, 0..=95)
     }
 
     fn check_op(&self, place: &str, op: &Op) -> Result<(), PlanError> {

@@ -7,7 +7,7 @@
 //! seeded by [`Plan::seed`], so that a plan with one fault less is still the same world.
 
 mod check;
-mod draw;
+pub(crate) mod draw;
 mod faults;
 pub mod generate;
 mod names;

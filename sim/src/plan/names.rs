@@ -436,18 +436,21 @@ impl Plan {
 
     /// One line about its size.
     pub fn summary(&self) -> String {
+        let count = |n: usize, what: &str| match n {
+            1 => format!("1 {what}"),
+            n => format!("{n} {what}s"),
+        };
         format!(
-            "{} nodes in {} zones, {} shards × {}, {}, {} operations by {} clients on {} accounts, \
-             {} faults, {:.1} s",
-            self.nodes.len(),
-            self.zones(),
-            self.shards,
+            "{} in {}, {} × {}, {}, {} by {} on {}, {}, {:.1} s",
+            count(self.nodes.len(), "node"),
+            count(self.zones() as usize, "zone"),
+            count(self.shards as usize, "shard"),
             self.replication,
             self.transport.name(),
-            self.ops.len(),
-            self.clients,
-            self.accounts,
-            self.faults.len(),
+            count(self.ops.len(), "operation"),
+            count(self.clients as usize, "client"),
+            count(self.accounts as usize, "account"),
+            count(self.faults.len(), "fault"),
             self.duration_ms as f64 / 1000.0
         )
     }

@@ -37,11 +37,6 @@ impl Budget {
             _ => format!("{:?} have been hurt already", self.hurt),
         })
     }
-
-    /// Whether a node has been hurt.
-    pub fn is_hurt(&self, node: u32) -> bool {
-        self.hurt.contains(&node)
-    }
 }
 
 /// The node that a fault destroys something of, if it does.

@@ -1,7 +1,7 @@
 //! Carries the faults of a plan out, and takes back those that end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::outcome::EventKind;
 use crate::plan::{CrashPoint, Fault, FaultKind, Plan};
 use crate::stream::stream;
 use crate::world::HostId;
-use crate::world::disk::{Armed, Image as DiskImage};
-use crate::world::index::Image as IndexImage;
+use crate::world::disk::{Armed, Decay, Image as DiskImage};
+use crate::world::index::IndexImage;
 use crate::world::link::Rule;
 use crate::world::stage::Death;
 
@@ -30,8 +30,6 @@ enum Later {
     Rule(u64),
     /// Another host is clogged.
     Clog(HostId, u64),
-    /// The disk is as fast as before.
-    Fast(HostId),
     /// The disk has space again.
     Space(HostId),
     /// The wall clock goes on.
@@ -129,11 +127,6 @@ impl Chaos {
         self.over = true;
     }
 
-    /// Whether a node has lost something for good, or may have.
-    pub fn is_hurt(&self, node: u32) -> bool {
-        self.budget.is_hurt(node)
-    }
-
     /// Whether operators still have something to do.
     pub fn is_busy(&self) -> bool {
         let joins = self.later.values().any(|l| matches!(l, Later::Join { .. }));
@@ -149,7 +142,7 @@ impl Chaos {
         for (key, what) in std::mem::take(&mut self.later) {
             let done = match &what {
                 Later::Rule(_) | Later::Clog(..) | Later::Image(..) => true,
-                Later::Fast(h) | Later::Space(h) | Later::Thaw(h) | Later::Steady(h) | Later::GiveUp(h) => {
+                Later::Space(h) | Later::Thaw(h) | Later::Steady(h) | Later::GiveUp(h) => {
                     hosts.contains(h)
                 }
                 Later::Die(n, ..) => nodes.contains(n),
@@ -190,7 +183,6 @@ impl Chaos {
                 let rule = cluster.stage.net().links().add(Rule::Clogged(host));
                 self.later(until, Later::Rule(rule));
             }
-            Later::Fast(host) => cluster.stage.host(host).disk.slow(1),
             Later::Space(host) => cluster.stage.host(host).disk.full(false),
             Later::Thaw(host) => cluster.stage.host(host).clock.freeze(false),
             Later::Steady(host) => cluster.stage.host_mut(host).ppm = 0,
@@ -200,8 +192,6 @@ impl Chaos {
                 }
             }
             Later::Die(n, death, back_ms) => {
-                let host = cluster.nodes[n as usize].host;
-                cluster.stage.host(host).disk.disarm();
                 cluster.kill(n, death, back_ms, "killed");
             }
             Later::Image(n, fault) => {
@@ -392,8 +382,7 @@ impl Chaos {
             }
             FaultKind::DiskSlow { node, times, ms } => {
                 let host = host_of(cluster, node);
-                cluster.stage.host(host).disk.slow(times);
-                self.later(now + ms, Later::Fast(host));
+                cluster.stage.host(host).disk.slow(times, ms);
                 (Some(node % count), Some(now + ms))
             }
             FaultKind::DiskError { node, call, count: calls } => {
@@ -409,16 +398,23 @@ impl Chaos {
             FaultKind::Rot { node, sectors, index } => {
                 let host = host_of(cluster, node);
                 let h = cluster.stage.host(host);
-                match index {
-                    true => h.index.rot(),
+                let rotten = match index {
+                    true => h.index.rot().into_iter().collect(),
                     false => {
                         let identity = Path::new(DATA).join("identity.json");
-                        let rotten = h.disk.rot(sectors, &|path| path != identity);
-                        for what in rotten {
-                            let at = cluster.stage.now_us();
-                            cluster.stage.trace().event(at, format_args!("{host} rot in {what}"));
-                        }
+                        let newest = newest_segment(&h.disk.files());
+                        // The last batch of the stream has nothing after it that would say
+                        // whether it was whole: rot there, followed by a crash, is a torn tail.
+                        h.disk.rot(sectors, &|path| match path {
+                            path if path == identity => Decay::Never,
+                            path if Some(path) == newest.as_deref() => Decay::Settled,
+                            _ => Decay::Synced,
+                        })
                     }
+                };
+                for what in rotten {
+                    let at = cluster.stage.now_us();
+                    cluster.stage.trace().event(at, format_args!("{host} rot in {what}"));
                 }
                 (Some(node % count), None)
             }
@@ -570,6 +566,12 @@ impl Chaos {
         let replaces = Some(n);
         self.later(now + down_ms, Later::Join { zone, replaces });
     }
+}
+
+/// The segment that the journal writes.
+fn newest_segment(files: &[(PathBuf, u64)]) -> Option<PathBuf> {
+    let segments = files.iter().map(|(path, _)| path);
+    segments.filter(|p| p.extension().is_some_and(|e| e == "seg")).max().cloned()
 }
 
 fn death(power: bool) -> Death {

@@ -128,41 +128,6 @@ impl Cluster {
         }
     }
 
-    /// Lets the world go on until `done` or for so long; whether it was done.
-    pub fn until(&mut self, ms: u64, mut done: impl FnMut(&mut Cluster) -> bool) -> bool {
-        let end = self.now_ms() + ms;
-        loop {
-            if done(self) {
-                return true;
-            }
-            if self.now_ms() >= end {
-                return false;
-            }
-            self.step();
-        }
-    }
-
-    /// Runs something on the clients' host for so long; its result, if it came to one.
-    pub fn ask<T: Send + 'static>(
-        &mut self,
-        ms: u64,
-        what: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        self.ask_on(HostId::CLIENTS, ms, what)
-    }
-
-    /// Runs something on a host for so long; its result, if it came to one.
-    pub fn ask_on<T: Send + 'static>(
-        &mut self,
-        host: HostId,
-        ms: u64,
-        what: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        let slot = self.spawn_on(host, what)?;
-        self.until(ms, |_| slot.lock().is_some());
-        slot.lock().take()
-    }
-
     /// Starts something on a host; where its result will be.
     pub fn spawn_on<T: Send + 'static>(
         &mut self,
@@ -198,7 +163,11 @@ impl Cluster {
     fn client_factory(&self) -> Arc<dyn Fn(u32) -> Client + Send + Sync> {
         let addrs: Vec<String> = self.nodes.iter().filter(|n| n.joined).map(NodeSlot::addr).collect();
         let wiring = self.wiring();
+        let clients = self.stage.host(HostId::CLIENTS).life.as_ref();
+        let runtime = clients.expect("the clients never die").runtime().handle().clone();
         Arc::new(move |number| {
+            // A channel of HTTP/2 has a task from the beginning on.
+            let _inside = runtime.enter();
             // Each begins with another node.
             let mut addrs = addrs.clone();
             let n = addrs.len().max(1);

@@ -15,7 +15,7 @@
 mod budget;
 mod chaos;
 mod cluster;
-mod look;
+pub mod look;
 pub mod nodes;
 mod phases;
 

@@ -127,9 +127,8 @@ impl NodeSlot {
         self.serving = false;
         let (config, stop) = (self.config.clone(), self.stop.clone());
         let state = Arc::clone(&self.state);
-        let host = stage.host(self.host);
-        let life = host.life.as_ref().expect("booted");
-        life.runtime().spawn(process(config, env, stop, state));
+        let life = stage.host_mut(self.host).life.as_mut().expect("booted");
+        life.set_main(process(config, env, stop, state));
         if let Some((left, polls, power)) = &mut self.short_lives {
             life.die_at_poll(*polls);
             let power = *power;

@@ -3,6 +3,8 @@
 //! The runtime is what makes the shipped code killable: whatever a library spawns lives on it and
 //! dies with it, timers follow the host's own clock, and tokio's own randomness is seeded.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,8 +26,12 @@ struct Polls {
     last: AtomicU64,
 }
 
+/// What a process is for.
+type Main = Pin<Box<dyn Future<Output = ()>>>;
+
 /// One life of a process.
 pub struct Life {
+    main: Option<Main>,
     runtime: Runtime,
     fence: Fence,
     polls: Arc<Polls>,
@@ -59,6 +65,7 @@ impl Life {
             .expect("a runtime without any driver of the system can always be built");
         let began = runtime.block_on(async { Instant::now() });
         Life {
+            main: None,
             runtime,
             fence,
             polls,
@@ -66,6 +73,11 @@ impl Life {
             lived_us: 0,
             run_ms: 0,
         }
+    }
+
+    /// Gives the process something to do.
+    pub fn set_main(&mut self, main: impl Future<Output = ()> + 'static) {
+        self.main = Some(Box::pin(main));
     }
 
     /// The fence of this life.
@@ -102,6 +114,23 @@ impl Life {
         let until = self.began + Duration::from_millis(until_ms);
         self.run_ms = until_ms;
         let _slice = Slice::begin(now_us, from);
-        self.runtime.block_on(async move { tokio::time::sleep_until(until).await });
+        let main = &mut self.main;
+        self.runtime.block_on(async move {
+            let mut end = std::pin::pin!(tokio::time::sleep_until(until));
+            poll_fn(|cx| {
+                if main.as_mut().is_some_and(|m| m.as_mut().poll(cx).is_ready()) {
+                    *main = None;
+                }
+                end.as_mut().poll(cx)
+            })
+            .await;
+        });
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let _inside = self.runtime.enter();
+        self.main = None;
     }
 }

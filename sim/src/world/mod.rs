@@ -22,6 +22,7 @@ pub mod net;
 pub mod pipe;
 pub mod queue;
 pub mod rng;
+pub mod stage;
 
 use std::fmt;
 

@@ -97,12 +97,14 @@ impl Stage {
     pub fn add_host(&mut self, zone: u32) -> HostId {
         let id = HostId(self.hosts.len() as u32);
         self.net.links().place(id, zone);
-        let disk = SimDisk::new(self.seed, id.0, &self.disk);
+        let clock = SimClock::new(EPOCH_MS);
+        let number = u64::from(id.0);
+        let disk = SimDisk::new(self.seed, number, &self.disk, clock.time().clone());
         self.hosts.push(Host {
             id,
-            index: SimIndex::new(self.seed, id.0, &disk),
+            index: SimIndex::new(self.seed, number, &disk),
             disk,
-            clock: SimClock::new(EPOCH_MS),
+            clock,
             life: None,
             incarnation: 0,
             ppm: 0,

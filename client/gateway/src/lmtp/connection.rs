@@ -10,6 +10,7 @@ use super::reply::{self, Reply};
 use super::session::Session;
 use super::wire::{Gone, Line, Wire};
 use super::{Door, op};
+use crate::rare::{self, Rare};
 
 /// Time for the last word to a client.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -37,7 +38,10 @@ where
         Gone::Closed => return gone,
         Gone::Quit => {}
         Gone::Idle => connection.wire.reply(&reply::IDLE),
-        Gone::Shutdown => connection.wire.reply(&reply::GOING_DOWN),
+        Gone::Shutdown => {
+            rare::hit(Rare::ToldGoingDown);
+            connection.wire.reply(&reply::GOING_DOWN)
+        }
         Gone::Abuse => connection.wire.reply(&reply::TOO_MANY_ERRORS),
     }
     connection.wire.close(FAREWELL).await;

@@ -14,6 +14,7 @@ use super::body::{self, Body, BodyError, Writer};
 use super::reply::{self, Reply};
 use super::session::Transaction;
 use super::wire::Gone;
+use crate::rare::{self, Rare};
 use crate::store::{Delivery, Identity, StoreError, Stored};
 
 /// Octets that are read and dropped after a message has been refused, over the message limit.
@@ -79,6 +80,7 @@ impl Incoming {
             return Ok(());
         }
         if taking.delivery.is_none() && taking.writer.is_spooled() {
+            rare::hit(Rare::SentWhileArriving);
             let delivery = delivery(&self.door, transaction, taking.body.clone());
             let store = self.door.store.clone();
             let task = tokio::spawn(async move { store.deliver(delivery).await });

@@ -47,6 +47,7 @@ use self::session::Transaction;
 use self::settings::Settings;
 use self::wire::Wire;
 use crate::listen::{Listener, Stream};
+use crate::rare::{self, Rare};
 use crate::spool::{Spool, locked};
 use crate::store::{Store, StoreError, Stored};
 
@@ -175,6 +176,7 @@ impl Door {
                 Err(error) => &Err(error.clone()),
             };
             if let Err(StoreError::NoAccount) = result {
+                rare::hit(Rare::KnownAccountGone);
                 self.known.forget(&transaction.accounts[recipient.account]);
             }
             Reply::to_delivery(&recipient.address, result)

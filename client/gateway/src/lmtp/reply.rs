@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use bytes::{BufMut, BytesMut};
 
 use super::command::BadCommand;
+use crate::rare::{self, Rare};
 use crate::store::{StoreError, Stored};
 
 /// One reply of one line.
@@ -73,6 +74,7 @@ impl Reply {
                 Reply::with(250, "2.1.5", format!("<{recipient}> stored"))
             }
             Ok(Stored { duplicate: true }) => {
+                rare::hit(Rare::DeliveredBefore);
                 Reply::with(250, "2.1.5", format!("<{recipient}> stored before"))
             }
             Err(error) => Reply::to_store_error(recipient, error),
@@ -85,11 +87,20 @@ impl Reply {
             StoreError::NoAccount => {
                 Reply::with(550, "5.1.1", format!("<{recipient}> no such account"))
             }
-            StoreError::Busy => BUSY.clone(),
-            StoreError::ReadOnly => DISK_FULL.clone(),
+            StoreError::Busy => {
+                rare::hit(Rare::StoreBusy);
+                BUSY.clone()
+            }
+            StoreError::ReadOnly => {
+                rare::hit(Rare::NoSpaceForMail);
+                DISK_FULL.clone()
+            }
             StoreError::TooLarge { .. } => TOO_LARGE.clone(),
             StoreError::BrokenOff => BROKEN_OFF.clone(),
-            StoreError::Unavailable(_) => UNAVAILABLE.clone(),
+            StoreError::Unavailable(_) => {
+                rare::hit(Rare::NoAnswerFromStore);
+                UNAVAILABLE.clone()
+            }
             StoreError::Refused(_) => REFUSED.clone(),
         }
     }

@@ -11,6 +11,7 @@ use crate::index::values::MessageRow;
 use crate::index::{Family, Next, View, values};
 use crate::machine::command::Reply;
 use crate::machine::{Stop, Txn, limits, scope};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 pub(in crate::machine) fn apply(
@@ -57,6 +58,7 @@ pub(in crate::machine) fn apply(
             return Ok(Reply::Reaped { more: true });
         }
     }
+    rare::hit(Rare::AccountReaped);
     txn.delete(&Key::Account(account));
     txn.delete(&Key::Going(account));
     Ok(Reply::Reaped { more: false })

@@ -9,6 +9,7 @@ use crate::index::values::{Answer, ChangeKind, MessageRow};
 use crate::machine::command::{FlagMode, Reply};
 use crate::machine::scope::Flags;
 use crate::machine::{Stop, Txn, limits, request, scope};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// What to do to which messages.
@@ -40,6 +41,7 @@ pub(in crate::machine) fn apply(
     let mut change: Vec<(Uid, MessageRow, Flags)> = Vec::new();
     for (uid, message) in found {
         if what.unchanged_since != 0 && message.modseq > what.unchanged_since {
+            rare::hit(Rare::ConditionKeptMessage);
             modified.push(uid);
             continue;
         }

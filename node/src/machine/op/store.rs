@@ -11,6 +11,7 @@ use crate::index::values::{Answer, ChangeKind, EmailRow, MessageRow};
 use crate::machine::command::{ApplyError, Reply, Store, StoreResult, Target};
 use crate::machine::txn::limit;
 use crate::machine::{Stop, Txn, blob, limits, request, scope};
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 pub(in crate::machine) fn apply(txn: &mut Txn, store: &Store) -> Result<Reply, Stop> {
@@ -40,7 +41,12 @@ fn targets(txn: &mut Txn, store: &Store) -> Result<Vec<StoreResult>, Stop> {
     for target in &store.targets {
         let result = match one(txn, store, target, &summary, &arrived) {
             Ok(result) => result,
-            Err(Stop::Refused(e)) => StoreResult::Failed(e),
+            Err(Stop::Refused(e)) => {
+                if e == ApplyError::NoAccount {
+                    rare::hit(Rare::AccountGoneAtStore);
+                }
+                StoreResult::Failed(e)
+            }
             Err(stop) => return Err(stop),
         };
         refs += matches!(

@@ -6,6 +6,7 @@ use crate::index::{Family, Next, View};
 use crate::machine::command::{ChunkMeta, Reply, UploadId};
 use crate::machine::txn::limit;
 use crate::machine::{Stop, Txn, blob, limits};
+use crate::rare::{self, Rare};
 
 pub(in crate::machine) fn put_chunk(
     txn: &mut Txn,
@@ -42,6 +43,7 @@ pub(in crate::machine) fn put_chunk(
 }
 
 pub(in crate::machine) fn drop_one(txn: &mut Txn, upload: UploadId) -> Result<Reply, Stop> {
+    rare::hit(Rare::UploadDropped);
     blob::drop_upload(txn, upload)?;
     Ok(Reply::Done)
 }

@@ -4,7 +4,8 @@
 //! A call may be next when no other call was over before it was made. Three things keep the search
 //! short. A call that fits and changes nothing is taken at once: nothing that comes later fits less
 //! for it. A modseq is made by one change alone, so in an account of one generation an
-//! acknowledged change is the only one that may make its modseq. And what was seen of the messages
+//! acknowledged change is the only one that may make its modseq, and an answer of a modseq that is
+//! past will never fit. And what was seen of the messages
 //! (which change made them, which octets are under which uid) rules out most of the calls whose
 //! outcome is unknown, each of which may take effect at any time after it was made, or never.
 //! What is left is bounded: past the bound the answer is "undecided", which accuses nobody.
@@ -186,10 +187,15 @@ impl Search<'_> {
             while i < node.open.len() {
                 let c = node.open[i];
                 let call = &self.calls[c];
-                let still = call.ret.is_some()
+                let settles = call.ret.is_some()
                     && self.may_be_next(node, c)
-                    && node.account.fits(&call.op, call.ret.as_ref()) == Fit::Still;
-                match still {
+                    && match node.account.fits(&call.op, call.ret.as_ref()) {
+                        Fit::Still => true,
+                        // There is one generation, so there is one uidvalidity to tell.
+                        Fit::Tells => self.evidence.is_some(),
+                        Fit::No | Fit::Changes => false,
+                    };
+                match settles {
                     true => {
                         // What it repeats or found unchanged is remembered under its request.
                         self.take_at(node, i);
@@ -213,10 +219,24 @@ impl Search<'_> {
             .and_then(|e| e.made.get(&(node.account.modseq + 1)));
         for &c in &node.open {
             let call = &self.calls[c];
-            if !self.may_be_next(node, c)
-                || node.account.fits(&call.op, call.ret.as_ref()) != Fit::Changes
+            let fits = node.account.fits(&call.op, call.ret.as_ref());
+            if fits == Fit::No
+                && self.evidence.is_some()
+                && let Some(ret) = &call.ret
+                && node.account.is_past(&call.op, ret)
             {
+                return Vec::new();
+            }
+            if !self.may_be_next(node, c) {
                 continue;
+            }
+            match (fits, call.ret.is_some()) {
+                (Fit::No | Fit::Still, _) | (Fit::Tells, false) => continue,
+                (Fit::Tells, true) => {
+                    known.push(c);
+                    continue;
+                }
+                (Fit::Changes, _) => {}
             }
             match (call.ret.is_some(), made) {
                 // The same request may have been carried out by another of its calls.

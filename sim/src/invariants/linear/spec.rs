@@ -166,6 +166,8 @@ pub enum Fit {
     No,
     /// It fits and leaves everything as it is.
     Still,
+    /// It fits, changes nothing, and tells a uidvalidity that was not known.
+    Tells,
     /// It fits and changes something.
     Changes,
 }
@@ -184,9 +186,30 @@ impl Account {
                 Some(learns) => learns,
             },
         };
-        match learns || self.changes(op, &told) {
-            true => Fit::Changes,
-            false => Fit::Still,
+        match (self.changes(op, &told), learns) {
+            (true, _) => Fit::Changes,
+            (false, true) => Fit::Tells,
+            (false, false) => Fit::Still,
+        }
+    }
+
+    /// Whether an answer that does not fit now never will, whatever changes: it tells a modseq that
+    /// was passed. Only of an account that is not deleted.
+    pub fn is_past(&self, op: &Op, ret: &Ret) -> bool {
+        let passed = |name: &Name, modseq: u64| {
+            // A mailbox that comes later is above what the account has now.
+            let now = self.mailboxes.get(name).map_or(self.modseq, |m| m.modseq);
+            modseq <= now
+        };
+        match (op, ret) {
+            (_, Ret::Stored(at)) => at.modseq <= self.modseq,
+            (_, Ret::Flags { modseq, .. } | Ret::Expunged { modseq, .. }) => *modseq <= self.modseq,
+            (Op::List(name), Ret::Messages { highest_modseq, .. }) => passed(name, *highest_modseq),
+            (_, Ret::Mailboxes(all)) => {
+                let past = |(name, m): (&Name, &MailboxSeen)| passed(name, m.highest_modseq);
+                all.len() < self.mailboxes.len() || all.iter().all(past)
+            }
+            _ => false,
         }
     }
 

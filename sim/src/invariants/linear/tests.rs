@@ -274,7 +274,7 @@ fn the_search_agrees_with_stateright() {
                 Verdict::Bad { .. } => false,
                 Verdict::Undecided => panic!("seed {seed} has no end"),
             };
-            assert_eq!(found, expected, "seed {seed}: {calls:#?}");
+            assert_eq!(found, expected, "seed {seed}: {calls:?}");
         }
         match expected {
             true => good += 1,

@@ -9,6 +9,7 @@ use crate::lmtp::incoming::Incoming;
 use crate::lmtp::reply;
 use crate::lmtp::unstuff::Unstuff;
 use crate::lmtp::wire::Gone;
+use crate::rare::{self, Rare};
 
 /// Answers DATA.
 pub async fn data<S>(connection: &mut Connection<S>) -> Result<(), Gone>
@@ -36,7 +37,8 @@ where
     let (mut unstuff, mut octets) = (Unstuff::default(), BytesMut::new());
     loop {
         if wire.input().is_empty() {
-            wire.fill(patience).await?;
+            let filled = wire.fill(patience).await;
+            filled.inspect_err(|_| rare::hit(Rare::MessageBrokeOff))?;
         }
         let (used, end) = unstuff.feed(wire.input(), &mut octets);
         wire.advance(used);

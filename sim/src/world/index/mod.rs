@@ -10,6 +10,9 @@
 //! What RocksDB does inside (levels, blocks, its own files) is not simulated. Rot strikes one row:
 //! to read it, to scan over it, to verify the index, and at times to open it, finds the damage.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +25,9 @@ use posthouse_node::index::memory::{MemoryIndex, MemoryStore};
 use posthouse_node::index::{Batch, Family, Index, IndexError, IndexOpener, Next, View};
 use rand::RngExt;
 
-use super::disk::{Device, SimDisk};
-use super::fence::Fence;
 use crate::stream::{Stream, stream};
+use crate::world::disk::{Device, SimDisk};
+use crate::world::fence::Fence;
 
 /// The file that says which rows are the index's.
 const CURRENT: &str = "CURRENT";

@@ -1,0 +1,183 @@
+//! `bench`: how fast the simulator is. `coverage`: which rare situations it reaches.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::choice::ChoiceArgs;
+use super::engine::Engine;
+use super::exit::{Failure, Outcome, usage};
+use super::sweep::{Seeds, SweepArgs, Tally, conclude, never, seeds, sweep};
+use super::{marks, output};
+use crate::plan::Transport;
+use crate::plan::generate::Choice;
+
+/// Seeds of 30 simulated seconds that one processor should do in a day, all checks on.
+const GOAL_PER_DAY: f64 = 100_000.0;
+
+/// What is measured.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// The seeds
+    #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "0..20")]
+    seeds: Seeds,
+    /// Give a run up after so many seconds on the wall clock
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    stuck: u64,
+    /// One JSON object for each row instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// One row of the table.
+struct Row {
+    name: &'static str,
+    tally: Tally,
+}
+
+impl Row {
+    fn cpu_s(&self) -> f64 {
+        self.tally.cpu.as_secs_f64().max(1e-6)
+    }
+
+    fn simulated_s(&self) -> f64 {
+        self.tally.simulated_ms as f64 / 1000.0
+    }
+
+    fn per_hour(&self) -> f64 {
+        self.tally.runs as f64 * 3600.0 / self.cpu_s()
+    }
+
+    /// In runs of 30 simulated seconds, so that rows compare.
+    fn per_day(&self) -> f64 {
+        self.simulated_s() / 30.0 * 86_400.0 / self.cpu_s()
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let t = &self.tally;
+        vec![
+            self.name.into(),
+            t.runs.to_string(),
+            t.failed.len().to_string(),
+            format!("{:.1}", self.simulated_s()),
+            format!("{:.2}", self.cpu_s()),
+            format!("{:.1}", self.simulated_s() / self.cpu_s()),
+            format!("{:.0}", self.per_hour()),
+            format!("{:.0}", self.per_day()),
+            format!("{:.2}", self.per_day() / GOAL_PER_DAY),
+        ]
+    }
+
+    fn object(&self) -> serde_json::Value {
+        serde_json::json!({
+            "transport": self.name,
+            "seeds": self.tally.runs,
+            "failed": self.tally.failed.len(),
+            "simulated_s": self.simulated_s(),
+            "cpu_s": self.cpu_s(),
+            "wall_s": self.tally.wall.as_secs_f64(),
+            "simulated_s_per_cpu_s": self.simulated_s() / self.cpu_s(),
+            "seeds_per_hour": self.per_hour(),
+            "seeds_of_30_s_per_core_day": self.per_day(),
+        })
+    }
+}
+
+/// Measures on one core: five nodes, three shards, three replicas, each transport.
+pub fn bench(engine: &Engine, args: BenchArgs) -> Outcome {
+    if args.seeds.to.is_none() {
+        return Err(usage("--seeds needs an end: A..B"));
+    }
+    let choice = |transport| Choice {
+        nodes: Some(5),
+        shards: Some(3),
+        replication: Some(3),
+        transport,
+        ..Choice::default()
+    };
+    let sweep_args = SweepArgs {
+        jobs: Some(1),
+        minutes: None,
+        stop_at_first: false,
+        twice: false,
+        json: false,
+        stuck: args.stuck,
+    };
+    let mut rows = Vec::new();
+    for (name, transport) in [
+        ("mixed", None),
+        ("message", Some(Transport::Message)),
+        ("http2", Some(Transport::Http2)),
+    ] {
+        let choice = choice(transport);
+        let tally = sweep(engine, args.seeds, &choice, &sweep_args)?;
+        if tally.cpu == Duration::ZERO {
+            return Err(Failure::Broken(
+                "the processor time of a thread cannot be read; /proc/thread-self/schedstat is needed".into(),
+            ));
+        }
+        rows.push(Row { name, tally });
+    }
+    if args.json {
+        return rows.iter().try_for_each(|row| output::json(&row.object()));
+    }
+    output::say("5 nodes, 3 shards × 3, one core, all checks; \"mixed\" is what seeds are like")?;
+    let names = [
+        "transport",
+        "#seeds",
+        "#failed",
+        "#simulated s",
+        "#cpu s",
+        "#sim s / cpu s",
+        "#seeds / hour",
+        "#30 s seeds / core-day",
+        "#of the goal",
+    ];
+    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
+    output::print(&output::table(&names, &cells))
+}
+
+/// Which seeds are looked at.
+#[derive(Args)]
+pub struct CoverageArgs {
+    /// The seeds: A..B, A..=B, or A.. with --minutes
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    seeds: Seeds,
+    #[command(flatten)]
+    sweep: SweepArgs,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+}
+
+/// Sweeps and lists all rare situations, the rarest first.
+pub fn coverage(engine: &Engine, args: CoverageArgs) -> Outcome {
+    let choice = args.choice.choice()?;
+    let json = args.sweep.json;
+    let quiet = SweepArgs {
+        json: false,
+        ..args.sweep
+    };
+    let tally = sweep(engine, args.seeds, &choice, &quiet)?;
+    let mut all: BTreeMap<&str, u64> = marks::known().into_iter().map(|name| (name, 0)).collect();
+    for (name, n) in &tally.rare {
+        all.insert(name, *n);
+    }
+    if json {
+        output::json(&serde_json::json!({ "runs": tally.runs, "rare": all }))?;
+        return conclude(&tally, &choice, true);
+    }
+    let mut rows: Vec<(u64, &str)> = all.iter().map(|(name, n)| (*n, *name)).collect();
+    rows.sort_unstable();
+    let per_run = |n: u64| format!("{:.3}", n as f64 / tally.runs.max(1) as f64);
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(n, name)| vec![(*name).into(), n.to_string(), per_run(*n)])
+        .collect();
+    output::print(&output::table(
+        &["rare situation", "#times", "#each run"],
+        &cells,
+    ))?;
+    output::print(&never(&tally))?;
+    conclude(&tally, &choice, false)
+}

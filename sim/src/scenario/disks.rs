@@ -1,0 +1,110 @@
+//! What disks do, and what operators do with them.
+
+use rand::RngExt;
+
+use super::{Base, draws, strike};
+use crate::plan::draw::shuffled;
+use crate::plan::{FaultKind, Plan};
+
+/// All disks full within a second, for some seconds: reads go on, nothing acknowledged is lost, and
+/// service comes back by itself.
+pub fn disk_full_everywhere(seed: u64) -> Plan {
+    let mut plan = Base::usual("disk-full-everywhere", seed).plan();
+    let rng = &mut draws(&plan);
+    let full: Vec<_> = (0..5u32)
+        .map(|node| {
+            let ms = rng.random_range(3000..6000);
+            let at_ms = rng.random_range(2000..3000);
+            (at_ms, FaultKind::DiskFull { node, ms })
+        })
+        .collect();
+    strike(&mut plan, full);
+    plan
+}
+
+/// One disk is slow for a long time and stands still in the middle of it.
+pub fn slow_follower(seed: u64) -> Plan {
+    let mut plan = Base::usual("slow-follower", seed).plan();
+    let rng = &mut draws(&plan);
+    let node = rng.random_range(0..5);
+    let slow = FaultKind::DiskSlow {
+        node,
+        times: 20,
+        ms: 13_000,
+    };
+    let stall = FaultKind::DiskStall { node, ms: 5000 };
+    strike(
+        &mut plan,
+        [(500, slow), (rng.random_range(3000..7000), stall)],
+    );
+    plan
+}
+
+/// Sectors rot on every node, but never on two at once without time to mend.
+pub fn rot_everywhere(seed: u64) -> Plan {
+    let mut plan = Base::usual("rot-everywhere", seed).plan();
+    plan.settings.scrub_every_ms = 1000;
+    let rng = &mut draws(&plan);
+    let order = shuffled(rng, 5);
+    let rot: Vec<_> = order
+        .into_iter()
+        .zip(0..)
+        .map(|(node, turn)| {
+            let kind = FaultKind::Rot {
+                node,
+                sectors: rng.random_range(1..=8),
+                index: turn == 2,
+            };
+            (2500 + turn * 2500, kind)
+        })
+        .collect();
+    strike(&mut plan, rot);
+    plan
+}
+
+/// Two disks in a row: the second goes when the first has been replaced.
+pub fn lost_disk_and_rebuild(seed: u64) -> Plan {
+    let mut plan = Base::usual("lost-disk-and-rebuild", seed).plan();
+    let rng = &mut draws(&plan);
+    let order = shuffled(rng, 5);
+    let lost = |node, down_ms| FaultKind::DiskLost { node, down_ms };
+    let first = rng.random_range(1500..3500);
+    strike(
+        &mut plan,
+        [
+            (first, lost(order[0], rng.random_range(200..1500))),
+            (first + 7000, lost(order[1], rng.random_range(200..1500))),
+        ],
+    );
+    plan
+}
+
+/// A node forgets what it has promised in the last seconds; it must not vote as if it knew.
+pub fn old_image(seed: u64) -> Plan {
+    let mut plan = Base::usual("old-image", seed).plan();
+    let rng = &mut draws(&plan);
+    let image = FaultKind::OldImage {
+        node: rng.random_range(0..5),
+        age_ms: rng.random_range(500..5000),
+        down_ms: rng.random_range(100..2000),
+    };
+    strike(&mut plan, [(rng.random_range(5500..9000), image)]);
+    plan
+}
+
+/// Two processes with one identity: the second must not take part.
+pub fn copied_directory(seed: u64) -> Plan {
+    let mut plan = Base::usual("copied-directory", seed).plan();
+    let rng = &mut draws(&plan);
+    let node = rng.random_range(0..5);
+    let at_ms = rng.random_range(2000..5000);
+    let stop = FaultKind::Stop {
+        node,
+        down_ms: 1500,
+    };
+    strike(
+        &mut plan,
+        [(at_ms, FaultKind::Copied { node }), (at_ms + 4000, stop)],
+    );
+    plan
+}
