@@ -184,6 +184,48 @@ impl Cluster {
         }
     }
 
+    /// Puts a node's directory back to what it was some messages ago; with `late`, into an image
+    /// that does not know where the other nodes are.
+    async fn old_image(&mut self, n: usize, late: bool) {
+        self.stop(n).await;
+        let data = self.places[n].config.data.clone();
+        let image = data.with_extension("image");
+        copy(&data, &image);
+        if late {
+            let path = image.join("identity.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let (head, rest) = text.split_once("\"peers\": {").unwrap();
+            let (_, tail) = rest.split_once('}').unwrap();
+            std::fs::write(path, format!("{head}\"peers\": {{}}{tail}")).unwrap();
+        }
+        self.start(n).await;
+        self.whole().await;
+        self.send(6, 2_000).await;
+        self.whole().await;
+        let node = self.places[n].id;
+        let before = [
+            self.generation(1, node).await,
+            self.generation(2, node).await,
+        ];
+        self.stop(n).await;
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&image, &data).unwrap();
+        self.start(n).await;
+        eventually("replaced", async || {
+            let now = [
+                self.generation(1, node).await,
+                self.generation(2, node).await,
+            ];
+            match now[0] == before[0] || now[1] == before[1] {
+                true => Err("an old replica is still there".into()),
+                false => Ok(()),
+            }
+        })
+        .await;
+        self.whole().await;
+        self.check().await;
+    }
+
     /// How many replicas of the shard the node has had before.
     async fn generation(&self, shard: u32, node: u64) -> u64 {
         eventually("listed", async || {
@@ -249,30 +291,11 @@ async fn whatever_stops_nothing_is_lost() {
     c.send(6, 2_000).await;
 
     // One comes back from an older image of its directory, whole but without what it has promised
-    // since: it votes no more under its old name.
-    c.stop(1).await;
-    let data = c.places[1].config.data.clone();
-    let image = data.with_extension("image");
-    copy(&data, &image);
-    c.start(1).await;
-    c.whole().await;
-    c.send(6, 2_000).await;
-    c.whole().await;
-    let old = c.places[1].id;
-    let before = [c.generation(1, old).await, c.generation(2, old).await];
-    c.stop(1).await;
-    std::fs::remove_dir_all(&data).unwrap();
-    std::fs::rename(&image, &data).unwrap();
-    c.start(1).await;
-    eventually("replaced", async || {
-        match [c.generation(1, old).await, c.generation(2, old).await] {
-            [a, b] if a == before[0] || b == before[1] => Err("old replicas are there".into()),
-            _ => Ok(()),
-        }
-    })
-    .await;
-    c.whole().await;
-    c.check().await;
+    // since: it votes no more under its old name. It learns of it when it starts or, when it cannot
+    // ask then, while it runs.
+    for late in [false, true] {
+        c.old_image(1, late).await;
+    }
 
     // The journal of one is gone: it votes no more under its old name.
     c.stop(0).await;

@@ -251,6 +251,7 @@ impl Groups {
 
     /// A replica has forgotten a promise: it is lost, and so is the one that made it.
     fn forgot(&self, promise: &Promise, replica: ReplicaId) {
+        rare::hit(Rare::PromiseForgotten);
         tracing::error!(
             "this data directory is older than what others have seen of this node: {promise}"
         );
@@ -269,6 +270,7 @@ impl Groups {
             if !promise.is_forgotten_by(replica, marks.vote.as_ref(), marks.last) {
                 continue;
             }
+            rare::hit(Rare::ReplicaDisowned);
             // Known to be lost before it is gone: otherwise it would be created anew.
             self.forgot(promise, replica);
             self.shards.remove(promise.shard);
