@@ -153,7 +153,10 @@ impl Run<'_> {
                 }
             };
             if groups.is_empty() {
-                let at = self.hunts.values().map(|h| h.not_before).min();
+                // Shards that have answered wait for nothing: to count them would be to spin.
+                let now = Instant::now();
+                let waits = self.hunts.values().map(|h| h.not_before);
+                let at = waits.filter(|at| *at > now).min();
                 let at = at.map_or(self.deadline.at(), |at| at.min(self.deadline.at()));
                 tokio::time::sleep_until(at).await;
                 continue;

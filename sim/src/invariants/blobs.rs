@@ -55,6 +55,10 @@ async fn whole(running: &Running, shard: &Shard, blob: BlobId, row: &BlobRow) ->
         let rows = shard.local_view().map_err(|e| e.to_string())?;
         let loc = read::chunk_loc(&*rows.view, rows.space, blob, seq).map_err(|e| e.to_string())?;
         let loc = loc.ok_or_else(|| format!("chunk {seq} is not here"))?;
+        // Nothing is read where nothing lies.
+        if loc.location.len == 0 {
+            continue;
+        }
         let stored = journal.read_part(loc.location).await;
         let stored = stored.map_err(|e| format!("chunk {seq} cannot be read: {e}"))?;
         let raw = match loc.codec {

@@ -1,6 +1,8 @@
-//! What Raft promises, seen from outside the library: election safety, log matching, leader
-//! completeness, committed entries never change, nothing that was acknowledged to a leader is
+//! What Raft promises, seen from outside the library: log matching, leader completeness, committed entries never change, nothing that was acknowledged to a leader is
 //! forgotten (Ongaro 2014, figure 3.2 and section 3.8), and the order of the positions of a log.
+//!
+//! Election safety takes openraft's form: a leader is a term *and* a replica, both ordered, and of
+//! two leaders of one term only entries of one can be committed at a position.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +17,6 @@ pub const NAME: &str = "raft";
 /// Everything that was ever seen.
 #[derive(Default)]
 pub struct Raft {
-    /// The leader of each term of each shard.
-    leaders: BTreeMap<(u32, u64), u64>,
     /// The committed entries of each shard, by index.
     committed: BTreeMap<u32, BTreeMap<u64, LogId>>,
     /// How far each life of a replica has been compared with them.
@@ -116,7 +116,7 @@ impl Raft {
         *upto = (*upto).max(end);
     }
 
-    /// One leader a term, and it has everything that was committed before its term.
+    /// A leader has everything that was committed before its term.
     fn leadership(
         &mut self,
         r: &Replica,
@@ -128,12 +128,12 @@ impl Raft {
         }
         let led = self.led.entry((r.shard, r.id)).or_default();
         *led = (*led).max(r.term);
-        let known = *self.leaders.entry((r.shard, r.term)).or_insert(r.id);
-        if known != r.id {
-            bad(format!("it leads term {}, as {known:#x} did", r.term));
-        }
         let committed = self.committed.entry(r.shard).or_default();
-        let earlier = committed.iter().rev().find(|(_, id)| id.committed_leader_id().term < r.term);
+        let before = |id: &LogId| {
+            let leader = id.committed_leader_id();
+            (leader.term, leader.node_id.0) < (r.term, r.id)
+        };
+        let earlier = committed.iter().rev().find(|(_, id)| before(id));
         if let Some((&at, id)) = earlier
             && at > index(r.purged)
             && id_at(at) != Some(*id)
@@ -145,13 +145,5 @@ impl Raft {
             let known = self.acknowledged.entry((r.shard, *member)).or_default();
             *known = (*known).max(sure);
         }
-    }
-
-    /// A replica has been replaced by a new generation or its node is gone for good: nothing is
-    /// expected of it any more.
-    pub fn forget_node(&mut self, node_id: u32) {
-        let of_node = |id: &u64| posthouse_node::types::ReplicaId(*id).node().0 == node_id;
-        self.acknowledged.retain(|(_, id), _| !of_node(id));
-        self.led.retain(|(_, id), _| !of_node(id));
     }
 }
