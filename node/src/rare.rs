@@ -57,6 +57,8 @@ posthouse_client::rare_situations! {
         AnyonesRecordLost = "octets were lost that may have been any replica's record",
         UnappliedEntryRotten = "an entry that the index does not hold had rotted at the start",
         ReplicaLost = "a replica lost acknowledged data: it votes no more",
+        PromiseForgotten = "a replica held less than it had promised to a peer: an old image",
+        ReplicaDisowned = "a replica that runs was ended, because it had forgotten a promise",
         OrphanReplica = "the journal knows a replica that the index does not",
         // raft: groups
         SpaceDropped = "rows that no shard points to were removed at the start",

@@ -2,7 +2,7 @@
 //! and its index, catch up by snapshot, and start again, all through the front door.
 #![allow(clippy::disallowed_methods)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,18 @@ async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, S
             Err(why) => assert!(begin.elapsed() < PATIENCE, "not {what}: {why}"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
     }
 }
 
@@ -172,6 +184,48 @@ impl Cluster {
         }
     }
 
+    /// Puts a node's directory back to what it was some messages ago; with `late`, into an image
+    /// that does not know where the other nodes are.
+    async fn old_image(&mut self, n: usize, late: bool) {
+        self.stop(n).await;
+        let data = self.places[n].config.data.clone();
+        let image = data.with_extension("image");
+        copy(&data, &image);
+        if late {
+            let path = image.join("identity.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let (head, rest) = text.split_once("\"peers\": {").unwrap();
+            let (_, tail) = rest.split_once('}').unwrap();
+            std::fs::write(path, format!("{head}\"peers\": {{}}{tail}")).unwrap();
+        }
+        self.start(n).await;
+        self.whole().await;
+        self.send(6, 2_000).await;
+        self.whole().await;
+        let node = self.places[n].id;
+        let before = [
+            self.generation(1, node).await,
+            self.generation(2, node).await,
+        ];
+        self.stop(n).await;
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&image, &data).unwrap();
+        self.start(n).await;
+        eventually("replaced", async || {
+            let now = [
+                self.generation(1, node).await,
+                self.generation(2, node).await,
+            ];
+            match now[0] == before[0] || now[1] == before[1] {
+                true => Err("an old replica is still there".into()),
+                false => Ok(()),
+            }
+        })
+        .await;
+        self.whole().await;
+        self.check().await;
+    }
+
     /// How many replicas of the shard the node has had before.
     async fn generation(&self, shard: u32, node: u64) -> u64 {
         eventually("listed", async || {
@@ -235,6 +289,13 @@ async fn whatever_stops_nothing_is_lost() {
     c.whole().await;
     c.check().await;
     c.send(6, 2_000).await;
+
+    // One comes back from an older image of its directory, whole but without what it has promised
+    // since: it votes no more under its old name. It learns of it when it starts or, when it cannot
+    // ask then, while it runs.
+    for late in [false, true] {
+        c.old_image(1, late).await;
+    }
 
     // The journal of one is gone: it votes no more under its old name.
     c.stop(0).await;

@@ -8,10 +8,11 @@ use crate::api::cluster::{ClusterService, InitCall};
 use crate::env::net::Listener;
 use crate::identity::{IdentityFile, new_uuid, parse_uuid, uuid_text};
 use crate::rare::{self, Rare};
-use crate::transport::peers::{Identity, Peers};
+use crate::transport::peers::{Identity, Peers, remembered_by};
+use crate::transport::promises::Promise;
 use crate::types::*;
 use posthouse_client::proto;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -176,6 +177,24 @@ impl Starting {
             }
         }
         Ok(())
+    }
+
+    /// What the other members remember of this node's promises, of those that answer at once. A
+    /// directory may be an older image of itself.
+    pub(super) async fn remembered(
+        &self,
+        file: &IdentityFile,
+        identity: &Identity,
+    ) -> BTreeMap<NodeId, Vec<Promise>> {
+        let others = file.peers.iter().filter(|(id, _)| **id != identity.node);
+        let asked = others.map(|(id, addr)| async {
+            let channel = crate::transport::peers::channel(&*self.env.rpc, addr).ok()?;
+            let client = crate::transport::peers::client(channel, identity, *id);
+            let promises = remembered_by(client, identity, PATIENCE_AT_START).await?;
+            Some((*id, promises))
+        });
+        let answers = futures::future::join_all(asked).await;
+        answers.into_iter().flatten().collect()
     }
 
     /// Where the member at `addr` believes this node to be.

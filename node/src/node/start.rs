@@ -103,7 +103,11 @@ impl Starting {
             node: file.node,
             boot_id: self.env.rng.id16(),
         };
-        self.refuse_copies(&file, &identity, &grpc_addr).await?;
+        let (copies, remembered) = tokio::join!(
+            self.refuse_copies(&file, &identity, &grpc_addr),
+            self.remembered(&file, &identity)
+        );
+        copies?;
 
         let damage = Arc::new(DamageLog::default());
         let index = self.open_index(&damage).await?;
@@ -169,6 +173,7 @@ impl Starting {
             disk: disk_state.clone(),
             events,
             faults: faults.clone(),
+            rng: Arc::clone(&self.env.rng),
         }));
         let local = Arc::clone(groups.shards());
         blobs.set_owners(Box::new(move |shard| {
@@ -179,7 +184,8 @@ impl Starting {
                 apply_lock,
             })
         }));
-        for d in groups.open_all(recovered).await? {
+        let promises: Vec<_> = remembered.values().flatten().copied().collect();
+        for d in groups.open_all(recovered, &promises).await? {
             damage.add(self.finding(&d, "the replica is rebuilt from its peers"));
         }
 
@@ -252,6 +258,7 @@ impl Starting {
             events_rx,
             file,
             info,
+            remembered.into_keys().collect(),
             Storage {
                 space,
                 scrub,
@@ -279,6 +286,7 @@ impl Starting {
             identity: identity.clone(),
             groups,
             placement,
+            promises: Arc::clone(&peers.promises),
             chunks: blobs,
             disk: disk_state,
             disk_bytes,

@@ -10,9 +10,11 @@ use crate::types::*;
 use crate::workers::compaction::Compaction;
 use crate::workers::leaders::Leaders;
 use crate::workers::reap::Reap;
+use crate::workers::recall::Recall;
 use crate::workers::scrub::Scrub;
 use crate::workers::space::SpaceWatch;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -32,6 +34,7 @@ impl Starting {
         mut events: mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>,
         file: IdentityFile,
         info: NodeInfo,
+        asked: BTreeSet<NodeId>,
         storage: Storage,
     ) {
         let workers = &running.workers;
@@ -81,6 +84,16 @@ impl Starting {
         workers.every("announce", ms(1000), move || {
             let announce = Arc::clone(&announce);
             async move { announce.turn().await }
+        });
+        let recall = Arc::new(Recall {
+            groups: Arc::clone(&running.groups),
+            peers: Arc::clone(&running.peers),
+            placement: Arc::clone(&running.placement),
+            asked: Mutex::new(asked),
+        });
+        workers.every("recall", ms(1000), move || {
+            let recall = Arc::clone(&recall);
+            async move { recall.turn().await }
         });
         let Storage {
             space,

@@ -19,13 +19,16 @@ use super::recover::{RecoveredLogs, Verdict};
 use super::shard::Shard;
 use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space_of};
 use super::types::*;
+use crate::env::rng::Rng;
+use crate::env::runtime::with_rng;
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
-use crate::journal::{Append, DamagedRange, Journal};
+use crate::journal::{Append, DamagedRange, Journal, JournalError};
 use crate::machine::Event;
 use crate::rare::{self, Rare};
 use crate::transport::network::Factory;
 use crate::transport::peers::Peers;
+use crate::transport::promises::Promise;
 use crate::transport::snapshot::ChunkReader;
 use crate::types::*;
 use crate::workers::space::SpaceState;
@@ -79,6 +82,7 @@ pub struct Groups {
     disk: watch::Receiver<SpaceState>,
     events: mpsc::UnboundedSender<(ShardId, Vec<Event>)>,
     faults: Faults,
+    rng: Arc<dyn Rng>,
     shards: Arc<Shards>,
     logs: Arc<Mutex<Logs>>,
     lost: Arc<Mutex<BTreeSet<LostReplica>>>,
@@ -104,6 +108,8 @@ pub struct Parts {
     pub events: mpsc::UnboundedSender<(ShardId, Vec<Event>)>,
     /// Where faults go.
     pub faults: Faults,
+    /// Where the groups draw their time-outs from, whoever starts them.
+    pub rng: Arc<dyn Rng>,
 }
 
 /// Held while a snapshot of one shard is being received.
@@ -136,6 +142,7 @@ impl Groups {
             disk: parts.disk,
             events: parts.events,
             faults: parts.faults,
+            rng: parts.rng,
             shards: Arc::default(),
             logs,
             lost,
@@ -165,8 +172,13 @@ impl Groups {
     }
 
     /// Opens every replica that the index knows, as far as its log is whole; removes spaces that
-    /// nothing points to. Gives the damage that it found on the way.
-    pub async fn open_all(&self, mut recovered: RecoveredLogs) -> Result<Vec<DamagedRange>, Fault> {
+    /// nothing points to. A replica that has forgotten one of the `promises` that others remember is
+    /// lost, however whole it looks. Gives the damage that it found on the way.
+    pub async fn open_all(
+        &self,
+        mut recovered: RecoveredLogs,
+        promises: &[Promise],
+    ) -> Result<Vec<DamagedRange>, Fault> {
         let fail = |e: IndexError| {
             self.faults.index(&e);
             self.faults.get().unwrap_or(Fault::Index(e))
@@ -174,11 +186,13 @@ impl Groups {
         let spaces = self.shard_spaces().map_err(fail)?;
         self.drop_unused_spaces(&spaces).map_err(fail)?;
         let (mut opened, mut found) = (Vec::new(), Vec::new());
+        let mut applied_as = BTreeMap::new();
         for (&shard, &space) in &spaces {
             let Some(applied) = Applied::load(&*self.index, space).map_err(fail)? else {
                 continue;
             };
             let key = (shard, applied.replica);
+            applied_as.insert(shard, applied.replica);
             let unapplied = recovered.unapplied(key, applied.log_id);
             if !unapplied.is_empty() {
                 rare::hit(Rare::IndexBehindJournal);
@@ -191,7 +205,22 @@ impl Groups {
             }
             match recovered.judge(key, applied.log_id) {
                 Verdict::Lost => self.mark_lost(shard, applied.replica),
-                Verdict::Whole(log) => opened.push((shard, space, applied, log)),
+                Verdict::Whole(log) => {
+                    let mut of_shard = promises.iter().filter(|p| p.shard == shard);
+                    let forgotten = of_shard.find(|p| {
+                        p.is_forgotten_by(applied.replica, log.vote.as_ref(), log.last())
+                    });
+                    match forgotten {
+                        Some(promise) => self.forgot(promise, applied.replica),
+                        None => opened.push((shard, space, applied, log)),
+                    }
+                }
+            }
+        }
+        // A replica that was lost, and of which the index never knew.
+        for (shard, replica) in recovered.lost() {
+            if applied_as.get(&shard).is_some_and(|own| *own < replica) {
+                self.mark_lost(shard, replica);
             }
         }
         // Replicas that only the journal knows: the index was lost.
@@ -206,6 +235,9 @@ impl Groups {
             rare::hit(Rare::OrphanReplica);
             self.mark_lost(shard, replica);
         }
+        for promise in promises.iter().filter(|p| !spaces.contains_key(&p.shard)) {
+            self.forgot(promise, promise.replica);
+        }
         // All logs are known before the first of them writes, because a checkpoint names them all.
         let logs: Vec<Arc<Log>> = opened
             .iter()
@@ -215,6 +247,45 @@ impl Groups {
             self.start(shard, space, applied, log).await?;
         }
         Ok(found)
+    }
+
+    /// A replica has forgotten a promise: it is lost, and so is the one that made it.
+    fn forgot(&self, promise: &Promise, replica: ReplicaId) {
+        rare::hit(Rare::PromiseForgotten);
+        tracing::error!(
+            "this data directory is older than what others have seen of this node: {promise}"
+        );
+        self.mark_lost(promise.shard, replica.max(promise.replica));
+    }
+
+    /// Ends those of the replicas that run which have forgotten one of the `promises` that others
+    /// remember. Says how many.
+    pub async fn disown(&self, promises: &[Promise]) -> Result<usize, JournalError> {
+        let mut ended = 0;
+        for promise in promises {
+            let Some(shard) = self.shards.get(promise.shard) else {
+                continue;
+            };
+            let (replica, marks) = (shard.replica(), shard.log.marks());
+            if !promise.is_forgotten_by(replica, marks.vote.as_ref(), marks.last) {
+                continue;
+            }
+            rare::hit(Rare::ReplicaDisowned);
+            // Known to be lost before it is gone: otherwise it would be created anew.
+            self.forgot(promise, replica);
+            self.shards.remove(promise.shard);
+            let _ = shard.raft.shutdown().await;
+            self.logs.lock().remove(&(promise.shard, replica));
+            // Also for the next start, should the process die before the replica is replaced.
+            let lost = [replica, promise.replica].map(|replica| LogMarks {
+                lost: true,
+                ..LogMarks::new(promise.shard, replica)
+            });
+            let record = marks::record(marks::ONE, &lost);
+            self.journal.append(vec![record]).await?;
+            ended += 1;
+        }
+        Ok(ended)
     }
 
     fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {
@@ -380,6 +451,7 @@ impl Groups {
             shard,
             peers: Arc::clone(&self.peers),
             window_bytes: self.settings.replicate_bytes,
+            log: Arc::clone(&log),
             chunks: Arc::clone(&self.chunks),
         };
         let ended = |cause: String| Fault::Shard {
@@ -391,15 +463,11 @@ impl Groups {
                 .validate()
                 .map_err(|e| ended(e.to_string()))?,
         );
-        let raft = Raft::new(
-            replica,
-            config,
-            network,
-            LogStore::new(Arc::clone(&log), persisted),
-            machine,
-        )
-        .await
-        .map_err(|e| self.faults.get().unwrap_or_else(|| ended(e.to_string())))?;
+        let store = LogStore::new(Arc::clone(&log), persisted);
+        let raft = Raft::new(replica, config, network, store, machine);
+        let raft = with_rng(Arc::clone(&self.rng), raft)
+            .await
+            .map_err(|e| self.faults.get().unwrap_or_else(|| ended(e.to_string())))?;
         self.watch_fatal(shard, &raft);
         let shard_handle = Arc::new(Shard::new(
             raft,

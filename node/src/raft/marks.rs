@@ -129,3 +129,10 @@ pub struct Recovered {
     /// Its entries, without holes, from the one behind the purge mark.
     pub entries: Vec<(LogId, Location)>,
 }
+
+impl Recovered {
+    /// Where the log ends.
+    pub fn last(&self) -> Option<LogId> {
+        self.entries.last().map(|(id, _)| *id).or(self.purged)
+    }
+}

@@ -92,6 +92,12 @@ impl RecoveredLogs {
             .map(|(key, _)| *key)
     }
 
+    /// The logs that an earlier start found to have lost something.
+    pub fn lost(&self) -> impl Iterator<Item = LogKey> + '_ {
+        let lost = self.logs.iter().filter(|(_, log)| log.lost);
+        lost.map(|(key, _)| *key)
+    }
+
     fn take(&mut self, record: &Replayed) {
         let head = &record.head;
         match head.kind {

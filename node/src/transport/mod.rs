@@ -14,6 +14,7 @@
 pub mod control;
 pub mod network;
 pub mod peers;
+pub mod promises;
 pub mod repair;
 pub mod service;
 pub mod snapshot;

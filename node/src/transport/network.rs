@@ -28,8 +28,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::control::ControlKind;
 use super::peers::{PeerError, Peers};
+use super::promises::{Promise, leader_of};
 use super::proto::{ReplicateRequest, ReplicateResponse};
 use super::snapshot::{self, ChunkReader};
+use crate::raft::log::Log;
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::types::*;
 use crate::rare::{self, Rare};
@@ -46,6 +48,8 @@ pub struct Factory {
     pub peers: Arc<Peers>,
     /// Octets of append requests to one replica that may wait for their answers.
     pub window_bytes: usize,
+    /// The own replica's log.
+    pub log: Arc<Log>,
     /// Reads the chunks that go with a snapshot.
     pub chunks: Arc<dyn ChunkReader>,
 }
@@ -56,6 +60,7 @@ pub struct Network {
     target: ReplicaId,
     peers: Arc<Peers>,
     window_bytes: usize,
+    log: Arc<Log>,
     heartbeat: bool,
     chunks: Arc<dyn ChunkReader>,
 }
@@ -67,6 +72,7 @@ impl Factory {
             target,
             peers: Arc::clone(&self.peers),
             window_bytes: self.window_bytes,
+            log: Arc::clone(&self.log),
             heartbeat,
             chunks: Arc::clone(&self.chunks),
         }
@@ -129,6 +135,7 @@ pub fn encode_append(
             .iter()
             .map(|e| join(encode_payload(e)))
             .collect(),
+        synced: Bytes::new(),
     }
 }
 
@@ -222,8 +229,13 @@ impl NetVote<TypeConfig> for Network {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.control(ControlKind::Vote, &rpc, option.soft_ttl())
-            .await
+        let answer: VoteResponse<TypeConfig> = self
+            .control(ControlKind::Vote, &rpc, option.soft_ttl())
+            .await?;
+        if answer.vote_granted {
+            self.promised(leader_of(&rpc.vote), None);
+        }
+        Ok(answer)
     }
 
     async fn pre_vote(
@@ -247,7 +259,8 @@ impl NetTransferLeader<TypeConfig> for Network {
     }
 }
 
-type Permits = Arc<Mutex<VecDeque<OwnedSemaphorePermit>>>;
+/// Requests without an answer: the room that each takes, and whose request it is.
+type Waiting = Arc<Mutex<VecDeque<(Option<OwnedSemaphorePermit>, (u64, ReplicaId))>>>;
 
 impl NetStreamAppend<TypeConfig> for Network {
     fn stream_append<'s, S>(
@@ -270,8 +283,8 @@ impl NetStreamAppend<TypeConfig> for Network {
                 return Ok(futures::stream::once(async { beat }).boxed());
             }
             let peer = self.peers.get(self.target.node()).map_err(rpc)?;
-            let permits = Permits::default();
-            let requests = self.requests(input, Arc::clone(&permits));
+            let waiting = Waiting::default();
+            let requests = self.requests(input, Arc::clone(&waiting));
             let mut client = peer.client.clone();
             let opened = tokio::time::timeout(APPEND_TIMEOUT, client.replicate(requests)).await;
             let answers = match opened {
@@ -286,7 +299,7 @@ impl NetStreamAppend<TypeConfig> for Network {
                     return Err(broken("the append stream does not open"));
                 }
             };
-            Ok(responses(answers, permits).boxed())
+            Ok(self.responses(answers, waiting).boxed())
         })
     }
 }
@@ -296,64 +309,86 @@ impl Network {
     fn requests<S>(
         &self,
         input: S,
-        permits: Permits,
+        waiting: Waiting,
     ) -> impl Stream<Item = ReplicateRequest> + Send + use<S>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let (shard, to) = (self.shard, self.target);
+        let log = Arc::clone(&self.log);
         // One for each stream: requests of a stream that broke off are let go of only when the
         // connection notices, and must not keep the next stream waiting.
         let window_bytes = self.window_bytes;
         let window = Arc::new(Semaphore::new(window_bytes));
         input.then(move |request| {
             let window = Arc::clone(&window);
-            let permits = Arc::clone(&permits);
+            let waiting = Arc::clone(&waiting);
+            let log = Arc::clone(&log);
             async move {
                 let bytes: usize = request.entries.iter().map(payload_len).sum::<usize>() + 64;
                 let room = bytes.min(window_bytes) as u32;
-                if let Ok(permit) = window.acquire_many_owned(room).await {
-                    permits.lock().push_back(permit);
+                let permit = window.acquire_many_owned(room).await.ok();
+                let leader = leader_of(&request.vote);
+                waiting.lock().push_back((permit, leader));
+                let mut request = encode_append(shard, to, request);
+                if let Some(synced) = log.marks().last {
+                    request.synced = encode(&synced);
                 }
-                encode_append(shard, to, request)
+                request
             }
         })
     }
-}
 
-/// Decodes the answers; each frees the room of its request.
-fn responses(
-    answers: tonic::Streaming<ReplicateResponse>,
-    permits: Permits,
-) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send {
-    futures::stream::unfold(Some((answers, permits)), |state| async move {
-        let (mut answers, permits) = state?;
-        let answer = loop {
-            let waiting = !permits.lock().is_empty();
-            match tokio::time::timeout(APPEND_TIMEOUT, answers.next()).await {
-                Ok(answer) => break answer,
-                Err(_) if waiting => {
-                    rare::hit(Rare::AppendSilent);
-                    return Some((Err(broken("an append was not answered in time")), None));
+    /// Takes note of what the target has made durable.
+    fn promised(&self, leader: (u64, ReplicaId), last: Option<LogId>) {
+        self.peers.promises.note(Promise {
+            shard: self.shard,
+            replica: self.target,
+            leader,
+            last,
+        });
+    }
+
+    /// Decodes the answers; each frees the room of its request.
+    fn responses(
+        &self,
+        answers: tonic::Streaming<ReplicateResponse>,
+        waiting: Waiting,
+    ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send + '_
+    {
+        futures::stream::unfold(Some((answers, waiting)), move |state| async move {
+            let (mut answers, waiting) = state?;
+            let answer = loop {
+                let owed = !waiting.lock().is_empty();
+                match tokio::time::timeout(APPEND_TIMEOUT, answers.next()).await {
+                    Ok(answer) => break answer,
+                    Err(_) if owed => {
+                        rare::hit(Rare::AppendSilent);
+                        return Some((Err(broken("an append was not answered in time")), None));
+                    }
+                    Err(_) => {}
                 }
-                Err(_) => {}
+            };
+            let whose = waiting.lock().pop_front().map(|(_, leader)| leader);
+            match answer {
+                None => None,
+                Some(Err(status)) => Some((Err(broken(status.message())), None)),
+                Some(Ok(r)) if !r.error.is_empty() => Some((Err(broken(r.error)), None)),
+                Some(Ok(r)) => {
+                    match postcard::from_bytes::<StreamAppendResult<TypeConfig>>(&r.payload) {
+                        Ok(result) => {
+                            if let (Ok(last @ Some(_)), Some(leader)) = (&result, whose) {
+                                self.promised(leader, *last);
+                            }
+                            let next = result.is_ok().then_some((answers, waiting));
+                            Some((Ok(result), next))
+                        }
+                        Err(e) => Some((Err(broken(e)), None)),
+                    }
+                }
             }
-        };
-        permits.lock().pop_front();
-        match answer {
-            None => None,
-            Some(Err(status)) => Some((Err(broken(status.message())), None)),
-            Some(Ok(r)) if !r.error.is_empty() => Some((Err(broken(r.error)), None)),
-            Some(Ok(r)) => match postcard::from_bytes::<StreamAppendResult<TypeConfig>>(&r.payload)
-            {
-                Ok(result) => {
-                    let next = result.is_ok().then_some((answers, permits));
-                    Some((Ok(result), next))
-                }
-                Err(e) => Some((Err(broken(e)), None)),
-            },
-        }
-    })
+        })
+    }
 }
 
 impl NetSnapshot<TypeConfig> for Network {

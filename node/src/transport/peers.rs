@@ -12,8 +12,9 @@ use tonic::{Request, Status};
 
 use super::MAX_MESSAGE_BYTES;
 use super::control::Control;
+use super::promises::{Promise, Promises};
 use super::proto::peer_client::PeerClient;
-use super::proto::{HelloRequest, HelloResponse};
+use super::proto::{HelloRequest, HelloResponse, RememberRequest};
 use crate::env::rpc::{self, Channel, Rpc};
 use crate::rare::{self, Rare};
 use crate::types::NodeId;
@@ -84,6 +85,8 @@ pub struct Peers {
     book: Arc<dyn AddressBook>,
     /// Who we are.
     pub identity: Identity,
+    /// What their replicas have promised to ours.
+    pub promises: Arc<Promises>,
     map: Mutex<BTreeMap<NodeId, Peer>>,
     stop: CancellationToken,
 }
@@ -168,6 +171,7 @@ impl Peers {
             rpc,
             book,
             identity,
+            promises: Arc::default(),
             map: Mutex::default(),
             stop,
         }
@@ -222,6 +226,19 @@ impl Peers {
             Err(_) => Err(unreachable(format!("no answer in {timeout:?}"))),
         }
     }
+}
+
+/// Asks over `client` what our replicas have promised to its own.
+pub async fn remembered_by(
+    mut client: PeerStub,
+    identity: &Identity,
+    timeout: Duration,
+) -> Option<Vec<Promise>> {
+    let request = client.remember(RememberRequest {
+        node_id: identity.node.0,
+    });
+    let answer = tokio::time::timeout(timeout, request).await.ok()?;
+    postcard::from_bytes(&answer.ok()?.into_inner().promises).ok()
 }
 
 /// What we say of ourselves.

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::control::ControlKind;
 use super::network::decode_append;
 use super::peers::{Identity, check_stamp};
+use super::promises::{Promise, Promises, leader_of};
 use super::proto::peer_server::Peer;
 use super::proto::*;
 use super::snapshot::{ChunkReader, Opening, Receiver};
@@ -42,6 +43,8 @@ pub struct PeerService {
     pub groups: Arc<Groups>,
     /// Its placement.
     pub placement: Arc<PlacementMap>,
+    /// What others have promised to its replicas.
+    pub promises: Arc<Promises>,
     /// Reads chunks for repair.
     pub chunks: Arc<dyn ChunkReader>,
     /// Its disk's state.
@@ -205,6 +208,7 @@ impl Peer for PeerService {
         // before it has anything to send.
         let groups = Arc::clone(&self.groups);
         let disk = self.disk.clone();
+        let promises = Arc::clone(&self.promises);
         let (tx, rx) = mpsc::channel::<Result<ReplicateResponse, Status>>(16);
         self.spawn(async move {
             let Some(Ok(first)) = requests.next().await else {
@@ -224,6 +228,7 @@ impl Peer for PeerService {
             let decoded = entries.scan((), move |(), item| {
                 let full = *disk.borrow() == SpaceState::Full;
                 let errors = errors.clone();
+                let promises = Arc::clone(&promises);
                 async move {
                     let result = match item {
                         Ok(r) if full && !r.entries.is_empty() => {
@@ -235,7 +240,20 @@ impl Peer for PeerService {
                         Ok(r) if (r.shard, r.to_replica) != whose => {
                             Err(bad("a stream is for one replica"))
                         }
-                        Ok(r) => decode_append(r).map_err(bad),
+                        Ok(r) => {
+                            let synced = postcard::from_bytes::<LogId>(&r.synced).ok();
+                            let decoded = decode_append(r);
+                            if let Ok(request) = &decoded {
+                                let leader = leader_of(&request.vote);
+                                promises.note(Promise {
+                                    shard: ShardId(whose.0),
+                                    replica: leader.1,
+                                    leader,
+                                    last: synced,
+                                });
+                            }
+                            decoded.map_err(bad)
+                        }
                         Err(status) => Err(status),
                     };
                     match result {
@@ -374,6 +392,16 @@ impl Peer for PeerService {
             })),
             Err(e) => Err(Status::unavailable(e.to_string())),
         }
+    }
+
+    async fn remember(
+        &self,
+        request: Request<RememberRequest>,
+    ) -> Result<Response<RememberResponse>, Status> {
+        let node = NodeId(self.admit(request)?.node_id);
+        Ok(Response::new(RememberResponse {
+            promises: encode(&self.promises.of(node)),
+        }))
     }
 
     async fn get_system(

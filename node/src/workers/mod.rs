@@ -7,6 +7,7 @@ pub mod leaders;
 pub mod persist;
 pub mod placement;
 pub mod reap;
+pub mod recall;
 pub mod refs;
 pub mod scrub;
 pub mod space;

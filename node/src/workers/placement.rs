@@ -253,28 +253,20 @@ impl Placer {
         if state.version == 0 {
             return Ok(None);
         }
-        let lost: BTreeMap<ShardId, LostReplica> = self
-            .groups
-            .lost()
-            .into_iter()
-            .map(|l| (l.shard, l))
-            .collect();
         let mut turn = Turn::default();
         for (&shard, row) in &state.shards {
-            let held = self.hold_one(shard, row, lost.get(&shard)).await;
+            let held = self.hold_one(shard, row).await;
             turn.note(shard, held);
         }
         turn.outcome()
     }
 
-    async fn hold_one(
-        &self,
-        shard: ShardId,
-        row: &ShardRow,
-        lost: Option<&LostReplica>,
-    ) -> anyhow::Result<Option<String>> {
+    async fn hold_one(&self, shard: ShardId, row: &ShardRow) -> anyhow::Result<Option<String>> {
         let mine = row.replicas.iter().find(|r| r.id.node() == self.node);
         let running = self.groups.shards().get(shard);
+        // Looked up after it: a replica that is ended is known to be lost before it is gone.
+        let lost = self.groups.lost();
+        let lost = lost.iter().rev().find(|l| l.shard == shard);
         // The first replica of a shard, and the only one: it begins the shard.
         let begins = |id: ReplicaId| row.replicas.len() == 1 && id.generation() == 0;
         match (mine, running) {

@@ -1,6 +1,8 @@
-//! Rare situations that the product marks, by name.
+//! Rare situations that the product marks ([`posthouse_node::rare`]).
 
-/// All that are known.
-pub fn known() -> Vec<&'static str> {
-    Vec::new()
+/// All that are known: name and meaning.
+pub fn known() -> Vec<(&'static str, &'static str)> {
+    posthouse_node::rare::all()
+        .map(|(name, meaning, _)| (name, meaning))
+        .collect()
 }

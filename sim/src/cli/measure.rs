@@ -159,25 +159,32 @@ pub fn coverage(engine: &Engine, args: CoverageArgs) -> Outcome {
         ..args.sweep
     };
     let tally = sweep(engine, args.seeds, &choice, &quiet)?;
-    let mut all: BTreeMap<&str, u64> = marks::known().into_iter().map(|name| (name, 0)).collect();
-    for (name, n) in &tally.rare {
-        all.insert(name, *n);
-    }
+    let known = marks::known();
+    let times = |name: &str| tally.rare.get(name).copied().unwrap_or(0);
     if json {
+        let all: BTreeMap<&str, u64> = known.iter().map(|(n, _)| (*n, times(n))).collect();
         output::json(&serde_json::json!({ "runs": tally.runs, "rare": all }))?;
         return conclude(&tally, &choice, true);
     }
-    let mut rows: Vec<(u64, &str)> = all.iter().map(|(name, n)| (*n, *name)).collect();
+    let mut rows: Vec<(u64, &str, &str)> = known
+        .iter()
+        .map(|(n, meaning)| (times(n), *n, *meaning))
+        .collect();
     rows.sort_unstable();
     let per_run = |n: u64| format!("{:.3}", n as f64 / tally.runs.max(1) as f64);
     let cells: Vec<Vec<String>> = rows
         .iter()
-        .map(|(n, name)| vec![(*name).into(), n.to_string(), per_run(*n)])
+        .map(|(n, name, meaning)| {
+            vec![
+                (*name).into(),
+                n.to_string(),
+                per_run(*n),
+                (*meaning).into(),
+            ]
+        })
         .collect();
-    output::print(&output::table(
-        &["rare situation", "#times", "#each run"],
-        &cells,
-    ))?;
+    let names = ["rare situation", "#times", "#each run", "what it is"];
+    output::print(&output::table(&names, &cells))?;
     output::print(&never(&tally))?;
     conclude(&tally, &choice, false)
 }

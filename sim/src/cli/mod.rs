@@ -24,13 +24,12 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use crate::run::{Options, Ran};
 use choice::{ChoiceArgs, Subject};
 use engine::Engine;
-use crate::run::{Options, Ran};
 use exit::{Outcome, usage};
 use single::ShowArgs;
 use sweep::{Seeds, SweepArgs};
-
 
 /// Runs whole Posthouse clusters in simulated time under every fault; a number is a run.
 #[derive(Parser)]

@@ -8,10 +8,10 @@ use clap::Args;
 
 use super::choice::Subject;
 use super::engine::{Engine, Finished, run_one, twice};
-use crate::run::Options;
 use super::exit::{Failure, Outcome, usage};
 use super::{output, summary};
 use crate::report;
+use crate::run::Options;
 
 /// How one run is shown.
 #[derive(Args, Debug, Clone)]

@@ -8,10 +8,10 @@ use indicatif::ProgressBar;
 
 use super::choice::Subject;
 use super::engine::{Engine, Finished, Limits, Next, run_all, twice};
-use crate::run::Options;
 use super::exit::{Failure, Outcome, STUCK, usage};
 use super::{marks, output, summary};
 use crate::plan::generate::{Choice, generate};
+use crate::run::Options;
 
 /// Runs that do not end cost a processor each; after so many a sweep makes no sense.
 const STUCK_AT_MOST: usize = 8;
@@ -244,15 +244,14 @@ pub fn run(engine: &Engine, seeds: Seeds, choice: &Choice, args: &SweepArgs) -> 
 /// Which rare situations no run has met.
 pub fn never(tally: &Tally) -> String {
     let known = marks::known();
-    let missed: Vec<&str> = known
+    let missed: Vec<_> = known
         .iter()
-        .copied()
-        .filter(|name| !tally.rare.contains_key(*name))
+        .filter(|(name, _)| !tally.rare.contains_key(*name))
         .collect();
     let reached = known.len() - missed.len();
     let mut text = format!("rare situations: {reached} of {} reached\n", known.len());
-    for name in missed {
-        text.push_str(&format!("  never: {name}\n"));
+    for (name, meaning) in missed {
+        text.push_str(&format!("  never {name}: {meaning}\n"));
     }
     text
 }

@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::choice::{ChoiceArgs, Subject, version};
 use super::engine::Engine;
-use crate::run::Options;
 use super::exit::{Failure, Outcome, usage};
 use super::output;
 use super::single::{self, ShowArgs};
 use crate::plan::generate::generate;
+use crate::run::Options;
 use crate::shrink::{Progress, shrink as smaller};
 use crate::{report as pages, scenario as scenarios};
 

@@ -5,6 +5,7 @@
 //! ([`Invariant::end`]). It reports what it finds to [`Findings`] and never stops the run itself.
 
 pub mod acknowledged;
+pub mod blobs;
 pub mod bounds;
 pub mod clients;
 pub mod linear;

@@ -17,7 +17,7 @@ use super::look::{self, Replica};
 use crate::history::{Answer, Call, Record};
 use crate::invariants::raft::Raft;
 use crate::invariants::replicas::{self, Replicas};
-use crate::invariants::{Invariant, bounds, clients};
+use crate::invariants::{Invariant, blobs, bounds, clients};
 use crate::outcome::EventKind;
 use crate::plan::Plan;
 use crate::stream::stream;
@@ -513,6 +513,7 @@ impl Run {
         self.look();
         self.audit();
         self.scrub();
+        self.blobs();
         self.cluster.found.now_ms = self.cluster.now_ms();
         for invariant in &mut self.clients {
             invariant.end(&self.history, &mut self.cluster.found);
@@ -543,7 +544,25 @@ impl Run {
         }
     }
 
-    /// Every octet that a row names is read and verified, on every node; nothing stays damaged.
+    /// Every blob is whole on every node.
+    fn blobs(&mut self) {
+        let mut slots = Vec::new();
+        for n in self.present() {
+            let node = &self.cluster.nodes[n as usize];
+            let (host, Some(running)) = (node.host, node.running()) else { continue };
+            let slot = self.cluster.spawn_on(host, blobs::verify(running));
+            slots.extend(slot.map(|slot| (n, slot)));
+        }
+        self.go_on(None, 60_000, |_| slots.iter().all(|(_, s)| s.lock().is_some()));
+        for (n, slot) in slots {
+            let result = slot.lock().take();
+            for what in result.unwrap_or_else(|| vec!["they cannot be read".into()]) {
+                self.violated(blobs::NAME, Some(n), what);
+            }
+        }
+    }
+
+    /// Every record is read and verified, on every node; nothing stays damaged.
     fn scrub(&mut self) {
         let mut slots = Vec::new();
         for n in self.present() {

@@ -253,7 +253,13 @@ impl Stage {
 
     /// Notes how much every host has done, for the hash.
     pub fn note_polls(&self) {
-        self.trace.note(&[self.now_us, self.polls(), self.net.queue().done()]);
+        let done = self.net.queue().done();
+        self.trace.note(&[self.now_us, self.polls(), done]);
+        if self.trace.keeps_lines() {
+            let live = |h: &Host| h.life.as_ref().map_or(0, Life::polls);
+            let polls: Vec<u64> = self.hosts.iter().map(|h| h.polls_before + live(h)).collect();
+            self.trace.aside(self.now_us, format_args!("world polls {polls:?}, packets {done}"));
+        }
     }
 }
 
