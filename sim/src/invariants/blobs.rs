@@ -4,6 +4,7 @@
 //! (Bairavasundaram et al., FAST '08).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use posthouse_node::api::cluster::Running;
@@ -15,6 +16,10 @@ use posthouse_node::machine::read;
 use posthouse_node::raft::Shard;
 use posthouse_node::types::BlobId;
 
+/// How often a blob that is not whole is read again, and after which pause.
+const AGAIN: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Name in reports.
 pub const NAME: &str = "blobs";
 
@@ -24,12 +29,27 @@ pub async fn verify(running: Arc<Running>) -> Vec<String> {
     for shard in running.groups.shards().all() {
         let id = shard.id();
         for (blob, row) in blobs(&shard) {
-            if let Err(why) = whole(&running, &shard, blob, &row).await {
+            let mut tried = whole(&running, &shard, blob, &row).await;
+            for _ in 0..AGAIN {
+                // It may have moved, or its last message may have gone, while it was read.
+                if tried.is_ok() || !is_named(&shard, blob) {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+                tried = whole(&running, &shard, blob, &row).await;
+            }
+            if let (Err(why), true) = (tried, is_named(&shard, blob)) {
                 wrong.push(format!("shard {id}: blob {blob} of {} octets: {why}", row.size));
             }
         }
     }
     wrong
+}
+
+/// Whether a row still names the blob.
+fn is_named(shard: &Shard, blob: BlobId) -> bool {
+    let Ok(rows) = shard.local_view() else { return true };
+    !matches!(read::blob(&*rows.view, rows.space, blob), Ok(None))
 }
 
 fn blobs(shard: &Shard) -> Vec<(BlobId, BlobRow)> {

@@ -449,8 +449,16 @@ impl Run {
         })?;
         let client = self.cluster.client().with_deadline(Duration::from_millis(MAJORITY_MS));
         let slot = self.cluster.spawn_on(HostId::CLIENTS, async move {
-            let made = client.create_account(&name, None).await;
-            made.map(drop).map_err(|e| e.to_string())
+            let end = tokio::time::Instant::now() + Duration::from_millis(MAJORITY_MS);
+            loop {
+                let made = client.create_account(&name, None).await;
+                // A node that was just healed may still refuse what it soon takes.
+                match made.map(drop).map_err(|e| e.to_string()) {
+                    Err(_) if tokio::time::Instant::now() < end => {}
+                    done => return done,
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         })?;
         Some((shard, slot))
     }
