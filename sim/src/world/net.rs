@@ -151,7 +151,10 @@ impl Net {
 
     /// A process on a machine that runs is gone: its kernel resets its connections.
     pub fn process_gone(&self, host: HostId) {
-        self.0.listeners.lock().retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
+        self.0
+            .listeners
+            .lock()
+            .retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
         for pipe in self.pipes_of(host) {
             pipe.process_gone(host);
         }
@@ -159,7 +162,10 @@ impl Net {
 
     /// A machine has lost power: nobody is told; who waits for it gives up after `patience_us`.
     pub fn power_gone(&self, host: HostId, patience_us: u64) {
-        self.0.listeners.lock().retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
+        self.0
+            .listeners
+            .lock()
+            .retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
         let at = self.0.queue.now_us() + patience_us;
         for pipe in self.pipes_of(host) {
             let (caller, _) = pipe.hosts();
@@ -217,7 +223,10 @@ impl Net {
     /// Gives an address back.
     pub fn unbind(&self, addr: &str, acceptor: &Arc<Acceptor>) {
         let mut listeners = self.0.listeners.lock();
-        if listeners.get(addr).is_some_and(|l| Arc::ptr_eq(l, acceptor)) {
+        if listeners
+            .get(addr)
+            .is_some_and(|l| Arc::ptr_eq(l, acceptor))
+        {
             listeners.remove(addr);
         }
     }
