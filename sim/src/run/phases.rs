@@ -69,7 +69,7 @@ impl Run {
             cluster: Cluster::new(plan, trace),
             raft: Raft::default(),
             replicas: Replicas::default(),
-            clients: clients::all(),
+            clients: clients::all(plan),
             history: Vec::new(),
             looked_ms: 0,
             hashed_ms: 0,

@@ -170,6 +170,11 @@ impl Pipe {
         pipe
     }
 
+    /// How long an end bears silence before it gives the connection up.
+    pub fn patience_us(&self) -> u64 {
+        self.patience_us
+    }
+
     /// The hosts of both ends.
     pub fn hosts(&self) -> (HostId, HostId) {
         let inner = self.inner.lock();
