@@ -143,6 +143,8 @@ struct Run<'a> {
 impl Run<'_> {
     async fn settle_all(&mut self) {
         while self.results.iter().any(Option::is_none) && !self.deadline.left().is_zero() {
+            // Before the groups are made: a pause that ends meanwhile must not be slept over.
+            let now = Instant::now();
             let groups = match self.groups().await {
                 Ok(groups) => groups,
                 Err(error) => {
@@ -154,7 +156,6 @@ impl Run<'_> {
             };
             if groups.is_empty() {
                 // Shards that have answered wait for nothing: to count them would be to spin.
-                let now = Instant::now();
                 let waits = self.hunts.values().map(|h| h.not_before);
                 let at = waits.filter(|at| *at > now).min();
                 let at = at.map_or(self.deadline.at(), |at| at.min(self.deadline.at()));
