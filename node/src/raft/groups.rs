@@ -294,9 +294,11 @@ impl Groups {
         self.lost.lock().insert(LostReplica { shard, replica });
     }
 
-    /// Forgets a lost replica, once another generation has taken its place.
+    /// Forgets a lost replica, once another generation has taken its place. Its predecessors go with
+    /// it: a peer that has not heard of the newest generation still reminds a start of an older one.
     pub fn forget_lost(&self, lost: LostReplica) {
-        self.lost.lock().remove(&lost);
+        let after = |l: &LostReplica| l.shard != lost.shard || l.replica > lost.replica;
+        self.lost.lock().retain(after);
     }
 
     fn shard_spaces(&self) -> Result<BTreeMap<ShardId, Space>, IndexError> {
@@ -483,10 +485,10 @@ impl Groups {
 
     /// One group that ends takes the node with it.
     fn watch_fatal(&self, shard: ShardId, raft: &Raft<TypeConfig, StateMachine>) {
-        let mut metrics = raft.server_metrics();
         let mut all = raft.metrics();
         let faults = self.faults.clone();
         tokio::spawn(async move {
+            let mut ended = false;
             loop {
                 if let Err(fatal) = &all.borrow_watched().running_state {
                     if !matches!(fatal, openraft::errors::Fatal::Stopped) {
@@ -497,10 +499,11 @@ impl Groups {
                     }
                     return;
                 }
-                tokio::select! {
-                    changed = all.changed() => if changed.is_err() { return },
-                    changed = metrics.changed() => if changed.is_err() { return },
+                if ended {
+                    return;
                 }
+                // A group that has ended says nothing more, but its last words count.
+                ended = all.changed().await.is_err();
             }
         });
     }

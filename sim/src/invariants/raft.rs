@@ -35,8 +35,19 @@ fn index(id: Option<LogId>) -> u64 {
 
 impl Raft {
     /// Looks at one replica. `id_at` gives the id of an entry of its log, where it still holds it.
-    pub fn look(&mut self, r: &Replica, id_at: &dyn Fn(u64) -> Option<LogId>, found: &mut Findings) {
-        let mut bad = |what: String| found.report(NAME, Some(r.node), format!("shard {} replica {:#x}: {what}", r.shard, r.id));
+    pub fn look(
+        &mut self,
+        r: &Replica,
+        id_at: &dyn Fn(u64) -> Option<LogId>,
+        found: &mut Findings,
+    ) {
+        let mut bad = |what: String| {
+            found.report(
+                NAME,
+                Some(r.node),
+                format!("shard {} replica {:#x}: {what}", r.shard, r.id),
+            )
+        };
         self.positions(r, &mut bad);
         self.monotonic(r, &mut bad);
         self.compare(r, id_at, &mut bad);
@@ -52,11 +63,18 @@ impl Raft {
         ];
         for pair in order.windows(2) {
             if pair[0].1 > pair[1].1 {
-                bad(format!("{} {} is beyond {} {}", pair[0].0, pair[0].1, pair[1].0, pair[1].1));
+                bad(format!(
+                    "{} {} is beyond {} {}",
+                    pair[0].0, pair[0].1, pair[1].0, pair[1].1
+                ));
             }
         }
         if index(r.applied) > index(r.last) {
-            bad(format!("applied {} is beyond the last entry {}", index(r.applied), index(r.last)));
+            bad(format!(
+                "applied {} is beyond the last entry {}",
+                index(r.applied),
+                index(r.last)
+            ));
         }
     }
 
@@ -77,13 +95,19 @@ impl Raft {
         if let Some(&led) = self.led.get(&(r.shard, r.id))
             && r.term < led
         {
-            bad(format!("it forgot term {led}, in which it led, and is in term {}", r.term));
+            bad(format!(
+                "it forgot term {led}, in which it led, and is in term {}",
+                r.term
+            ));
         }
         // What it has acknowledged and was committed is still there.
         if let Some(&acknowledged) = self.acknowledged.get(&(r.shard, r.id))
             && index(r.last) < acknowledged
         {
-            bad(format!("it acknowledged entry {acknowledged} and its log ends at {}", index(r.last)));
+            bad(format!(
+                "it acknowledged entry {acknowledged} and its log ends at {}",
+                index(r.last)
+            ));
         }
     }
 
@@ -95,7 +119,10 @@ impl Raft {
         bad: &mut dyn FnMut(String),
     ) {
         let committed = self.committed.entry(r.shard).or_default();
-        let upto = self.compared.entry((r.shard, r.id, r.incarnation)).or_default();
+        let upto = self
+            .compared
+            .entry((r.shard, r.id, r.incarnation))
+            .or_default();
         // What is applied is committed, whatever the library says of commits.
         let end = index(r.committed).max(index(r.applied)).min(index(r.last));
         let mut next = (*upto + 1).max(index(r.purged) + 1);
@@ -103,7 +130,9 @@ impl Raft {
             if let Some(id) = id_at(next) {
                 match committed.get(&next) {
                     Some(known) if *known != id => {
-                        bad(format!("entry {next} is {id} here and was committed as {known}"));
+                        bad(format!(
+                            "entry {next} is {id} here and was committed as {known}"
+                        ));
                     }
                     Some(_) => {}
                     None => {
@@ -138,7 +167,10 @@ impl Raft {
             && at > index(r.purged)
             && id_at(at) != Some(*id)
         {
-            bad(format!("it leads term {} without entry {at} ({id}), which was committed before", r.term));
+            bad(format!(
+                "it leads term {} without entry {at} ({id}), which was committed before",
+                r.term
+            ));
         }
         for (member, matched) in &r.matched {
             let sure = index(*matched).min(index(r.committed));

@@ -92,7 +92,10 @@ impl Caller {
         }
         match poll_fn(|cx| pipe.poll_recv(Side::Caller, cx)).await {
             Ok(Item::Head(parts)) => {
-                let body = Body::new(Incoming { guard, ended: false });
+                let body = Body::new(Incoming {
+                    guard,
+                    ended: false,
+                });
                 Ok(http::Response::from_parts(*parts, body))
             }
             Ok(_) => Err(Box::new(unavailable(Broken::Reset))),
@@ -324,7 +327,9 @@ impl Rpc for MessageRpc {
         Box::pin(async move {
             // The listener keeps the address until the end.
             let _listener = listener;
-            let Some((_, acceptor)) = acceptor else { return };
+            let Some((_, acceptor)) = acceptor else {
+                return;
+            };
             let mut calls = JoinSet::new();
             loop {
                 tokio::select! {
