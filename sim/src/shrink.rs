@@ -63,11 +63,19 @@ pub fn shrink(
         search.nodes();
         search.faults_simpler();
         search.operations_simpler();
-        if search.best == before || search.runs >= search.most {
+        if search.runs >= search.most {
+            return search.best;
+        }
+        if search.best == before && !search.other_draws() {
             return search.best;
         }
     }
 }
+
+/// Operations and faults that are few enough to be understood.
+const SMALL: usize = 8;
+/// Other seeds that are tried for each piece.
+const SEEDS: u64 = 3;
 
 struct Search<'a> {
     best: Plan,
@@ -147,6 +155,33 @@ impl Search<'_> {
                 _ => pieces = n.div_ceil(size) * 2,
             }
         }
+    }
+
+    /// What is left may be there only because it lets a draw (which sector rots, which packet is
+    /// late) hit the right place: other draws may hit it with much less. Leaves out large pieces
+    /// under other seeds; `true` when one still fails.
+    fn other_draws(&mut self) -> bool {
+        self.step = "other draws";
+        let (ops, faults) = (self.best.ops.len(), self.best.faults.len());
+        if ops + faults <= SMALL {
+            return false;
+        }
+        for pieces in [2, 4, 8].into_iter().filter(|n| *n <= ops) {
+            for piece in 0..pieces {
+                for turn in 1..=SEEDS {
+                    let gone = |i: usize, n: usize| i * pieces / n == piece;
+                    let change = |p: &mut Plan| {
+                        p.seed = p.seed.wrapping_add(turn);
+                        let keep: Vec<bool> = (0..ops).map(|i| !gone(i, ops)).collect();
+                        retain(&mut p.ops, &keep);
+                    };
+                    if self.attempt(change) {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// Cuts what comes after the violation: by halves, since its time is not known here.
@@ -492,6 +527,24 @@ mod tests {
         times.dedup();
         assert_eq!(found.ops.len(), times.len());
         assert!(found.faults.is_empty());
+    }
+
+    #[test]
+    fn other_draws_need_less() {
+        // Under the seed of the plan all of the first forty operations are needed, under others one.
+        let plan = busy(6);
+        let marked: Vec<u64> = plan.ops.iter().take(40).map(|o| o.at_ms).collect();
+        let fails = |p: &Plan| {
+            let needed = if p.seed == 6 {
+                marked.as_slice()
+            } else {
+                &marked[..1]
+            };
+            needed.iter().all(|at| p.ops.iter().any(|o| o.at_ms == *at))
+        };
+        let (found, _) = shrunk(&plan, 2000, &fails);
+        assert_eq!(found.ops.len(), 1);
+        assert_ne!(found.seed, 6);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct ShrinkArgs {
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Runs at most
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 1000)]
     runs: u32,
     /// Give a run up after so many seconds on the wall clock
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]

@@ -27,11 +27,16 @@
     return ends.length;
   };
 
+  // What still lasts when the healing begins ends there.
+  const phases = events.filter(e => e.event === 'phase');
+  const healed = phases.find(e => e.name === 'heal')?.at_ms ?? END;
+  const endOf = e => Math.min(e.until_ms ?? e.at_ms, e.at_ms < healed ? healed : END);
+
   const faultsOf = node => events.filter(e => e.event === 'fault' && e.node === node).map(e => ({
-    from: e.at_ms, to: Math.min(e.until_ms ?? e.at_ms, END), color: e.held_back ? 'held' : 'fault',
+    from: e.at_ms, to: endOf(e), color: e.held_back ? 'held' : 'fault',
     // The lane says which node it is.
     label: node === null ? e.what : e.what.replace(new RegExp(`^node ${node} `), ''),
-    tip: `${seconds(e.at_ms)}  ${e.what}${e.until_ms ? `\nuntil ${seconds(e.until_ms)}` : ''}${e.held_back ? `\nheld back: ${e.held_back}` : ''}`,
+    tip: `${seconds(e.at_ms)}  ${e.what}${e.until_ms ? `\nuntil ${seconds(endOf(e))}` : ''}${e.held_back ? `\nheld back: ${e.held_back}` : ''}`,
     event: e.number, point: !e.until_ms, held: !!e.held_back,
   }));
   const faultRows = (node, label) => {
@@ -42,7 +47,6 @@
     }
   };
 
-  const phases = events.filter(e => e.event === 'phase');
   const shards = [...new Set(events.filter(e => e.event === 'role').map(e => e.shard))].sort((a, b) => a - b);
   const nodes = [...new Set([...data.nodes.keys(), ...events.filter(e => e.node !== null).map(e => e.node)])].sort((a, b) => a - b);
 

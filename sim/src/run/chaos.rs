@@ -262,8 +262,7 @@ impl Chaos {
             }
             self.budget.take(n).err()
         });
-        let name = kind_name(&kind);
-        let what = format!("{kind:?}");
+        let (name, aim, what) = (kind.name().to_owned(), kind.aim(), kind.words());
         if let Some(why) = refused {
             cluster.stats.held_back += 1;
             let event = EventKind::Fault {
@@ -272,7 +271,7 @@ impl Chaos {
                 until_ms: None,
                 held_back: Some(why),
             };
-            cluster.event(None, event);
+            cluster.event(aim, event);
             return;
         }
         *cluster.stats.faults.entry(name).or_default() += 1;
@@ -651,14 +650,6 @@ fn death(power: bool) -> Death {
         true => Death::Power,
         false => Death::Kill,
     }
-}
-
-fn kind_name(kind: &FaultKind) -> String {
-    let text = format!("{kind:?}");
-    let end = text
-        .find(|c: char| !c.is_alphanumeric())
-        .unwrap_or(text.len());
-    text[..end].to_owned()
 }
 
 /// Every shard that the node leads is handed to another of its voters, as an operator would.

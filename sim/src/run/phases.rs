@@ -15,7 +15,7 @@ use super::Result;
 use super::chaos::Chaos;
 use super::cluster::Cluster;
 use super::look::{self, Replica};
-use crate::history::{Answer, Call, Record};
+use crate::history::{Answer, Record};
 use crate::invariants::raft::Raft;
 use crate::invariants::replicas::{self, Replicas};
 use crate::invariants::{Invariant, blobs, bounds, clients};
@@ -241,7 +241,7 @@ impl Run {
         let kind = EventKind::Call {
             op: record.op,
             client: record.client,
-            what: in_words(&record.call, &record.answer),
+            what: crate::report::words::call(&record.call, &record.answer),
             called_ms: record.called_ms,
             answer: answer.to_owned(),
         };
@@ -721,20 +721,4 @@ impl Run {
             }
         }
     }
-}
-
-fn in_words(call: &Call, answer: &Answer) -> String {
-    let mut call = format!("{call:?}");
-    let mut answer = format!("{answer:?}");
-    for text in [&mut call, &mut answer] {
-        if text.len() > 200 {
-            let cut = (0..=200)
-                .rev()
-                .find(|i| text.is_char_boundary(*i))
-                .unwrap_or(0);
-            text.truncate(cut);
-            text.push('…');
-        }
-    }
-    format!("{call} -> {answer}")
 }

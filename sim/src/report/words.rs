@@ -1,0 +1,198 @@
+//! A client's call and its answer in words, for timelines and event logs.
+
+use crate::history::{Answer, Call, Done, Octets, StoredAt};
+use crate::plan::FlagMode;
+
+/// Longest list that is written out.
+const LISTED: usize = 8;
+
+/// What was asked and what was answered, on one line.
+pub fn call(call: &Call, answer: &Answer) -> String {
+    format!("{}: {}", asked(call), answered(answer))
+}
+
+fn asked(call: &Call) -> String {
+    match call {
+        Call::CreateAccount { account } => format!("create account {}", short(account)),
+        Call::DeleteAccount { account } => format!("delete account {}", short(account)),
+        Call::CreateMailbox { account, mailbox } => {
+            format!("create {mailbox} of {}", short(account))
+        }
+        Call::Deliver {
+            accounts,
+            octets,
+            request,
+            may_exist,
+        } => {
+            let names = list(accounts.iter().map(|a| short(a).to_owned()));
+            let how = match request {
+                Some(id) => format!(", {}", id_of(id)),
+                None => ", by LMTP".to_owned(),
+            };
+            let broken = if *may_exist { "" } else { ", broken off" };
+            format!("deliver {} to {names}{how}{broken}", body(octets))
+        }
+        Call::Append {
+            account,
+            mailbox,
+            octets,
+            request,
+        } => {
+            let (who, id) = (short(account), id_of(request));
+            format!("append {} to {mailbox} of {who}, {id}", body(octets))
+        }
+        Call::SetFlags {
+            account,
+            mailbox,
+            uids,
+            mode,
+            flags,
+            unchanged_since,
+        } => {
+            let sign = match mode {
+                FlagMode::Add => '+',
+                FlagMode::Remove => '-',
+                FlagMode::Replace => '=',
+            };
+            let since = match unchanged_since {
+                0 => String::new(),
+                modseq => format!(" unless changed since {modseq}"),
+            };
+            format!(
+                "flags {sign}({}) on {}{since}",
+                flags.join(" "),
+                messages(account, mailbox, uids)
+            )
+        }
+        Call::Expunge {
+            account,
+            mailbox,
+            uids,
+        } => format!("expunge {}", messages(account, mailbox, uids)),
+        Call::Mailboxes { account } => format!("list mailboxes of {}", short(account)),
+        Call::List { account, mailbox } => format!("list {mailbox} of {}", short(account)),
+        Call::Fetch {
+            account,
+            mailbox,
+            uid,
+        } => format!("fetch {}", messages(account, mailbox, &[*uid])),
+    }
+}
+
+fn answered(answer: &Answer) -> String {
+    match answer {
+        Answer::Refused(why) => format!("refused, {why}"),
+        Answer::Unknown(why) => format!("unknown, {why}"),
+        Answer::Done(done) => match done {
+            Done::Plain => "done".into(),
+            Done::Delivered(results) => list(results.iter().map(|result| match result {
+                Ok(at) => stored(at),
+                Err(answer) => answered(answer),
+            })),
+            Done::Appended(at) => stored(at),
+            Done::Flags {
+                modseq,
+                changed,
+                unchanged,
+            } => {
+                let kept = match unchanged.is_empty() {
+                    true => String::new(),
+                    false => format!(", kept {}", numbers(unchanged)),
+                };
+                format!("changed {} at modseq {modseq}{kept}", numbers(changed))
+            }
+            Done::Expunged { modseq, uids } => {
+                format!("gone {} at modseq {modseq}", numbers(uids))
+            }
+            Done::Mailboxes(mailboxes) => list(mailboxes.iter().map(|(name, seen)| {
+                format!(
+                    "{name} {} messages, {} unseen, uidnext {}, modseq {}",
+                    seen.messages, seen.unseen, seen.uid_next, seen.highest_modseq
+                )
+            })),
+            Done::Messages {
+                highest_modseq,
+                messages,
+                ..
+            } => {
+                let uids: Vec<u32> = messages.iter().map(|m| m.uid).collect();
+                format!("uids {}, modseq {highest_modseq}", numbers(&uids))
+            }
+            Done::Octets { blob, size } => {
+                format!("{size} octets, {}", blob.get(..12).unwrap_or(blob))
+            }
+        },
+    }
+}
+
+/// All accounts of a run are in one domain.
+fn short(account: &str) -> &str {
+    account.split('@').next().unwrap_or(account)
+}
+
+fn body(octets: &Octets) -> String {
+    format!("{} octets (body {})", octets.size, octets.body)
+}
+
+fn id_of(request: &[u8; 16]) -> String {
+    let hex: String = request[..4].iter().map(|b| format!("{b:02x}")).collect();
+    format!("request {hex}")
+}
+
+fn messages(account: &str, mailbox: &str, uids: &[u32]) -> String {
+    format!("{} in {mailbox} of {}", numbers(uids), short(account))
+}
+
+fn stored(at: &StoredAt) -> String {
+    match at.uid {
+        // LMTP does not say.
+        0 => "stored".into(),
+        uid => format!("stored as {uid} at modseq {}", at.modseq),
+    }
+}
+
+fn numbers(uids: &[u32]) -> String {
+    match uids.is_empty() {
+        true => "none".into(),
+        false => list(uids.iter().map(u32::to_string)),
+    }
+}
+
+fn list(items: impl ExactSizeIterator<Item = String>) -> String {
+    let more = items.len().saturating_sub(LISTED);
+    let shown: Vec<String> = items.take(LISTED).collect();
+    match more {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_short_to_read() {
+        let deliver = Call::Deliver {
+            accounts: vec!["user0@sim.example".into(), "user3@sim.example".into()],
+            octets: Octets { body: 7, size: 300 },
+            request: Some([0xab; 16]),
+            may_exist: true,
+        };
+        let at = StoredAt {
+            uid_validity: 1,
+            uid: 4,
+            modseq: 9,
+        };
+        let gone = Answer::Refused("no such account".into());
+        let answer = Answer::Done(Done::Delivered(vec![Ok(at), Err(gone)]));
+        assert_eq!(
+            call(&deliver, &answer),
+            "deliver 300 octets (body 7) to user0, user3, request abababab: stored as 4 at modseq \
+             9, refused, no such account"
+        );
+        let uids: Vec<u32> = (1..=20).collect();
+        assert_eq!(numbers(&uids), "1, 2, 3, 4, 5, 6, 7, 8 and 12 more");
+        assert_eq!(numbers(&[]), "none");
+    }
+}
