@@ -60,7 +60,10 @@ impl Invariant for Linear {
             let evidence = story.one_generation(&account).then(|| evidence(&calls));
             match search::search(&calls, evidence.as_ref(), BOUND) {
                 Verdict::Good => {}
-                Verdict::Undecided => self.undecided.push(account),
+                Verdict::Undecided => {
+                    tracing::warn!(account, "the search for an order reached its bound");
+                    self.undecided.push(account);
+                }
                 Verdict::Bad {
                     explained,
                     stuck,
