@@ -143,7 +143,6 @@ struct Run<'a> {
 impl Run<'_> {
     async fn settle_all(&mut self) {
         while self.results.iter().any(Option::is_none) && !self.deadline.left().is_zero() {
-            let now = Instant::now();
             let groups = match self.groups().await {
                 Ok(groups) => groups,
                 Err(error) => {
@@ -154,10 +153,10 @@ impl Run<'_> {
                 }
             };
             if groups.is_empty() {
-                // Shards that are settled have no time to wait for: theirs is past, and waiting for
-                // it would be no waiting at all.
-                let pauses = self.hunts.values().map(|h| h.not_before);
-                let at = pauses.filter(|at| *at > now).min();
+                // Shards that have answered wait for nothing: to count them would be to spin.
+                let now = Instant::now();
+                let waits = self.hunts.values().map(|h| h.not_before);
+                let at = waits.filter(|at| *at > now).min();
                 let at = at.map_or(self.deadline.at(), |at| at.min(self.deadline.at()));
                 tokio::time::sleep_until(at).await;
                 continue;

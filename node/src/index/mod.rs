@@ -15,6 +15,7 @@ pub mod rocks;
 mod tests;
 pub mod uids;
 pub mod values;
+pub mod watched;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::env::net::Listener;
 use crate::identity::{IdentityFile, uuid_text};
+use crate::index::watched::watched;
 use crate::index::{Index, IndexError};
 use crate::journal::{DamagedRange, Journal, Options};
 use crate::machine::command::{Command, NodeInfo, Op, SystemOp};
@@ -110,7 +111,10 @@ impl Starting {
         copies?;
 
         let damage = Arc::new(DamageLog::default());
+        let faults = Faults::default();
+        let told = faults.clone();
         let index = self.open_index(&damage).await?;
+        let index = watched(index, Arc::new(move |e| told.index(e)));
         let options = Options {
             segment_bytes: self.config.segment_bytes,
             ..Options::default()
@@ -133,7 +137,6 @@ impl Starting {
         }
         drop(recovery);
 
-        let faults = Faults::default();
         let placement = Arc::new(PlacementMap::new(file.peers.clone()));
         let peers = Arc::new(Peers::new(
             Arc::clone(&self.env.rpc),

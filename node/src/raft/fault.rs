@@ -69,7 +69,11 @@ impl Faults {
     pub async fn wait(&self) -> Fault {
         let mut rx = self.0.subscribe();
         // Cloned before anything else is waited for: what the channel lends holds a lock.
-        let fault = rx.wait_for(Option::is_some).await.ok().and_then(|f| f.clone());
+        let fault = rx
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|f| f.clone());
         match fault {
             Some(fault) => fault,
             None => std::future::pending().await,

@@ -294,9 +294,11 @@ impl Groups {
         self.lost.lock().insert(LostReplica { shard, replica });
     }
 
-    /// Forgets a lost replica, once another generation has taken its place.
+    /// Forgets a lost replica, once another generation has taken its place. Its predecessors go with
+    /// it: a peer that has not heard of the newest generation still reminds a start of an older one.
     pub fn forget_lost(&self, lost: LostReplica) {
-        self.lost.lock().remove(&lost);
+        let after = |l: &LostReplica| l.shard != lost.shard || l.replica > lost.replica;
+        self.lost.lock().retain(after);
     }
 
     fn shard_spaces(&self) -> Result<BTreeMap<ShardId, Space>, IndexError> {

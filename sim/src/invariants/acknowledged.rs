@@ -49,7 +49,8 @@ impl Invariant for Acknowledged {
         }
         for sighting in &story.sightings {
             for message in sighting.messages {
-                let blobs = judge.blobs.entry((sighting.place, message.uid));
+                let at = (sighting.place, sighting.uid_validity, message.uid);
+                let blobs = judge.blobs.entry(at);
                 blobs.or_default().insert(&message.blob);
             }
         }
@@ -63,8 +64,8 @@ struct Judge<'a> {
     story: &'a Story<'a>,
     /// Acknowledged messages.
     kept: BTreeMap<Place<'a>, Vec<&'a Try<'a>>>,
-    /// Octets that were seen under a uid, in any generation.
-    blobs: BTreeMap<(Place<'a>, u32), BTreeSet<&'a str>>,
+    /// Octets that were seen under a uidvalidity and uid.
+    blobs: BTreeMap<(Place<'a>, u32, u32), BTreeSet<&'a str>>,
     /// Tries whose loss has been reported: every later read would show it again.
     told: BTreeSet<(usize, &'a str)>,
 }
@@ -211,15 +212,24 @@ impl<'a> Judge<'a> {
 
     /// Whether a message that is known by its octets alone may have been expunged: under any uid
     /// at which these octets were seen, or that was never seen at all.
+    ///
+    /// Since the account was not deleted between the delivery and the read, the message was in the
+    /// generation that the read shows. What other generations had under the uid of an expunge says
+    /// nothing about it: a new account counts from uid 1 again.
     fn may_be_expunged(&self, t: &Try, record: usize) -> bool {
-        let until_ms = self.story.history[record].returned_ms;
+        let read = &self.story.history[record];
+        let Answer::Done(Done::Messages { uid_validity, .. }) = &read.answer else {
+            // The mailbox itself is missing, which no expunge explains.
+            return false;
+        };
+        let until_ms = read.returned_ms;
         let expunges = self.story.expunges.get(&t.place).into_iter().flatten();
         expunges.into_iter().any(|e| {
             let e = &self.story.history[*e];
             let Call::Expunge { uids, .. } = &e.call else {
                 return false;
             };
-            let may_be_it = |uid: &u32| match self.blobs.get(&(t.place, *uid)) {
+            let may_be_it = |uid: &u32| match self.blobs.get(&(t.place, *uid_validity, *uid)) {
                 Some(blobs) => blobs.contains(&*t.held.blob),
                 None => true,
             };
@@ -366,6 +376,49 @@ mod tests {
         assert_eq!(judged(&good), [""; 0]);
         let bad = [create(0), by_lmtp, list(20, 2, vec![seen(1, 2, 1)])];
         assert_eq!(judged(&bad).len(), 1);
+    }
+
+    #[test]
+    fn a_new_account_counts_uids_anew() {
+        let mut by_lmtp = deliver(
+            40,
+            1,
+            delivered(StoredAt {
+                uid_validity: 0,
+                uid: 0,
+                modseq: 0,
+            }),
+        );
+        let Call::Deliver { request, .. } = &mut by_lmtp.call else {
+            unreachable!()
+        };
+        *request = None;
+        let call = Call::DeleteAccount {
+            account: ANN.into(),
+        };
+        let delete = record(20, 25, call, Answer::Done(Done::Plain));
+        let empty = |validity| {
+            let mut read = list(60, 3, vec![]);
+            let Answer::Done(Done::Messages { uid_validity, .. }) = &mut read.answer else {
+                unreachable!()
+            };
+            *uid_validity = validity;
+            read
+        };
+        // Uid 1 was another message in the account before; in this one it may be the message.
+        let mut history = [
+            create(0),
+            list(10, 2, vec![seen(1, 2, 9)]),
+            delete,
+            create(30),
+            by_lmtp,
+            expunge(50, 1, expunged(3, &[1])),
+            empty(8),
+        ];
+        assert_eq!(judged(&history), [""; 0]);
+        // Not so where the generation of the read has another message under uid 1.
+        history[6] = empty(7);
+        assert_eq!(judged(&history).len(), 1);
     }
 
     #[test]

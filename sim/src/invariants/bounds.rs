@@ -16,15 +16,25 @@ const ENTRIES: u64 = 20_000;
 /// Looks at one process.
 pub fn process(node: u32, tasks: usize, found: &mut Findings) {
     if tasks > TASKS {
-        found.report(NAME, Some(node), format!("{tasks} tasks are alive, more than {TASKS}"));
+        found.report(
+            NAME,
+            Some(node),
+            format!("{tasks} tasks are alive, more than {TASKS}"),
+        );
     }
 }
 
 /// Looks at one replica.
 pub fn replica(r: &Replica, keep_entries: u64, found: &mut Findings) {
-    let held = r.last.map_or(0, |l| l.index) - r.purged.map_or(0, |l| l.index).min(r.last.map_or(0, |l| l.index));
+    let held = r.last.map_or(0, |l| l.index)
+        - r.purged
+            .map_or(0, |l| l.index)
+            .min(r.last.map_or(0, |l| l.index));
     if held > keep_entries + ENTRIES {
-        let what = format!("the log of shard {} holds {held} entries, and should keep {keep_entries}", r.shard);
+        let what = format!(
+            "the log of shard {} holds {held} entries, and should keep {keep_entries}",
+            r.shard
+        );
         found.report(NAME, Some(r.node), what);
     }
 }

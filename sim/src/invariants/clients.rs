@@ -10,16 +10,37 @@ use super::linear::Linear;
 use super::once::Once;
 use super::resurrection::Resurrection;
 use super::uids::Uids;
+use crate::plan::{FaultKind, Plan};
 use crate::workload::body::Expected;
 
-/// All of them.
-pub fn all() -> Vec<Box<dyn Invariant>> {
+/// The contract's window for retries ("default 5 days"), less an hour for what drifts, halted
+/// clocks and the run itself add.
+const WINDOW_MS: u64 = (5 * 24 - 1) * 3600 * 1000;
+
+/// All that hold of a run of this plan.
+pub fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     let expected = Expected::default();
-    vec![
+    let forgets = may_forget(plan);
+    let mut all: Vec<Box<dyn Invariant>> = vec![
         Box::new(Acknowledged::new(expected.clone())),
-        Box::new(Once::new(expected.clone())),
+        Box::new(Once::new(expected.clone(), forgets)),
         Box::new(Uids::new(expected.clone())),
         Box::new(Resurrection::new(expected.clone())),
-        Box::new(Linear::new(expected)),
-    ]
+    ];
+    // The specification knows no window: a request that is carried out again after it, rightly,
+    // would be an answer without explanation.
+    if !forgets {
+        all.push(Box::new(Linear::new(expected)));
+    }
+    all
+}
+
+/// Whether clocks may take the store past its window for retries, so that it may rightly carry a
+/// request out again. No two clocks, at any two moments, differ by more than all jumps together.
+fn may_forget(plan: &Plan) -> bool {
+    let jumps = plan.faults.iter().map(|f| match f.kind {
+        FaultKind::ClockJump { by_ms, .. } => by_ms.unsigned_abs(),
+        _ => 0,
+    });
+    jumps.fold(0, u64::saturating_add) >= WINDOW_MS
 }

@@ -22,12 +22,14 @@ const NAME: &str = "once";
 /// Invariant 2.
 pub struct Once {
     expected: Expected,
+    forgets: bool,
 }
 
 impl Once {
-    /// Judges by these octets.
-    pub fn new(expected: Expected) -> Once {
-        Once { expected }
+    /// Judges by these octets. Where the store `forgets`, since clocks may take it past its window
+    /// for retries, a repetition may rightly be stored again; what nobody sent stays forbidden.
+    pub fn new(expected: Expected, forgets: bool) -> Once {
+        Once { expected, forgets }
     }
 }
 
@@ -38,8 +40,10 @@ impl Invariant for Once {
 
     fn end(&mut self, history: &[Record], found: &mut Findings) {
         let story = Story::new(history, &self.expected);
-        repeats(&story, found);
-        copies(&story, found);
+        if !self.forgets {
+            repeats(&story, found);
+        }
+        copies(&story, self.forgets, found);
     }
 }
 
@@ -79,7 +83,7 @@ struct Copies {
 }
 
 /// No more copies than identities.
-fn copies(story: &Story, found: &mut Findings) {
+fn copies(story: &Story, forgets: bool, found: &mut Findings) {
     let mut allowed: BTreeMap<(Place, &str), BTreeSet<Identity>> = BTreeMap::new();
     for t in story.tries.iter().filter(|t| t.stored != Stored::Refused) {
         let allowed = allowed.entry((t.place, &*t.held.blob)).or_default();
@@ -105,7 +109,7 @@ fn copies(story: &Story, found: &mut Findings) {
     }
     for ((place, _, blob), copies) in copies {
         let identities = allowed.get(&(place, blob)).map_or(0, BTreeSet::len);
-        if copies.uids.len() <= identities {
+        if copies.uids.len() <= identities || (forgets && identities > 0) {
             continue;
         }
         let (account, mailbox) = place;
@@ -128,7 +132,7 @@ mod tests {
     use crate::history::{Answer, Call};
 
     fn judged(history: &[Record]) -> Vec<String> {
-        let violations = judge(Once::new(Expected::default()), history);
+        let violations = judge(Once::new(Expected::default(), false), history);
         violations.into_iter().map(|v| v.what).collect()
     }
 

@@ -1,6 +1,8 @@
-//! What Raft promises, seen from outside the library: election safety, log matching, leader
-//! completeness, committed entries never change, nothing that was acknowledged to a leader is
+//! What Raft promises, seen from outside the library: log matching, leader completeness, committed entries never change, nothing that was acknowledged to a leader is
 //! forgotten (Ongaro 2014, figure 3.2 and section 3.8), and the order of the positions of a log.
+//!
+//! Election safety takes openraft's form: a leader is a term *and* a replica, both ordered, and of
+//! two leaders of one term only entries of one can be committed at a position.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +17,6 @@ pub const NAME: &str = "raft";
 /// Everything that was ever seen.
 #[derive(Default)]
 pub struct Raft {
-    /// The leader of each term of each shard.
-    leaders: BTreeMap<(u32, u64), u64>,
     /// The committed entries of each shard, by index.
     committed: BTreeMap<u32, BTreeMap<u64, LogId>>,
     /// How far each life of a replica has been compared with them.
@@ -35,8 +35,19 @@ fn index(id: Option<LogId>) -> u64 {
 
 impl Raft {
     /// Looks at one replica. `id_at` gives the id of an entry of its log, where it still holds it.
-    pub fn look(&mut self, r: &Replica, id_at: &dyn Fn(u64) -> Option<LogId>, found: &mut Findings) {
-        let mut bad = |what: String| found.report(NAME, Some(r.node), format!("shard {} replica {:#x}: {what}", r.shard, r.id));
+    pub fn look(
+        &mut self,
+        r: &Replica,
+        id_at: &dyn Fn(u64) -> Option<LogId>,
+        found: &mut Findings,
+    ) {
+        let mut bad = |what: String| {
+            found.report(
+                NAME,
+                Some(r.node),
+                format!("shard {} replica {:#x}: {what}", r.shard, r.id),
+            )
+        };
         self.positions(r, &mut bad);
         self.monotonic(r, &mut bad);
         self.compare(r, id_at, &mut bad);
@@ -52,11 +63,18 @@ impl Raft {
         ];
         for pair in order.windows(2) {
             if pair[0].1 > pair[1].1 {
-                bad(format!("{} {} is beyond {} {}", pair[0].0, pair[0].1, pair[1].0, pair[1].1));
+                bad(format!(
+                    "{} {} is beyond {} {}",
+                    pair[0].0, pair[0].1, pair[1].0, pair[1].1
+                ));
             }
         }
         if index(r.applied) > index(r.last) {
-            bad(format!("applied {} is beyond the last entry {}", index(r.applied), index(r.last)));
+            bad(format!(
+                "applied {} is beyond the last entry {}",
+                index(r.applied),
+                index(r.last)
+            ));
         }
     }
 
@@ -77,13 +95,19 @@ impl Raft {
         if let Some(&led) = self.led.get(&(r.shard, r.id))
             && r.term < led
         {
-            bad(format!("it forgot term {led}, in which it led, and is in term {}", r.term));
+            bad(format!(
+                "it forgot term {led}, in which it led, and is in term {}",
+                r.term
+            ));
         }
         // What it has acknowledged and was committed is still there.
         if let Some(&acknowledged) = self.acknowledged.get(&(r.shard, r.id))
             && index(r.last) < acknowledged
         {
-            bad(format!("it acknowledged entry {acknowledged} and its log ends at {}", index(r.last)));
+            bad(format!(
+                "it acknowledged entry {acknowledged} and its log ends at {}",
+                index(r.last)
+            ));
         }
     }
 
@@ -95,7 +119,10 @@ impl Raft {
         bad: &mut dyn FnMut(String),
     ) {
         let committed = self.committed.entry(r.shard).or_default();
-        let upto = self.compared.entry((r.shard, r.id, r.incarnation)).or_default();
+        let upto = self
+            .compared
+            .entry((r.shard, r.id, r.incarnation))
+            .or_default();
         // What is applied is committed, whatever the library says of commits.
         let end = index(r.committed).max(index(r.applied)).min(index(r.last));
         let mut next = (*upto + 1).max(index(r.purged) + 1);
@@ -103,7 +130,9 @@ impl Raft {
             if let Some(id) = id_at(next) {
                 match committed.get(&next) {
                     Some(known) if *known != id => {
-                        bad(format!("entry {next} is {id} here and was committed as {known}"));
+                        bad(format!(
+                            "entry {next} is {id} here and was committed as {known}"
+                        ));
                     }
                     Some(_) => {}
                     None => {
@@ -116,7 +145,7 @@ impl Raft {
         *upto = (*upto).max(end);
     }
 
-    /// One leader a term, and it has everything that was committed before its term.
+    /// A leader has everything that was committed before its term.
     fn leadership(
         &mut self,
         r: &Replica,
@@ -128,30 +157,25 @@ impl Raft {
         }
         let led = self.led.entry((r.shard, r.id)).or_default();
         *led = (*led).max(r.term);
-        let known = *self.leaders.entry((r.shard, r.term)).or_insert(r.id);
-        if known != r.id {
-            bad(format!("it leads term {}, as {known:#x} did", r.term));
-        }
         let committed = self.committed.entry(r.shard).or_default();
-        let earlier = committed.iter().rev().find(|(_, id)| id.committed_leader_id().term < r.term);
+        let before = |id: &LogId| {
+            let leader = id.committed_leader_id();
+            (leader.term, leader.node_id.0) < (r.term, r.id)
+        };
+        let earlier = committed.iter().rev().find(|(_, id)| before(id));
         if let Some((&at, id)) = earlier
             && at > index(r.purged)
             && id_at(at) != Some(*id)
         {
-            bad(format!("it leads term {} without entry {at} ({id}), which was committed before", r.term));
+            bad(format!(
+                "it leads term {} without entry {at} ({id}), which was committed before",
+                r.term
+            ));
         }
         for (member, matched) in &r.matched {
             let sure = index(*matched).min(index(r.committed));
             let known = self.acknowledged.entry((r.shard, *member)).or_default();
             *known = (*known).max(sure);
         }
-    }
-
-    /// A replica has been replaced by a new generation or its node is gone for good: nothing is
-    /// expected of it any more.
-    pub fn forget_node(&mut self, node_id: u32) {
-        let of_node = |id: &u64| posthouse_node::types::ReplicaId(*id).node().0 == node_id;
-        self.acknowledged.retain(|(_, id), _| !of_node(id));
-        self.led.retain(|(_, id), _| !of_node(id));
     }
 }

@@ -508,7 +508,8 @@ pub enum FaultKind {
         /// Whose.
         node: u32,
     },
-    /// A node of another cluster is started at the address of this one for a while.
+    /// A node of another cluster is started at the address of this one for a while, with its door
+    /// elsewhere.
     WrongCluster {
         /// Whose.
         node: u32,

@@ -69,7 +69,9 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
 fn hasty(rng: &mut crate::stream::Stream, network: &Network, disk: &Disk) -> (u64, (u64, u64)) {
     let one_way = network.delay_ms + network.jitter_ms + network.zone_delay_ms;
     let round = 2 * one_way + disk.sync_ms + disk.sync_jitter_ms;
-    let heartbeat_ms = rng.random_range(2..=10) * 10;
+    // A heartbeat that is not answered before the next one is due counts as lost.
+    let least = round.div_ceil(10).max(2);
+    let heartbeat_ms = rng.random_range(least..=least.max(10)) * 10;
     let least = (2 * heartbeat_ms + 10).max(3 * round);
     let first = least + rng.random_range(0..=10) * 10;
     let last = first + rng.random_range(5..=30) * 10;

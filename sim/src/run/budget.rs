@@ -27,7 +27,9 @@ impl Budget {
 
     /// Takes a node for a destructive fault; an error says why it must be spared.
     pub fn take(&mut self, node: u32) -> Result<(), String> {
-        let Some(limit) = self.limit else { return Ok(()) };
+        let Some(limit) = self.limit else {
+            return Ok(());
+        };
         if self.hurt.contains(&node) || self.hurt.len() < limit {
             self.hurt.insert(node);
             return Ok(());

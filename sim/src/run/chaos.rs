@@ -137,7 +137,11 @@ impl Chaos {
     pub fn heal(&mut self, cluster: &mut Cluster, nodes: &[u32]) {
         let now = cluster.now_ms();
         cluster.stage.net().links().heal();
-        let hosts: Vec<HostId> = nodes.iter().map(|n| cluster.nodes[*n as usize].host).collect();
+        cluster.stage.net().end_half_open();
+        let hosts: Vec<HostId> = nodes
+            .iter()
+            .map(|n| cluster.nodes[*n as usize].host)
+            .collect();
         let mut kept = BTreeMap::new();
         for (key, what) in std::mem::take(&mut self.later) {
             let done = match &what {
@@ -298,14 +302,25 @@ impl Chaos {
         let count = cluster.plan.nodes.len() as u32;
         let host_of = |cluster: &Cluster, n: u32| cluster.nodes[(n % count) as usize].host;
         match kind {
-            FaultKind::Crash { node, point, power, down_ms } => {
+            FaultKind::Crash {
+                node,
+                point,
+                power,
+                down_ms,
+            } => {
                 let n = node % count;
                 self.crash(n, point, power, down_ms, cluster);
                 (Some(n), Some(now + down_ms))
             }
-            FaultKind::RestartLoop { node, times, polls, power } => {
+            FaultKind::RestartLoop {
+                node,
+                times,
+                polls,
+                power,
+            } => {
                 let n = node % count;
-                cluster.nodes[n as usize].short_lives = (times > 0).then_some((times, polls, power));
+                cluster.nodes[n as usize].short_lives =
+                    (times > 0).then_some((times, polls, power));
                 cluster.kill(n, death(power), now + 20, "killed, again and again");
                 (Some(n), None)
             }
@@ -359,7 +374,12 @@ impl Chaos {
                 }
                 (None, Some(now + 2 * n * each_ms))
             }
-            FaultKind::SlowLink { from, to, by_ms, ms } => {
+            FaultKind::SlowLink {
+                from,
+                to,
+                by_ms,
+                ms,
+            } => {
                 let rule = Rule::Slow(host_of(cluster, from), host_of(cluster, to), by_ms * 1000);
                 self.rule(cluster, rule, now + ms);
                 (Some(from % count), Some(now + ms))
@@ -385,8 +405,16 @@ impl Chaos {
                 cluster.stage.host(host).disk.slow(times, ms);
                 (Some(node % count), Some(now + ms))
             }
-            FaultKind::DiskError { node, call, count: calls } => {
-                cluster.stage.host(host_of(cluster, node)).disk.fail_next(call, calls);
+            FaultKind::DiskError {
+                node,
+                call,
+                count: calls,
+            } => {
+                cluster
+                    .stage
+                    .host(host_of(cluster, node))
+                    .disk
+                    .fail_next(call, calls);
                 (Some(node % count), None)
             }
             FaultKind::DiskFull { node, ms } => {
@@ -395,7 +423,11 @@ impl Chaos {
                 self.later(now + ms, Later::Space(host));
                 (Some(node % count), Some(now + ms))
             }
-            FaultKind::Rot { node, sectors, index } => {
+            FaultKind::Rot {
+                node,
+                sectors,
+                index,
+            } => {
                 let host = host_of(cluster, node);
                 let h = cluster.stage.host(host);
                 let rotten = match index {
@@ -414,12 +446,19 @@ impl Chaos {
                 };
                 for what in rotten {
                     let at = cluster.stage.now_us();
-                    cluster.stage.trace().event(at, format_args!("{host} rot in {what}"));
+                    cluster
+                        .stage
+                        .trace()
+                        .event(at, format_args!("{host} rot in {what}"));
                 }
                 (Some(node % count), None)
             }
             FaultKind::Misdirect { node } => {
-                cluster.stage.host(host_of(cluster, node)).disk.misdirect_next();
+                cluster
+                    .stage
+                    .host(host_of(cluster, node))
+                    .disk
+                    .misdirect_next();
                 (Some(node % count), None)
             }
             FaultKind::DiskLost { node, down_ms } => {
@@ -429,7 +468,11 @@ impl Chaos {
                 cluster.nodes[n as usize].retired = Some("its disk is lost".into());
                 (Some(n), Some(now + down_ms))
             }
-            FaultKind::Wiped { node, keep_identity, down_ms } => {
+            FaultKind::Wiped {
+                node,
+                keep_identity,
+                down_ms,
+            } => {
                 let n = node % count;
                 let identity = Path::new(DATA).join("identity.json");
                 let keep = |path: &Path| keep_identity && path == identity;
@@ -477,12 +520,18 @@ impl Chaos {
             }
             FaultKind::WrongCluster { node, ms } => {
                 let n = node % count;
-                cluster.kill(n, Death::Kill, now + ms + 50, "another cluster's node takes its address");
+                cluster.kill(
+                    n,
+                    Death::Kill,
+                    now + ms + 50,
+                    "another cluster's node takes its address",
+                );
                 let host = cluster.stage.add_host(0);
                 let mut slot = NodeSlot::new(&cluster.plan, host, 0);
-                let theirs = &cluster.nodes[n as usize].config;
-                slot.config.listen.clone_from(&theirs.listen);
-                slot.config.lmtp.clone_from(&theirs.lmtp);
+                // Not the address of its door: LMTP names no cluster, so a foreign door rightly
+                // says of every account of this cluster that there is none, and a judge of the
+                // history would take that for the word of the store.
+                slot.config.listen.clone_from(&cluster.nodes[n as usize].config.listen);
                 slot.start(&mut cluster.stage);
                 self.extra.push(slot);
                 self.later(now + ms, Later::EndExtra(self.extra.len() - 1));
@@ -505,7 +554,13 @@ impl Chaos {
                 (Some(node % count), Some(now + ms))
             }
             FaultKind::AddNode { zone } => {
-                self.later(now, Later::Join { zone, replaces: None });
+                self.later(
+                    now,
+                    Later::Join {
+                        zone,
+                        replaces: None,
+                    },
+                );
                 (None, None)
             }
             FaultKind::MoveLeaders { node } => {
@@ -515,7 +570,14 @@ impl Chaos {
         }
     }
 
-    fn crash(&mut self, n: u32, point: CrashPoint, power: bool, down_ms: u64, cluster: &mut Cluster) {
+    fn crash(
+        &mut self,
+        n: u32,
+        point: CrashPoint,
+        power: bool,
+        down_ms: u64,
+        cluster: &mut Cluster,
+    ) {
         let now = cluster.now_ms();
         let death = death(power);
         let back = now + down_ms;
@@ -535,16 +597,21 @@ impl Chaos {
             CrashPoint::Poll { n } => life.die_at_poll(n),
             CrashPoint::Write { n } => {
                 let call = crate::plan::DiskCall::Write;
-                h.disk.arm(Armed { call, n }, Box::new(move || fence.kill()));
+                h.disk
+                    .arm(Armed { call, n }, Box::new(move || fence.kill()));
             }
             CrashPoint::Sync { n } => {
                 let call = crate::plan::DiskCall::Sync;
-                h.disk.arm(Armed { call, n }, Box::new(move || fence.kill()));
+                h.disk
+                    .arm(Armed { call, n }, Box::new(move || fence.kill()));
             }
             CrashPoint::Send { n } => cluster.stage.net().arm(host, n, fence),
         }
         cluster.nodes[n as usize].start_at_ms = back;
-        self.later(now + POINT_WAIT_MS, Later::Die(n, death, now + POINT_WAIT_MS + down_ms));
+        self.later(
+            now + POINT_WAIT_MS,
+            Later::Die(n, death, now + POINT_WAIT_MS + down_ms),
+        );
     }
 
     /// A node dies and loses its directory, but for what `keep` says; a new one joins instead.
@@ -571,7 +638,10 @@ impl Chaos {
 /// The segment that the journal writes.
 fn newest_segment(files: &[(PathBuf, u64)]) -> Option<PathBuf> {
     let segments = files.iter().map(|(path, _)| path);
-    segments.filter(|p| p.extension().is_some_and(|e| e == "seg")).max().cloned()
+    segments
+        .filter(|p| p.extension().is_some_and(|e| e == "seg"))
+        .max()
+        .cloned()
 }
 
 fn death(power: bool) -> Death {
@@ -583,7 +653,9 @@ fn death(power: bool) -> Death {
 
 fn kind_name(kind: &FaultKind) -> String {
     let text = format!("{kind:?}");
-    let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_alphanumeric())
+        .unwrap_or(text.len());
     text[..end].to_owned()
 }
 

@@ -72,7 +72,9 @@ impl Cluster {
     pub fn event(&mut self, node: Option<u32>, kind: EventKind) {
         let at_ms = self.now_ms();
         let who = node.map_or_else(|| "run".to_owned(), |n| format!("node{n}"));
-        self.stage.trace().event(self.stage.now_us(), format_args!("{who} {kind:?}"));
+        self.stage
+            .trace()
+            .event(self.stage.now_us(), format_args!("{who} {kind:?}"));
         self.events.push(Event { at_ms, node, kind });
     }
 
@@ -161,10 +163,19 @@ impl Cluster {
     }
 
     fn client_factory(&self) -> Arc<dyn Fn(u32) -> Client + Send + Sync> {
-        let addrs: Vec<String> = self.nodes.iter().filter(|n| n.joined).map(NodeSlot::addr).collect();
+        let addrs: Vec<String> = self
+            .nodes
+            .iter()
+            .filter(|n| n.joined)
+            .map(NodeSlot::addr)
+            .collect();
         let wiring = self.wiring();
         let clients = self.stage.host(HostId::CLIENTS).life.as_ref();
-        let runtime = clients.expect("the clients never die").runtime().handle().clone();
+        let runtime = clients
+            .expect("the clients never die")
+            .runtime()
+            .handle()
+            .clone();
         Arc::new(move |number| {
             // A channel of HTTP/2 has a task from the beginning on.
             let _inside = runtime.enter();

@@ -95,7 +95,9 @@ impl Cluster {
     /// Every replica of every node that serves.
     pub fn for_each_replica(&self, mut visit: impl FnMut(&Replica, &Shard)) {
         for (n, node) in self.nodes.iter().enumerate() {
-            let Some(running) = node.running() else { continue };
+            let Some(running) = node.running() else {
+                continue;
+            };
             let incarnation = self.stage.host(node.host).incarnation;
             for shard in running.groups.shards().all() {
                 visit(&replica(n as u32, incarnation, &shard), &shard);

@@ -104,7 +104,10 @@ pub fn execute(plan: &Plan, options: &Options) -> Ran {
 
 fn rare() -> std::collections::BTreeMap<String, u64> {
     let taken = posthouse_node::rare::take_thread();
-    taken.into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
+    taken
+        .into_iter()
+        .map(|(name, n)| (name.to_owned(), n))
+        .collect()
 }
 
 type Result = (Vec<Violation>, Vec<crate::outcome::Event>, Stats);

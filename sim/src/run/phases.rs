@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use posthouse_client::Target;
 use posthouse_client::ids::{AccountName, Slot};
+use posthouse_client::proto::ScrubResponse;
 use posthouse_node::machine::audit;
 use posthouse_node::placement::plan::wanted;
 use posthouse_node::types::ShardId;
@@ -68,7 +69,7 @@ impl Run {
             cluster: Cluster::new(plan, trace),
             raft: Raft::default(),
             replicas: Replicas::default(),
-            clients: clients::all(),
+            clients: clients::all(plan),
             history: Vec::new(),
             looked_ms: 0,
             hashed_ms: 0,
@@ -87,7 +88,9 @@ impl Run {
             let mut chaos = Chaos::new(&self.cluster.plan, self.cluster.now_ms());
             let workload = Arc::new(self.cluster.workload());
             let worker = Arc::clone(&workload);
-            let running = self.cluster.spawn_on(HostId::CLIENTS, async move { worker.run().await });
+            let running = self
+                .cluster
+                .spawn_on(HostId::CLIENTS, async move { worker.run().await });
             self.phase("faults");
             let duration = self.cluster.plan.duration_ms;
             self.go_on(Some(&mut chaos), duration, |_| false);
@@ -98,8 +101,15 @@ impl Run {
                 running.as_ref().is_none_or(|r| r.lock().is_some())
             });
             if !done {
-                self.violated(LIVENESS, None, "calls do not end although everything has healed".into());
+                self.violated(
+                    LIVENESS,
+                    None,
+                    "calls do not end although everything has healed".into(),
+                );
             }
+            self.converge(&mut chaos);
+            // Rot that nobody has met yet is met now, and mended.
+            self.scrub();
             self.converge(&mut chaos);
             if self.cluster.found.violations.is_empty() {
                 self.check(&workload);
@@ -209,7 +219,8 @@ impl Run {
         self.cluster.found = found;
         for (node, shard, (role, term)) in changed {
             let role = role.to_owned();
-            self.cluster.event(Some(node), EventKind::Role { shard, role, term });
+            self.cluster
+                .event(Some(node), EventKind::Role { shard, role, term });
         }
     }
 
@@ -220,7 +231,12 @@ impl Run {
             Answer::Refused(_) => "refused",
             Answer::Unknown(_) => "unknown",
         };
-        let count = self.cluster.stats.answers.entry(answer.to_owned()).or_default();
+        let count = self
+            .cluster
+            .stats
+            .answers
+            .entry(answer.to_owned())
+            .or_default();
         *count += 1;
         let kind = EventKind::Call {
             op: record.op,
@@ -280,7 +296,8 @@ impl Run {
             }
         }
         let mut seen: BTreeMap<u32, Vec<Replica>> = BTreeMap::new();
-        self.cluster.for_each_replica(|r, _| seen.entry(r.shard).or_default().push(r.clone()));
+        self.cluster
+            .for_each_replica(|r, _| seen.entry(r.shard).or_default().push(r.clone()));
         let mut ids = BTreeMap::new();
         let mut newest = None;
         for n in &present {
@@ -290,7 +307,12 @@ impl Run {
                 return Some(format!("node{n} has lost a replica: {lost:?}"));
             }
             let state = running.placement.state();
-            if newest.as_ref().is_none_or(|s: &posthouse_node::machine::system::SystemState| s.version < state.version) {
+            if newest
+                .as_ref()
+                .is_none_or(|s: &posthouse_node::machine::system::SystemState| {
+                    s.version < state.version
+                })
+            {
                 newest = Some(state);
             }
         }
@@ -299,28 +321,57 @@ impl Run {
             return Some(format!("{} shards are known", state.shards.len()));
         }
         for (shard, row) in &state.shards {
-            let want = wanted(&state, *shard);
-            if row.replicas.len() < want || !row.damaged.is_empty() {
-                return Some(format!("shard {shard} has {} replicas of {want}, {} damaged", row.replicas.len(), row.damaged.len()));
+            // A shard with a replica on a node that will never come back is not extended.
+            let halt = row.replicas.iter().any(|r| !ids.contains_key(&r.id.node()));
+            let want = match halt {
+                true => row.replicas.len(),
+                false => wanted(&state, *shard),
+            };
+            if row.replicas.len() < want || (!row.damaged.is_empty() && !halt) {
+                return Some(format!(
+                    "shard {shard} has {} replicas of {want}, {} damaged",
+                    row.replicas.len(),
+                    row.damaged.len()
+                ));
             }
             let replicas = seen.get(&shard.0).map(Vec::as_slice).unwrap_or_default();
-            let leader = replicas.iter().filter(|r| r.role == "leader").max_by_key(|r| r.term);
+            let leader = replicas
+                .iter()
+                .filter(|r| r.role == "leader")
+                .max_by_key(|r| r.term);
             let Some(leader) = leader else {
                 return Some(format!("shard {shard} has no leader"));
             };
-            let voters: Vec<u64> = row.replicas.iter().filter(|r| r.voter).map(|r| r.id.0).collect();
+            let voters: Vec<u64> = row
+                .replicas
+                .iter()
+                .filter(|r| r.voter)
+                .map(|r| r.id.0)
+                .collect();
             let mut members = voters.clone();
             members.sort_unstable();
-            if leader.voters != [members.clone()] {
-                return Some(format!("shard {shard} has voters {:x?} and should have {members:x?}", leader.voters));
+            if leader.voters != [members.clone()] && !halt {
+                return Some(format!(
+                    "shard {shard} has voters {:x?} and should have {members:x?}",
+                    leader.voters
+                ));
             }
             for info in &row.replicas {
-                let Some(n) = ids.get(&info.id.node()) else { continue };
+                let Some(n) = ids.get(&info.id.node()) else {
+                    continue;
+                };
                 let Some(r) = replicas.iter().find(|r| r.id == info.id.0) else {
-                    return Some(format!("node{n} has not opened replica {:#x} of shard {shard}", info.id.0));
+                    return Some(format!(
+                        "node{n} has not opened replica {:#x} of shard {shard}",
+                        info.id.0
+                    ));
                 };
                 if r.applied != leader.last || leader.committed != leader.last {
-                    return Some(format!("node{n} has applied {:?} of shard {shard}, whose log ends at {:?}", r.applied.map(|l| l.index), leader.last.map(|l| l.index)));
+                    return Some(format!(
+                        "node{n} has applied {:?} of shard {shard}, whose log ends at {:?}",
+                        r.applied.map(|l| l.index),
+                        leader.last.map(|l| l.index)
+                    ));
                 }
             }
         }
@@ -332,27 +383,42 @@ impl Run {
         self.phase("majority");
         let left_out = self.leave_out();
         let present = self.present();
-        let healthy: Vec<u32> = present.into_iter().filter(|n| !left_out.contains(n)).collect();
+        let healthy: Vec<u32> = present
+            .into_iter()
+            .filter(|n| !left_out.contains(n))
+            .collect();
         chaos.heal(&mut self.cluster, &healthy);
         if !left_out.is_empty() {
             let mut groups = BTreeMap::from([(HostId::CLIENTS, 0)]);
             for (n, node) in self.cluster.nodes.iter().enumerate() {
                 groups.insert(node.host, u32::from(left_out.contains(&(n as u32))));
             }
-            self.cluster.stage.net().links().add(Rule::Partition(groups));
+            self.cluster
+                .stage
+                .net()
+                .links()
+                .add(Rule::Partition(groups));
         }
         let serving = self.go_on(Some(chaos), START_MS, |run| {
             let retired = |n: &u32| run.cluster.nodes[*n as usize].retired.is_some();
-            healthy.iter().all(|n| run.cluster.nodes[*n as usize].serves() || retired(n))
+            healthy
+                .iter()
+                .all(|n| run.cluster.nodes[*n as usize].serves() || retired(n))
         });
         if !serving {
-            let silent: Vec<&u32> = healthy.iter().filter(|n| !self.cluster.nodes[**n as usize].serves()).collect();
+            let silent: Vec<&u32> = healthy
+                .iter()
+                .filter(|n| !self.cluster.nodes[**n as usize].serves())
+                .collect();
             let why = format!("nodes {silent:?} do not serve {START_MS} ms after they were healed");
             self.violated(LIVENESS, None, why);
             return;
         }
         let shards = self.able(&healthy);
-        let probes: Vec<_> = shards.iter().filter_map(|shard| self.probe(*shard)).collect();
+        let probes: Vec<_> = shards
+            .iter()
+            .filter_map(|shard| self.probe(*shard))
+            .collect();
         let done = self.go_on(Some(chaos), MAJORITY_MS + 200, |_| {
             probes.iter().all(|(_, slot)| slot.lock().is_some())
         });
@@ -364,7 +430,9 @@ impl Run {
                 Some(Err(e)) => e,
                 None => "no answer".into(),
             };
-            let what = format!("shard {shard} has a healthy majority in nodes {healthy:?} and takes no write within {MAJORITY_MS} ms: {why}");
+            let what = format!(
+                "shard {shard} has a healthy majority in nodes {healthy:?} and takes no write within {MAJORITY_MS} ms: {why}"
+            );
             self.violated(LIVENESS, None, what);
         }
     }
@@ -376,7 +444,9 @@ impl Run {
         let node_of = |id: u64| {
             let id = posthouse_node::types::ReplicaId(id).node();
             let mut nodes = self.cluster.nodes.iter().enumerate();
-            nodes.find(|(n, _)| self.id_of(*n as u32) == Some(id.0)).map(|(n, _)| n as u32)
+            nodes
+                .find(|(n, _)| self.id_of(*n as u32) == Some(id.0))
+                .map(|(n, _)| n as u32)
         };
         self.cluster.for_each_replica(|r, _| {
             for set in &r.voters {
@@ -399,7 +469,8 @@ impl Run {
         for n in (0..nodes).map(|i| (start + i) % nodes) {
             let mut more = out.clone();
             more.insert(n);
-            let keeps = |set: &Vec<u32>| set.iter().filter(|n| !more.contains(n)).count() * 2 > set.len();
+            let keeps =
+                |set: &Vec<u32>| set.iter().filter(|n| !more.contains(n)).count() * 2 > set.len();
             if !voters.is_empty() && voters.iter().all(keeps) {
                 out = more;
             }
@@ -420,28 +491,56 @@ impl Run {
         self.cluster.for_each_replica(|r, _| {
             if nodes.contains(&r.node) {
                 whole.entry(r.shard).or_default().insert(r.id);
-                sets.entry(r.shard).or_default().extend(r.voters.iter().cloned());
+                sets.entry(r.shard)
+                    .or_default()
+                    .extend(r.voters.iter().cloned());
             }
         });
         let able = sets.into_iter().filter(|(shard, sets)| {
             let whole = &whole[shard];
-            sets.iter().all(|set| set.iter().filter(|id| whole.contains(id)).count() * 2 > set.len())
+            sets.iter()
+                .all(|set| set.iter().filter(|id| whole.contains(id)).count() * 2 > set.len())
         });
-        able.map(|(shard, _)| shard).filter(|shard| *shard != ShardId::SYSTEM.0).collect()
+        able.map(|(shard, _)| shard)
+            .filter(|shard| *shard != ShardId::SYSTEM.0)
+            .collect()
     }
 
     /// A write to a shard.
     #[allow(clippy::type_complexity)]
-    fn probe(&mut self, shard: u32) -> Option<(u32, Arc<parking_lot::Mutex<Option<std::result::Result<(), String>>>>)> {
-        let state = self.cluster.nodes.iter().find_map(|n| n.running())?.placement.state();
+    fn probe(
+        &mut self,
+        shard: u32,
+    ) -> Option<(
+        u32,
+        Arc<parking_lot::Mutex<Option<std::result::Result<(), String>>>>,
+    )> {
+        let state = self
+            .cluster
+            .nodes
+            .iter()
+            .find_map(|n| n.running())?
+            .placement
+            .state();
         let name = (0..10_000).find_map(|i| {
             let name = AccountName::new(&format!("probe{i}@example.org")).ok()?;
             (state.shard_of(Slot::of(&name)) == Some(ShardId(shard))).then_some(name)
         })?;
-        let client = self.cluster.client().with_deadline(Duration::from_millis(MAJORITY_MS));
+        let client = self
+            .cluster
+            .client()
+            .with_deadline(Duration::from_millis(MAJORITY_MS));
         let slot = self.cluster.spawn_on(HostId::CLIENTS, async move {
-            let made = client.create_account(&name, None).await;
-            made.map(drop).map_err(|e| e.to_string())
+            let end = tokio::time::Instant::now() + Duration::from_millis(MAJORITY_MS);
+            loop {
+                let made = client.create_account(&name, None).await;
+                // A node that was just healed may still refuse what it soon takes.
+                match made.map(drop).map_err(|e| e.to_string()) {
+                    Err(_) if tokio::time::Instant::now() < end => {}
+                    done => return done,
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         })?;
         Some((shard, slot))
     }
@@ -493,7 +592,11 @@ impl Run {
                 true => "an operator still waits for a node to join".to_owned(),
                 false => last,
             };
-            self.violated(LIVENESS, None, format!("not whole {HEAL_MS} ms after everything has healed: {why}"));
+            self.violated(
+                LIVENESS,
+                None,
+                format!("not whole {HEAL_MS} ms after everything has healed: {why}"),
+            );
         }
     }
 
@@ -501,18 +604,22 @@ impl Run {
     fn check(&mut self, workload: &Arc<crate::workload::Workload>) {
         self.phase("check");
         let reader = Arc::clone(workload);
-        let read = self.cluster.spawn_on(HostId::CLIENTS, async move { reader.read_all().await });
+        let read = self
+            .cluster
+            .spawn_on(HostId::CLIENTS, async move { reader.read_all().await });
         if let Some(read) = read {
             self.go_on(None, READ_MS, |_| read.lock().is_some());
             match read.lock().take() {
                 Some(Ok(())) => {}
-                Some(Err(why)) => self.violated(LIVENESS, None, format!("the final reading failed: {why}")),
+                Some(Err(why)) => {
+                    self.violated(LIVENESS, None, format!("the final reading failed: {why}"))
+                }
                 None => self.violated(LIVENESS, None, "the final reading does not end".into()),
             }
         }
         self.look();
         self.audit();
-        self.scrub();
+        self.scrubbed_clean();
         self.blobs();
         self.cluster.found.now_ms = self.cluster.now_ms();
         for invariant in &mut self.clients {
@@ -527,7 +634,11 @@ impl Run {
         self.cluster.for_each_replica(|r, shard| {
             match shard.local_view() {
                 Ok(rows) => match audit::problems(&*rows.view, rows.space) {
-                    Ok(found) => problems.extend(found.into_iter().map(|p| (r.node, format!("shard {}: {p}", r.shard)))),
+                    Ok(found) => problems.extend(
+                        found
+                            .into_iter()
+                            .map(|p| (r.node, format!("shard {}: {p}", r.shard))),
+                    ),
                     Err(e) => problems.push((r.node, format!("shard {}: {e}", r.shard))),
                 },
                 Err(e) => problems.push((r.node, format!("shard {}: {e}", r.shard))),
@@ -535,7 +646,13 @@ impl Run {
             if let Some((applied, hash)) = look::state(shard) {
                 let (first, at, known) = *states.entry(r.shard).or_insert((r.node, applied, hash));
                 if at == applied && known != hash {
-                    problems.push((r.node, format!("shard {} at entry {applied} differs from node{first}'s", r.shard)));
+                    problems.push((
+                        r.node,
+                        format!(
+                            "shard {} at entry {applied} differs from node{first}'s",
+                            r.shard
+                        ),
+                    ));
                 }
             }
         });
@@ -549,11 +666,15 @@ impl Run {
         let mut slots = Vec::new();
         for n in self.present() {
             let node = &self.cluster.nodes[n as usize];
-            let (host, Some(running)) = (node.host, node.running()) else { continue };
+            let (host, Some(running)) = (node.host, node.running()) else {
+                continue;
+            };
             let slot = self.cluster.spawn_on(host, blobs::verify(running));
             slots.extend(slot.map(|slot| (n, slot)));
         }
-        self.go_on(None, 60_000, |_| slots.iter().all(|(_, s)| s.lock().is_some()));
+        self.go_on(None, 60_000, |_| {
+            slots.iter().all(|(_, s)| s.lock().is_some())
+        });
         for (n, slot) in slots {
             let result = slot.lock().take();
             for what in result.unwrap_or_else(|| vec!["they cannot be read".into()]) {
@@ -562,30 +683,41 @@ impl Run {
         }
     }
 
-    /// Every record is read and verified, on every node; nothing stays damaged.
-    fn scrub(&mut self) {
+    /// Every record and every row is read and verified, on every node. What each node answered.
+    fn scrub(&mut self) -> Vec<(u32, std::result::Result<ScrubResponse, String>)> {
         let mut slots = Vec::new();
         for n in self.present() {
             let client = self.cluster.client().with_deadline(Duration::from_secs(20));
             let target = Target::Addr(self.cluster.nodes[n as usize].addr());
             let slot = self.cluster.spawn_on(HostId::CLIENTS, async move {
-                // What the first round mends, the second finds whole.
-                client.scrub(&target).await.map_err(|e| e.to_string())?;
                 client.scrub(&target).await.map_err(|e| e.to_string())
             });
             slots.extend(slot.map(|slot| (n, slot)));
         }
-        self.go_on(None, 60_000, |_| slots.iter().all(|(_, s)| s.lock().is_some()));
-        for (n, slot) in slots {
-            let result = slot.lock().take();
-            match result {
-                Some(Ok(done)) if done.damaged == 0 || done.damaged == done.repaired => {}
-                Some(Ok(done)) => {
-                    let what = format!("{} records stay damaged of {} found", done.damaged - done.repaired, done.damaged);
+        self.go_on(None, 60_000, |_| {
+            slots.iter().all(|(_, s)| s.lock().is_some())
+        });
+        let unanswered = || Err("it does not end".to_owned());
+        let answers = slots
+            .into_iter()
+            .map(|(n, slot)| (n, slot.lock().take().unwrap_or_else(unanswered)));
+        answers.collect()
+    }
+
+    /// A second round finds nothing that the first did not mend.
+    fn scrubbed_clean(&mut self) {
+        for (n, answer) in self.scrub() {
+            match answer {
+                Ok(done) if done.damaged == done.repaired => {}
+                Ok(done) => {
+                    let what = format!(
+                        "{} records stay damaged of {} found",
+                        done.damaged - done.repaired,
+                        done.damaged
+                    );
                     self.violated(replicas::NAME, Some(n), what);
                 }
-                Some(Err(e)) => self.violated(LIVENESS, Some(n), format!("its scrub failed: {e}")),
-                None => self.violated(LIVENESS, Some(n), "its scrub does not end".into()),
+                Err(e) => self.violated(LIVENESS, Some(n), format!("its scrub failed: {e}")),
             }
         }
     }
@@ -596,7 +728,10 @@ fn in_words(call: &Call, answer: &Answer) -> String {
     let mut answer = format!("{answer:?}");
     for text in [&mut call, &mut answer] {
         if text.len() > 200 {
-            let cut = (0..=200).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+            let cut = (0..=200)
+                .rev()
+                .find(|i| text.is_char_boundary(*i))
+                .unwrap_or(0);
             text.truncate(cut);
             text.push('…');
         }

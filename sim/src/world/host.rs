@@ -47,7 +47,11 @@ impl Life {
     pub fn new(seed: u64, host: HostId, incarnation: u32) -> Life {
         let fence = Fence::default();
         let polls = Arc::new(Polls::default());
-        let mut draw = stream(seed, "runtime", u64::from(host.0) << 32 | u64::from(incarnation));
+        let mut draw = stream(
+            seed,
+            "runtime",
+            u64::from(host.0) << 32 | u64::from(incarnation),
+        );
         let mut octets = [0; 32];
         draw.fill_bytes(&mut octets);
         let (counted, killed) = (Arc::clone(&polls), fence.clone());
@@ -97,7 +101,9 @@ impl Life {
 
     /// Lets the process die before its `n`-th poll from now on.
     pub fn die_at_poll(&self, n: u64) {
-        self.polls.last.store(self.polls() + n.max(1), Ordering::Relaxed);
+        self.polls
+            .last
+            .store(self.polls() + n.max(1), Ordering::Relaxed);
     }
 
     /// Runs the slice of the world that begins at `now_us` and lasts `slice_us`, of which the
@@ -118,7 +124,10 @@ impl Life {
         self.runtime.block_on(async move {
             let mut end = std::pin::pin!(tokio::time::sleep_until(until));
             poll_fn(|cx| {
-                if main.as_mut().is_some_and(|m| m.as_mut().poll(cx).is_ready()) {
+                if main
+                    .as_mut()
+                    .is_some_and(|m| m.as_mut().poll(cx).is_ready())
+                {
                     *main = None;
                 }
                 end.as_mut().poll(cx)

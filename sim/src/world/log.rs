@@ -36,7 +36,7 @@ impl Log {
     /// Events of the product at this level and above. Levels below `INFO` are for reading alone.
     pub fn new(trace: Trace, queue: Queue, verbose: bool) -> Log {
         let level = match verbose {
-            true => Level::DEBUG,
+            true => Level::TRACE,
             false => Level::INFO,
         };
         Log {

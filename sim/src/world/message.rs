@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, poll_fn};
@@ -59,10 +60,16 @@ impl Caller {
         Caller { net, process }
     }
 
-    /// Carries out one call at `addr`.
-    pub async fn call(self, addr: String, request: Request) -> Result<Response, BoxError> {
+    /// Carries out one call at `addr`, which has so long to take it.
+    pub async fn call(
+        self,
+        addr: String,
+        connect: Duration,
+        request: Request,
+    ) -> Result<Response, BoxError> {
         let to = HostId::of(&addr).ok_or("not an address of this world")?;
         let (head, body) = request.into_parts();
+        tracing::trace!("call of {} at {addr}", head.uri.path());
         let orderless = head.uri.path().ends_with("/Control");
         let from = self.process.clone();
         let pipe = Pipe::new(&self.net, from, to, WINDOW, PATIENCE_US, orderless);
@@ -77,9 +84,18 @@ impl Caller {
         pipe.send(Side::Caller, Item::Open(Box::new(opening)));
         let guard = Guard(Arc::clone(&pipe), Side::Caller);
         start(Pump::new(Arc::clone(&pipe), Side::Caller, body)).await;
+        let taken = poll_fn(|cx| pipe.poll_established(cx));
+        match tokio::time::timeout(connect, taken).await {
+            Ok(Ok(())) => {}
+            Ok(Err(broken)) => return Err(Box::new(unavailable(broken))),
+            Err(_) => return Err(Box::new(unavailable(Broken::TimedOut))),
+        }
         match poll_fn(|cx| pipe.poll_recv(Side::Caller, cx)).await {
             Ok(Item::Head(parts)) => {
-                let body = Body::new(Incoming { guard, ended: false });
+                let body = Body::new(Incoming {
+                    guard,
+                    ended: false,
+                });
                 Ok(http::Response::from_parts(*parts, body))
             }
             Ok(_) => Err(Box::new(unavailable(Broken::Reset))),
@@ -288,7 +304,7 @@ impl MessageRpc {
 }
 
 impl Rpc for MessageRpc {
-    fn channel(&self, addr: &str, _: Terms) -> Result<Channel, String> {
+    fn channel(&self, addr: &str, terms: Terms) -> Result<Channel, String> {
         HostId::of(addr).ok_or_else(|| format!("{addr} is not an address of this world"))?;
         let caller = Caller {
             net: self.net.clone(),
@@ -296,7 +312,7 @@ impl Rpc for MessageRpc {
         };
         let addr = addr.to_owned();
         Ok(Channel::new(tower::service_fn(move |request| {
-            let call = caller.clone().call(addr.clone(), request);
+            let call = caller.clone().call(addr.clone(), terms.connect, request);
             async move { call.await.map_err(ChannelError::new) }
         })))
     }
@@ -311,7 +327,9 @@ impl Rpc for MessageRpc {
         Box::pin(async move {
             // The listener keeps the address until the end.
             let _listener = listener;
-            let Some((_, acceptor)) = acceptor else { return };
+            let Some((_, acceptor)) = acceptor else {
+                return;
+            };
             let mut calls = JoinSet::new();
             loop {
                 tokio::select! {

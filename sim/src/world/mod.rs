@@ -54,7 +54,9 @@ impl HostId {
         let (ip, _) = addr.rsplit_once(':')?;
         let rest = ip.strip_prefix("10.0.")?;
         let (high, low) = rest.split_once('.')?;
-        Some(HostId(high.parse::<u32>().ok()? << 8 | low.parse::<u32>().ok()?))
+        Some(HostId(
+            high.parse::<u32>().ok()? << 8 | low.parse::<u32>().ok()?,
+        ))
     }
 }
 

@@ -28,6 +28,8 @@ struct Inner {
     ports: Mutex<u16>,
     /// Processes that die when they have sent so many more packets.
     armed: Mutex<BTreeMap<HostId, (u64, Fence)>>,
+    /// Connections that are over on one side, and the side that has not heard of it.
+    half_open: Mutex<Vec<(Weak<Pipe>, Side)>>,
 }
 
 /// A listening socket: connections that wait to be accepted.
@@ -76,6 +78,7 @@ impl Net {
             pipes: Mutex::default(),
             ports: Mutex::new(0),
             armed: Mutex::default(),
+            half_open: Mutex::default(),
         }))
     }
 
@@ -151,7 +154,10 @@ impl Net {
 
     /// A process on a machine that runs is gone: its kernel resets its connections.
     pub fn process_gone(&self, host: HostId) {
-        self.0.listeners.lock().retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
+        self.0
+            .listeners
+            .lock()
+            .retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
         for pipe in self.pipes_of(host) {
             pipe.process_gone(host);
         }
@@ -159,7 +165,10 @@ impl Net {
 
     /// A machine has lost power: nobody is told; who waits for it gives up after `patience_us`.
     pub fn power_gone(&self, host: HostId, patience_us: u64) {
-        self.0.listeners.lock().retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
+        self.0
+            .listeners
+            .lock()
+            .retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
         let at = self.0.queue.now_us() + patience_us;
         for pipe in self.pipes_of(host) {
             let (caller, _) = pipe.hosts();
@@ -172,15 +181,35 @@ impl Net {
         }
     }
 
-    /// Ends all connections of a host on its own side; the others hear nothing of it.
+    /// Ends all connections of a host on its own side. The others hear nothing of it: they find out
+    /// when they have been met by silence for too long, or when the network has healed.
     pub fn half_open(&self, host: HostId) {
+        let now = self.0.queue.now_us();
         for pipe in self.pipes_of(host) {
             let (caller, _) = pipe.hosts();
-            let side = match caller == host {
-                true => Side::Caller,
-                false => Side::Callee,
+            let (own, other) = match caller == host {
+                true => (Side::Caller, Side::Callee),
+                false => (Side::Callee, Side::Caller),
             };
-            pipe.break_end(side, Broken::TimedOut);
+            pipe.break_end(own, Broken::TimedOut);
+            let silent = Arc::downgrade(&pipe);
+            self.0.half_open.lock().push((silent.clone(), other));
+            let late = Box::new(move || {
+                if let Some(pipe) = silent.upgrade() {
+                    pipe.break_end(other, Broken::TimedOut);
+                }
+            });
+            self.0.queue.at(now + pipe.patience_us(), late);
+        }
+    }
+
+    /// Packets reach the ends that are over again, which answer with a reset.
+    pub fn end_half_open(&self) {
+        let silent = std::mem::take(&mut *self.0.half_open.lock());
+        for (pipe, side) in silent {
+            if let Some(pipe) = pipe.upgrade() {
+                pipe.break_end(side, Broken::Reset);
+            }
         }
     }
 
@@ -217,7 +246,10 @@ impl Net {
     /// Gives an address back.
     pub fn unbind(&self, addr: &str, acceptor: &Arc<Acceptor>) {
         let mut listeners = self.0.listeners.lock();
-        if listeners.get(addr).is_some_and(|l| Arc::ptr_eq(l, acceptor)) {
+        if listeners
+            .get(addr)
+            .is_some_and(|l| Arc::ptr_eq(l, acceptor))
+        {
             listeners.remove(addr);
         }
     }

@@ -170,6 +170,11 @@ impl Pipe {
         pipe
     }
 
+    /// How long an end bears silence before it gives the connection up.
+    pub fn patience_us(&self) -> u64 {
+        self.patience_us
+    }
+
     /// The hosts of both ends.
     pub fn hosts(&self) -> (HostId, HostId) {
         let inner = self.inner.lock();
@@ -219,7 +224,9 @@ impl Pipe {
         if Self::dead(&inner, side) || inner.ends[side as usize].broken.is_some() {
             return;
         }
-        if matches!(item, Item::Fin) && std::mem::replace(&mut inner.ends[side as usize].finished, true) {
+        if matches!(item, Item::Fin)
+            && std::mem::replace(&mut inner.ends[side as usize].finished, true)
+        {
             return;
         }
         let end = &mut inner.ends[side as usize];
@@ -256,7 +263,10 @@ impl Pipe {
     fn arrive(self: Arc<Self>, side: Side, item: Item, since: u64, again: u64) {
         let now = self.net.queue().now_us();
         let (from, to) = (self.host(side), self.host(side.other()));
-        if self.inner.lock().ends[side.other() as usize].broken.is_some() {
+        if self.inner.lock().ends[side.other() as usize]
+            .broken
+            .is_some()
+        {
             return;
         }
         if !self.net.open(from, to) {
@@ -299,7 +309,10 @@ impl Pipe {
         }
         let mut inner = self.inner.lock();
         let end = &mut inner.ends[side.other() as usize];
-        let dead = end.process.as_ref().is_none_or(|(_, fence)| fence.is_dead());
+        let dead = end
+            .process
+            .as_ref()
+            .is_none_or(|(_, fence)| fence.is_dead());
         if dead || (end.gone && !matches!(item, Item::Fin)) {
             drop(inner);
             self.reset(now, side, Broken::Reset);
@@ -358,7 +371,9 @@ impl Pipe {
             let gone = {
                 let inner = self.inner.lock();
                 let end = &inner.ends[side as usize];
-                end.process.as_ref().is_some_and(|(h, f)| *h == host && f.is_dead())
+                end.process
+                    .as_ref()
+                    .is_some_and(|(h, f)| *h == host && f.is_dead())
             };
             if gone {
                 self.reset(now, side.other(), Broken::Reset);
@@ -386,7 +401,11 @@ impl Pipe {
     }
 
     /// The next thing that arrived at this end.
-    pub fn poll_recv(self: &Arc<Self>, side: Side, cx: &mut Context<'_>) -> Poll<Result<Item, Broken>> {
+    pub fn poll_recv(
+        self: &Arc<Self>,
+        side: Side,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Item, Broken>> {
         let mut inner = self.inner.lock();
         if Self::dead(&inner, side) {
             return Poll::Pending;
@@ -473,7 +492,11 @@ impl Pipe {
                 return;
             }
             let end = &mut inner.ends[side as usize];
-            (end.reader.take(), end.writer.take(), std::mem::take(&mut end.arrived))
+            (
+                end.reader.take(),
+                end.writer.take(),
+                std::mem::take(&mut end.arrived),
+            )
         };
         drop(rest);
         self.send(side, Item::Fin);

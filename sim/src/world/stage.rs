@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use posthouse_gateway::spool::{MemorySpool, Spool};
 use posthouse_node::env::Env;
 use posthouse_node::env::rpc::{Http2, Rpc};
 use posthouse_node::env::spool::Spools;
-use posthouse_gateway::spool::{MemorySpool, Spool};
 
 use super::HostId;
 use super::bytes::Sockets;
@@ -216,7 +216,8 @@ impl Stage {
             }
             false => self.net.process_gone(id),
         }
-        self.trace.note(&[self.now_us, u64::from(id.0), life.polls()]);
+        self.trace
+            .note(&[self.now_us, u64::from(id.0), life.polls()]);
         set_speaker(Some(id));
         drop(life);
         set_speaker(None);
@@ -257,8 +258,15 @@ impl Stage {
         self.trace.note(&[self.now_us, self.polls(), done]);
         if self.trace.keeps_lines() {
             let live = |h: &Host| h.life.as_ref().map_or(0, Life::polls);
-            let polls: Vec<u64> = self.hosts.iter().map(|h| h.polls_before + live(h)).collect();
-            self.trace.aside(self.now_us, format_args!("world polls {polls:?}, packets {done}"));
+            let polls: Vec<u64> = self
+                .hosts
+                .iter()
+                .map(|h| h.polls_before + live(h))
+                .collect();
+            self.trace.aside(
+                self.now_us,
+                format_args!("world polls {polls:?}, packets {done}"),
+            );
         }
     }
 }

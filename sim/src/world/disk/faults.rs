@@ -178,12 +178,14 @@ impl SimDisk {
         self.0.state.lock().faults.disarm();
     }
 
-    /// Forgets faults that wait or last: everything heals.
+    /// Forgets faults that wait or last: everything heals, for calls that have begun too.
     pub fn heal(&self) {
-        let faults = &mut self.0.state.lock().faults;
-        *faults = Faults {
-            other_used: faults.other_used,
+        let mut state = self.0.state.lock();
+        state.faults = Faults {
+            other_used: state.faults.other_used,
             ..Faults::default()
         };
+        drop(state);
+        self.0.healed.notify_waiters();
     }
 }

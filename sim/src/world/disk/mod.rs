@@ -38,6 +38,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use posthouse_node::env::disk::Disk;
 use rand::RngExt;
+use tokio::sync::Notify;
 
 use self::faults::Faults;
 use self::names::{Node, Tree};
@@ -78,6 +79,8 @@ struct Shared {
     used: Arc<AtomicU64>,
     /// Counts and mixes all effects.
     activity: AtomicU64,
+    /// Calls that wait for the end of a stall go on when the disk heals before it.
+    healed: Notify,
     state: Mutex<State>,
 }
 
@@ -105,6 +108,7 @@ impl SimDisk {
             time,
             used: Arc::default(),
             activity: AtomicU64::new(0),
+            healed: Notify::new(),
             state: Mutex::new(State {
                 tree: Tree::new(),
                 locks: BTreeMap::new(),

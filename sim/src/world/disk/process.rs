@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use posthouse_node::env::disk::{DirLock, Disk, File, OpenMode, Space};
 use rand::RngExt;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::faults::Verdict;
 use super::inode::Inode;
@@ -65,7 +65,10 @@ impl Device {
             let stalled = self.disk.0.state.lock().faults.stalled_ms(now);
             match stalled {
                 0 => return,
-                ms => sleep(Duration::from_millis(ms)).await,
+                ms => {
+                    let healed = self.disk.0.healed.notified();
+                    timeout(Duration::from_millis(ms), healed).await.ok();
+                }
             }
         }
     }

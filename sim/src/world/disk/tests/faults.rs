@@ -241,6 +241,15 @@ fn a_stalled_disk_answers_later_and_a_slow_one_slowly() {
             file.write_and_sync(0, filled(1, 10)).await.unwrap();
             let took = elapsed(begin) - took;
             assert!((20..=41).contains(&took), "a sync took {took} ms");
+            let begun = elapsed(begin);
+            disk.stall_ms(30_000);
+            let heal = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                disk.heal();
+            };
+            tokio::join!(file.sync_data(), heal).0.unwrap();
+            let took = elapsed(begin) - begun;
+            assert!((100..110).contains(&took), "healed after {took} ms");
         };
         tokio::select! {
             biased;
