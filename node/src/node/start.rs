@@ -27,6 +27,7 @@ use crate::transport::service::PeerService;
 use crate::types::*;
 use crate::workers::Workers;
 use crate::workers::compaction::{Compaction, HoldSnapshots};
+use crate::workers::missing::Missing;
 use crate::workers::persist::{Persist, PersistSettings};
 use crate::workers::placement::Placer;
 use crate::workers::scrub::{Scrub, ScrubParts};
@@ -266,6 +267,7 @@ impl Starting {
                 space,
                 scrub,
                 compaction,
+                missing: Arc::new(Missing::new(Arc::clone(&blobs))),
             },
         );
 

@@ -9,6 +9,7 @@ use crate::machine::command::NodeInfo;
 use crate::types::*;
 use crate::workers::compaction::Compaction;
 use crate::workers::leaders::Leaders;
+use crate::workers::missing::Missing;
 use crate::workers::reap::Reap;
 use crate::workers::recall::Recall;
 use crate::workers::scrub::Scrub;
@@ -24,6 +25,7 @@ pub(super) struct Storage {
     pub space: Arc<SpaceWatch>,
     pub scrub: Arc<Scrub>,
     pub compaction: Arc<Compaction>,
+    pub missing: Arc<Missing>,
 }
 
 impl Starting {
@@ -99,6 +101,7 @@ impl Starting {
             space,
             scrub,
             compaction,
+            missing,
         } = storage;
         // Often, because what is written between two looks goes below the reserve.
         workers.every("disk", ms(100), move || {
@@ -108,6 +111,10 @@ impl Starting {
         workers.every("scrub", ms(1000), move || {
             let scrub = Arc::clone(&scrub);
             async move { scrub.turn().await }
+        });
+        workers.every("missing", ms(1000), move || {
+            let missing = Arc::clone(&missing);
+            async move { missing.turn().await }
         });
         let look = ms(self.config.compaction_every_ms);
         workers.every("compaction", look, move || {

@@ -485,10 +485,10 @@ impl Groups {
 
     /// One group that ends takes the node with it.
     fn watch_fatal(&self, shard: ShardId, raft: &Raft<TypeConfig, StateMachine>) {
-        let mut metrics = raft.server_metrics();
         let mut all = raft.metrics();
         let faults = self.faults.clone();
         tokio::spawn(async move {
+            let mut ended = false;
             loop {
                 if let Err(fatal) = &all.borrow_watched().running_state {
                     if !matches!(fatal, openraft::errors::Fatal::Stopped) {
@@ -499,10 +499,11 @@ impl Groups {
                     }
                     return;
                 }
-                tokio::select! {
-                    changed = all.changed() => if changed.is_err() { return },
-                    changed = metrics.changed() => if changed.is_err() { return },
+                if ended {
+                    return;
                 }
+                // A group that has ended says nothing more, but its last words count.
+                ended = all.changed().await.is_err();
             }
         });
     }

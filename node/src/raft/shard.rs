@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::raft::VoteRequest;
 use openraft::{Raft, ReadPolicy};
 use tokio::sync::{Semaphore, watch};
 
@@ -225,9 +226,21 @@ impl Shard {
         rare::hit(Rare::TransferTimedOut);
         if self.is_leader() {
             rare::hit(Rare::ElectedItself);
+            self.step_down(to).await;
             let _ = self.raft.trigger().elect(false).await;
         }
         false
+    }
+
+    /// Ends the own leadership. openraft's leader does that only when it hears of a later term, and
+    /// ignores a call to stand for election before; so it hears of the candidacy that it has asked
+    /// its successor for. No vote is given away by that: nobody is sent the answer, and should the
+    /// successor ask, its log is compared as ever.
+    async fn step_down(&self, to: ReplicaId) {
+        let term = self.raft.metrics().borrow_watched().current_term;
+        let mut request = VoteRequest::new(Vote::new(term + 1, to), self.log.last());
+        request.leadership_transfer = true;
+        let _ = self.raft.vote(request).await;
     }
 
     fn not_leader(&self) -> ShardError {

@@ -4,6 +4,7 @@
 
 pub mod compaction;
 pub mod leaders;
+pub mod missing;
 pub mod persist;
 pub mod placement;
 pub mod reap;

@@ -531,7 +531,9 @@ impl Chaos {
                 // Not the address of its door: LMTP names no cluster, so a foreign door rightly
                 // says of every account of this cluster that there is none, and a judge of the
                 // history would take that for the word of the store.
-                slot.config.listen.clone_from(&cluster.nodes[n as usize].config.listen);
+                slot.config
+                    .listen
+                    .clone_from(&cluster.nodes[n as usize].config.listen);
                 slot.start(&mut cluster.stage);
                 self.extra.push(slot);
                 self.later(now + ms, Later::EndExtra(self.extra.len() - 1));

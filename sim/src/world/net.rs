@@ -32,10 +32,13 @@ struct Inner {
     half_open: Mutex<Vec<(Weak<Pipe>, Side)>>,
 }
 
+/// A connection that waits to be accepted, and how it was opened.
+pub type Arrival = (Arc<Pipe>, Opening);
+
 /// A listening socket: connections that wait to be accepted.
 pub struct Acceptor {
     process: (HostId, Fence),
-    waiting: Mutex<(VecDeque<(Arc<Pipe>, Opening)>, Option<Waker>)>,
+    waiting: Mutex<(VecDeque<Arrival>, Option<Waker>)>,
 }
 
 impl Acceptor {
@@ -51,7 +54,7 @@ impl Acceptor {
     }
 
     /// The next connection.
-    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(Arc<Pipe>, Opening)> {
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Arrival> {
         let mut waiting = self.waiting.lock();
         if self.process.1.is_dead() {
             return Poll::Pending;

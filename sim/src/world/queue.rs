@@ -18,11 +18,14 @@ pub type Action = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Default)]
 pub struct Queue(Arc<Inner>);
 
+/// The number of the last action, and the actions by time and number.
+type Waiting = (u64, BTreeMap<(u64, u64), Action>);
+
 #[derive(Default)]
 struct Inner {
     now_us: AtomicU64,
     done: AtomicU64,
-    waiting: Mutex<(u64, BTreeMap<(u64, u64), Action>)>,
+    waiting: Mutex<Waiting>,
 }
 
 thread_local! {
