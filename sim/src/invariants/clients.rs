@@ -30,7 +30,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     // The specification knows no window: a request that is carried out again after it, rightly,
     // would be an answer without explanation.
     if !forgets {
-        all.push(Box::new(Linear::new(expected)));
+        all.push(Box::new(Linear::new(expected, strangers(plan))));
     }
     all
 }
@@ -43,4 +43,10 @@ fn may_forget(plan: &Plan) -> bool {
         _ => 0,
     });
     jumps.fold(0, u64::saturating_add) >= WINDOW_MS
+}
+
+/// Whether nodes of another cluster may answer at the addresses of this one.
+fn strangers(plan: &Plan) -> bool {
+    let mut kinds = plan.faults.iter().map(|f| &f.kind);
+    kinds.any(|k| matches!(k, FaultKind::WrongCluster { .. }))
 }

@@ -144,6 +144,12 @@ impl Workload {
             by_client.entry(op.client).or_default().push(index as u32);
         }
         let mut tasks = JoinSet::new();
+        // Front ends know their cluster before anything goes wrong: one that meets a stranger at
+        // a node's address first would take the stranger's cluster for its own.
+        for number in 0..self.inner.clients {
+            let client = self.inner.handle(number).with_deadline(GUARD);
+            tasks.spawn(async move { drop(client.placement().await) });
+        }
         for (_, mine) in by_client {
             let inner = self.inner.clone();
             tasks.spawn(async move {

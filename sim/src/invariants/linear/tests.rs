@@ -11,7 +11,7 @@ use crate::invariants::story::tests::*;
 use crate::plan::FlagMode;
 
 fn judged(history: &[Record]) -> Vec<String> {
-    let violations = judge(Linear::new(Expected::default()), history);
+    let violations = judge(Linear::new(Expected::default(), false), history);
     violations.into_iter().map(|v| v.what).collect()
 }
 
