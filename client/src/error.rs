@@ -124,6 +124,20 @@ pub enum Error {
         /// Why, for people.
         message: String,
     },
+    /// The history that was asked for is forgotten: read everything again.
+    #[error("too old: {message}")]
+    TooOld {
+        /// Details, for people.
+        message: String,
+    },
+    /// No such account, a wrong password, or no login; never said which.
+    #[error("{message}")]
+    BadCredentials {
+        /// Not zero: not even looked at, after too many wrong ones; when to try again.
+        retry_after: Duration,
+        /// For people.
+        message: String,
+    },
     /// The connection could not be made or broke; the outcome is unknown.
     #[error("no connection: {message}")]
     Transport {
@@ -232,6 +246,11 @@ impl Error {
             Error::WrongCluster { .. } => ErrorKind::WrongCluster,
             Error::NotInitialized { .. } => ErrorKind::NotInitialized,
             Error::Refused { .. } | Error::Source { .. } => ErrorKind::Refused,
+            Error::TooOld { .. } => ErrorKind::TooOld,
+            Error::BadCredentials { retry_after, .. } => {
+                d.retry_after_ms = retry_after.as_millis().try_into().unwrap_or(u64::MAX);
+                ErrorKind::BadCredentials
+            }
         };
         d.kind = kind as i32;
         d
@@ -256,6 +275,8 @@ impl Error {
             | Error::WrongCluster { message }
             | Error::NotInitialized { message }
             | Error::Refused { message }
+            | Error::TooOld { message }
+            | Error::BadCredentials { message, .. }
             | Error::Transport { message }
             | Error::Deadline { message }
             | Error::Source { message } => message.clone(),
@@ -307,6 +328,11 @@ impl From<ErrorDetail> for Error {
             ErrorKind::WrongCluster => Error::WrongCluster { message },
             ErrorKind::NotInitialized => Error::NotInitialized { message },
             ErrorKind::Refused => Error::Refused { message },
+            ErrorKind::TooOld => Error::TooOld { message },
+            ErrorKind::BadCredentials => Error::BadCredentials {
+                retry_after: Duration::from_millis(d.retry_after_ms),
+                message,
+            },
         }
     }
 }
@@ -409,11 +435,12 @@ fn code_of(kind: ErrorKind) -> Code {
         | ErrorKind::WrongCluster
         | ErrorKind::NotInitialized => Code::FailedPrecondition,
         ErrorKind::Busy => Code::ResourceExhausted,
-        ErrorKind::TooLarge => Code::OutOfRange,
+        ErrorKind::TooLarge | ErrorKind::TooOld => Code::OutOfRange,
         ErrorKind::BadRequest => Code::InvalidArgument,
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::Corrupt => Code::DataLoss,
         ErrorKind::Refused => Code::PermissionDenied,
+        ErrorKind::BadCredentials => Code::Unauthenticated,
     }
 }
 

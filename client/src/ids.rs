@@ -229,6 +229,58 @@ impl fmt::Display for MailboxName {
     }
 }
 
+/// Which mailbox of an account a call is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MailboxRef {
+    /// The one that has this name when the call is carried out.
+    Name(MailboxName),
+    /// This one, whatever it is called by now.
+    Id {
+        /// Its number.
+        id: MailboxId,
+        /// Not found when it has another one; 0: no condition. With it, the mailbox is never
+        /// taken for one of a later account of the same name.
+        uidvalidity: u32,
+    },
+}
+
+impl MailboxRef {
+    /// The fields `mailbox`, `mailbox_id` and `uidvalidity` of a request.
+    pub fn fields(&self) -> (String, u32, u32) {
+        match self {
+            MailboxRef::Name(name) => (name.as_str().to_owned(), 0, 0),
+            MailboxRef::Id { id, uidvalidity } => (String::new(), id.0, *uidvalidity),
+        }
+    }
+}
+
+impl From<&MailboxName> for MailboxRef {
+    fn from(name: &MailboxName) -> MailboxRef {
+        MailboxRef::Name(name.clone())
+    }
+}
+
+impl From<MailboxName> for MailboxRef {
+    fn from(name: MailboxName) -> MailboxRef {
+        MailboxRef::Name(name)
+    }
+}
+
+impl From<&MailboxRef> for MailboxRef {
+    fn from(mailbox: &MailboxRef) -> MailboxRef {
+        mailbox.clone()
+    }
+}
+
+impl fmt::Display for MailboxRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MailboxRef::Name(name) => name.fmt(f),
+            MailboxRef::Id { id, .. } => write!(f, "number {}", id.0),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

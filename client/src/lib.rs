@@ -37,9 +37,11 @@
 
 mod accounts;
 pub mod body;
+mod changes;
 mod client;
 mod cluster;
 pub mod connect;
+mod credentials;
 mod deliver;
 pub mod error;
 mod fetch;
@@ -64,6 +66,8 @@ pub use cluster::Target;
 pub use deliver::{Delivered, Delivery, Identity, MAX_RECIPIENTS, Recipient};
 pub use error::Error;
 pub use fetch::{Fetched, Source};
+pub use mailboxes::Opened;
 pub use messages::{
-    AppendOptions, Appended, Expunged, FlagChange, FlagsChanged, ListOptions, Stored,
+    AppendOptions, AppendPart, Appended, AppendedAll, Copied, Expunged, FlagChange, FlagsChanged,
+    ListOptions, Stored,
 };

@@ -6,11 +6,13 @@ use futures::stream::{self, Stream};
 use crate::body::Body;
 use crate::client::{Client, Failure, Scope};
 use crate::error::Error;
-use crate::ids::{AccountName, BlobId, EmailId, MailboxName, ModSeq, RequestId, Uid};
+use crate::ids::{
+    AccountName, BlobId, EmailId, MailboxId, MailboxName, MailboxRef, ModSeq, RequestId, Uid,
+};
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::{
-    AppendHead, AppendRequest, AppendResponse, ExpungeRequest, FlagMode, ListMessagesRequest,
-    ListMessagesResponse, SetFlagsRequest, UidRange, append_request,
+    AppendHead, AppendRequest, AppendResponse, CopyRequest, CopyResponse, ExpungeRequest, FlagMode,
+    ListMessagesRequest, ListMessagesResponse, SetFlagsRequest, UidRange, append_request,
 };
 use crate::upload::{Upload, check_sent};
 
@@ -38,6 +40,41 @@ pub struct AppendOptions {
     pub internal_date_ms: u64,
     /// Identity of the request; `None`: a fresh one. Retries inside the call always share it.
     pub request_id: Option<RequestId>,
+    /// A message that this one takes the place of, in the same step (RFC 8508): its mailbox and
+    /// its uid. When it is not there any more, nothing is stored.
+    pub replace: Option<(MailboxId, Uid)>,
+}
+
+/// One of several messages that are appended together.
+pub struct AppendPart<'a> {
+    /// Its octets.
+    pub body: &'a dyn Body,
+    /// Flags, e.g. `\Seen`.
+    pub flags: Vec<String>,
+    /// Arrival time in milliseconds since 1970; 0: the node's clock.
+    pub internal_date_ms: u64,
+}
+
+/// Messages that were appended together. Their uids follow each other without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendedAll {
+    /// Where the first one is.
+    pub first: Stored,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// What a copy or a move did: the n-th uid of `from` became the n-th uid of `to`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Copied {
+    /// The account's modseq after it.
+    pub modseq: ModSeq,
+    /// The uidvalidity of the mailbox that they came into.
+    pub uidvalidity: u32,
+    /// Uids where they were.
+    pub from: Vec<UidRange>,
+    /// Uids where they are.
+    pub to: Vec<UidRange>,
 }
 
 /// An appended message.
@@ -84,8 +121,8 @@ pub struct FlagChange {
     pub mode: FlagMode,
     /// The flags, e.g. `\Seen`.
     pub flags: Vec<String>,
-    /// Only messages that have not changed since this modseq; 0: all (RFC 7162, section 3.1.3).
-    pub unchanged_since: ModSeq,
+    /// Only messages that have not changed since this modseq (RFC 7162, section 3.1.3).
+    pub unchanged_since: Option<ModSeq>,
 }
 
 /// What a change of flags did.
@@ -113,18 +150,25 @@ impl Client {
     pub async fn append(
         &self,
         account: &AccountName,
-        mailbox: &MailboxName,
+        mailbox: impl Into<MailboxRef>,
         body: &dyn Body,
         options: AppendOptions,
     ) -> Result<Appended, Error> {
         let request_id = options.request_id.unwrap_or_else(|| self.request_id());
+        let (mailbox, mailbox_id, uidvalidity) = mailbox.into().fields();
+        let (replace_mailbox_id, replace_uid) = options.replace.unwrap_or((MailboxId(0), 0));
         let head = AppendHead {
             request_id: request_id.0.to_vec().into(),
             account: account.as_str().to_owned(),
-            mailbox: mailbox.as_str().to_owned(),
+            mailbox,
+            mailbox_id,
+            uidvalidity,
             flags: options.flags,
             internal_date_ms: options.internal_date_ms,
             size_hint: body.len().unwrap_or(0),
+            more: false,
+            replace_uid,
+            replace_mailbox_id: replace_mailbox_id.0,
         };
         let deadline = self.deadline_for(body.len());
         self.change_on_leader_by(Scope::from(account), deadline, |t| {
@@ -163,6 +207,7 @@ impl Client {
             }),
             limit: options.page,
             with_summary: options.with_summary,
+            ..ListMessagesRequest::default()
         };
         self.on_leader(Scope::from(account), |t| {
             let request = t.request(request.clone());
@@ -205,18 +250,22 @@ impl Client {
     pub async fn set_flags(
         &self,
         account: &AccountName,
-        mailbox: &MailboxName,
+        mailbox: impl Into<MailboxRef>,
         change: FlagChange,
         request_id: Option<RequestId>,
     ) -> Result<FlagsChanged, Error> {
+        let (mailbox, mailbox_id, uidvalidity) = mailbox.into().fields();
         let request = SetFlagsRequest {
             request_id: self.id_or_fresh(request_id),
             account: account.as_str().to_owned(),
-            mailbox: mailbox.as_str().to_owned(),
+            mailbox,
+            mailbox_id,
+            uidvalidity,
             uids: change.uids,
             mode: change.mode as i32,
             flags: change.flags,
-            unchanged_since: change.unchanged_since,
+            unchanged_since: change.unchanged_since.unwrap_or(0),
+            never_changed: change.unchanged_since == Some(0),
         };
         let answer = self.change_on_leader(Scope::from(account), |t| {
             let request = t.request(request.clone());
@@ -235,15 +284,18 @@ impl Client {
     pub async fn expunge(
         &self,
         account: &AccountName,
-        mailbox: &MailboxName,
+        mailbox: impl Into<MailboxRef>,
         uids: Vec<UidRange>,
         force: bool,
         request_id: Option<RequestId>,
     ) -> Result<Expunged, Error> {
+        let (mailbox, mailbox_id, uidvalidity) = mailbox.into().fields();
         let request = ExpungeRequest {
             request_id: self.id_or_fresh(request_id),
             account: account.as_str().to_owned(),
-            mailbox: mailbox.as_str().to_owned(),
+            mailbox,
+            mailbox_id,
+            uidvalidity,
             uids,
             force,
         };
@@ -256,6 +308,73 @@ impl Client {
             modseq: r.modseq,
             vanished: r.vanished,
         })
+    }
+}
+
+impl Client {
+    /// Shows messages in another mailbox of the account, too: all or none.
+    pub async fn copy(
+        &self,
+        account: &AccountName,
+        from: impl Into<MailboxRef>,
+        uids: Vec<UidRange>,
+        to: impl Into<MailboxRef>,
+        request_id: Option<RequestId>,
+    ) -> Result<Copied, Error> {
+        let request = self.copy_request(account, from.into(), uids, to.into(), request_id);
+        let answer = self.change_on_leader(Scope::from(account), |t| {
+            let request = t.request(request.clone());
+            async move { MessagesClient::new(t.channel).copy(request).await }
+        });
+        answer.await.map(copied)
+    }
+
+    /// Moves messages to another mailbox of the account; each moves in one step (RFC 6851).
+    pub async fn move_messages(
+        &self,
+        account: &AccountName,
+        from: impl Into<MailboxRef>,
+        uids: Vec<UidRange>,
+        to: impl Into<MailboxRef>,
+        request_id: Option<RequestId>,
+    ) -> Result<Copied, Error> {
+        let request = self.copy_request(account, from.into(), uids, to.into(), request_id);
+        let answer = self.change_on_leader(Scope::from(account), |t| {
+            let request = t.request(request.clone());
+            async move { MessagesClient::new(t.channel).r#move(request).await }
+        });
+        answer.await.map(copied)
+    }
+
+    fn copy_request(
+        &self,
+        account: &AccountName,
+        from: MailboxRef,
+        uids: Vec<UidRange>,
+        to: MailboxRef,
+        request_id: Option<RequestId>,
+    ) -> CopyRequest {
+        let (mailbox, mailbox_id, uidvalidity) = from.fields();
+        let (to, to_id, _) = to.fields();
+        CopyRequest {
+            request_id: self.id_or_fresh(request_id),
+            account: account.as_str().to_owned(),
+            mailbox,
+            mailbox_id,
+            uidvalidity,
+            uids,
+            to,
+            to_id,
+        }
+    }
+}
+
+fn copied(r: CopyResponse) -> Copied {
+    Copied {
+        modseq: r.modseq,
+        uidvalidity: r.uidvalidity,
+        from: r.from,
+        to: r.to,
     }
 }
 

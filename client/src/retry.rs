@@ -72,6 +72,8 @@ pub fn advice(error: &Error) -> Advice {
         | Error::Corrupt { .. }
         | Error::WrongCluster { .. }
         | Error::Refused { .. }
+        | Error::TooOld { .. }
+        | Error::BadCredentials { .. }
         | Error::Source { .. } => Advice::Fail,
     }
 }

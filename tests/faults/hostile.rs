@@ -215,6 +215,7 @@ async fn calls_that_lie() {
             request_id: id(),
             account: ann.clone(),
             mailbox: mailbox.to_owned(),
+            special_use: vec![],
         });
         assert_eq!(refusal(answer.await), bad("mailbox"), "{mailbox:.20?}");
     }
@@ -264,6 +265,7 @@ async fn calls_that_lie() {
             uids: Some(backwards),
             limit: u32::MAX,
             with_summary: true,
+            ..ListMessagesRequest::default()
         })
         .await;
     let flags = SetFlagsRequest {
@@ -313,6 +315,7 @@ async fn calls_that_lie() {
                 mailbox: inbox.clone(),
                 uids,
                 force: true,
+                ..ExpungeRequest::default()
             })
             .await;
     }

@@ -364,6 +364,43 @@ impl Messages for FakeNode {
     ) -> Result<Response<ExpungeResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+
+    type FetchStream = BoxStream<'static, Result<FetchResponse, Status>>;
+    type SearchStream = BoxStream<'static, Result<SearchResponse, Status>>;
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
+
+    async fn fetch(&self, _: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::unimplemented("not by the fake"))
+    }
+
+    async fn search(
+        &self,
+        _: Request<SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
+        Err(Status::unimplemented("not by the fake"))
+    }
+
+    async fn copy(&self, _: Request<CopyRequest>) -> Result<Response<CopyResponse>, Status> {
+        Err(Status::unimplemented("not by the fake"))
+    }
+
+    async fn r#move(&self, _: Request<CopyRequest>) -> Result<Response<CopyResponse>, Status> {
+        Err(Status::unimplemented("not by the fake"))
+    }
+
+    async fn get_changes(
+        &self,
+        _: Request<GetChangesRequest>,
+    ) -> Result<Response<GetChangesResponse>, Status> {
+        Err(Status::unimplemented("not by the fake"))
+    }
+
+    async fn watch(
+        &self,
+        _: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("not by the fake"))
+    }
 }
 
 #[tonic::async_trait]
@@ -446,6 +483,13 @@ impl Accounts for FakeNode {
         _: Request<GetUsageRequest>,
     ) -> Result<Response<GetUsageResponse>, Status> {
         Err(Status::unimplemented(""))
+    }
+
+    async fn set_account_state(
+        &self,
+        _: Request<SetAccountStateRequest>,
+    ) -> Result<Response<SetAccountStateResponse>, Status> {
+        Err(Status::unimplemented("not by the fake"))
     }
 }
 

@@ -13,6 +13,7 @@ fn account(info: AccountInfo) -> proto::Account {
         account_id: info.id.0,
         created_ms: info.created_ms,
         highest_modseq: info.highest_modseq,
+        ..proto::Account::default()
     }
 }
 
@@ -84,5 +85,12 @@ impl Accounts for Api {
             })
         })
         .await
+    }
+
+    async fn set_account_state(
+        &self,
+        _request: Request<proto::SetAccountStateRequest>,
+    ) -> Result<Response<proto::SetAccountStateResponse>, Status> {
+        Err(Status::unimplemented("set_account_state"))
     }
 }

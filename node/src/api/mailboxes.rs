@@ -18,6 +18,7 @@ pub(super) fn mailbox(info: MailboxInfo) -> proto::Mailbox {
         unseen: info.unseen,
         deleted: info.deleted,
         bytes: info.bytes,
+        ..proto::Mailbox::default()
     }
 }
 
@@ -48,8 +49,58 @@ impl Mailboxes for Api {
             Ok(proto::ListMailboxesResponse {
                 mailboxes: mailboxes.into_iter().map(mailbox).collect(),
                 highest_modseq,
+                ..proto::ListMailboxesResponse::default()
             })
         })
         .await
+    }
+
+    async fn delete_mailbox(
+        &self,
+        _request: Request<proto::DeleteMailboxRequest>,
+    ) -> Result<Response<proto::DeleteMailboxResponse>, Status> {
+        Err(Status::unimplemented("delete_mailbox"))
+    }
+
+    async fn rename_mailbox(
+        &self,
+        _request: Request<proto::RenameMailboxRequest>,
+    ) -> Result<Response<proto::RenameMailboxResponse>, Status> {
+        Err(Status::unimplemented("rename_mailbox"))
+    }
+
+    async fn subscribe(
+        &self,
+        _request: Request<proto::SubscribeRequest>,
+    ) -> Result<Response<proto::SubscribeResponse>, Status> {
+        Err(Status::unimplemented("subscribe"))
+    }
+
+    async fn set_special_use(
+        &self,
+        _request: Request<proto::SetSpecialUseRequest>,
+    ) -> Result<Response<proto::SetSpecialUseResponse>, Status> {
+        Err(Status::unimplemented("set_special_use"))
+    }
+
+    async fn get_metadata(
+        &self,
+        _request: Request<proto::GetMetadataRequest>,
+    ) -> Result<Response<proto::GetMetadataResponse>, Status> {
+        Err(Status::unimplemented("get_metadata"))
+    }
+
+    async fn set_metadata(
+        &self,
+        _request: Request<proto::SetMetadataRequest>,
+    ) -> Result<Response<proto::SetMetadataResponse>, Status> {
+        Err(Status::unimplemented("set_metadata"))
+    }
+
+    async fn open_mailbox(
+        &self,
+        _request: Request<proto::OpenMailboxRequest>,
+    ) -> Result<Response<proto::OpenMailboxResponse>, Status> {
+        Err(Status::unimplemented("open_mailbox"))
     }
 }

@@ -121,11 +121,11 @@ fn pieces<P: Part>(
     })
 }
 
-fn uid_ranges(ranges: &[proto::UidRange]) -> Vec<(u32, u32)> {
+pub(super) fn uid_ranges(ranges: &[proto::UidRange]) -> Vec<(u32, u32)> {
     ranges.iter().map(|r| (r.first, r.last)).collect()
 }
 
-fn to_uid_ranges(ranges: Vec<(u32, u32)>) -> Vec<proto::UidRange> {
+pub(super) fn to_uid_ranges(ranges: Vec<(u32, u32)>) -> Vec<proto::UidRange> {
     let range = |(first, last)| proto::UidRange { first, last };
     ranges.into_iter().map(range).collect()
 }
@@ -140,14 +140,23 @@ fn flag_mode(mode: i32) -> Result<FlagMode> {
 }
 
 fn addresses(list: Vec<Address>) -> Vec<proto::Address> {
-    let mailbox = |address| match address {
-        Address::Mailbox { name, address } => Some(proto::Address { name, address }),
-        Address::GroupStart(_) | Address::GroupEnd => None,
+    use proto::address::Kind;
+    let one = |address| {
+        let (name, address, kind) = match address {
+            Address::Mailbox { name, address } => (name, address, Kind::Mailbox),
+            Address::GroupStart(name) => (name, String::new(), Kind::GroupStart),
+            Address::GroupEnd => (String::new(), String::new(), Kind::GroupEnd),
+        };
+        proto::Address {
+            name,
+            address,
+            kind: kind as i32,
+        }
     };
-    list.into_iter().filter_map(mailbox).collect()
+    list.into_iter().map(one).collect()
 }
 
-fn envelope(e: Envelope) -> proto::Envelope {
+pub(super) fn envelope(e: Envelope) -> proto::Envelope {
     proto::Envelope {
         subject: e.subject,
         from: addresses(e.from),
@@ -160,6 +169,7 @@ fn envelope(e: Envelope) -> proto::Envelope {
         message_id: e.message_id,
         in_reply_to: e.in_reply_to,
         references: e.references,
+        date_text: e.date_text,
     }
 }
 
@@ -286,6 +296,7 @@ impl Messages for Api {
                 modseq: appended.stored.modseq,
                 email_id: appended.stored.email.0,
                 duplicate: appended.stored.duplicate,
+                ..proto::AppendResponse::default()
             })
         };
         let result = within(whole, work).await;
@@ -393,5 +404,53 @@ impl Messages for Api {
             })
         })
         .await
+    }
+
+    type FetchStream = BoxStream<'static, Result<proto::FetchResponse, Status>>;
+
+    async fn fetch(
+        &self,
+        request: Request<proto::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        self.fetch_messages(request).await
+    }
+
+    type SearchStream = BoxStream<'static, Result<proto::SearchResponse, Status>>;
+
+    async fn search(
+        &self,
+        request: Request<proto::SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
+        self.search_messages(request).await
+    }
+
+    async fn copy(
+        &self,
+        _request: Request<proto::CopyRequest>,
+    ) -> Result<Response<proto::CopyResponse>, Status> {
+        Err(Status::unimplemented("copy"))
+    }
+
+    async fn r#move(
+        &self,
+        _request: Request<proto::CopyRequest>,
+    ) -> Result<Response<proto::CopyResponse>, Status> {
+        Err(Status::unimplemented("move"))
+    }
+
+    async fn get_changes(
+        &self,
+        request: Request<proto::GetChangesRequest>,
+    ) -> Result<Response<proto::GetChangesResponse>, Status> {
+        self.changes(request).await
+    }
+
+    type WatchStream = BoxStream<'static, Result<proto::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<proto::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.watch_accounts(request).await
     }
 }

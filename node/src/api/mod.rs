@@ -13,11 +13,15 @@
 
 pub mod accounts;
 pub mod call;
+pub mod changes;
 pub mod cluster;
 pub mod connection;
+pub mod credentials;
 pub mod error;
+pub mod fetch;
 pub mod mailboxes;
 pub mod messages;
+pub mod search;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +30,7 @@ use std::sync::Arc;
 
 use posthouse_client::proto;
 use proto::accounts_server::AccountsServer;
+use proto::credentials_server::CredentialsServer;
 use proto::mailboxes_server::MailboxesServer;
 use proto::messages_server::MessagesServer;
 
@@ -53,6 +58,11 @@ impl Api {
     /// The service Mailboxes.
     pub fn mailboxes(&self) -> MailboxesServer<Api> {
         MailboxesServer::new(self.clone())
+    }
+
+    /// The service Credentials.
+    pub fn credentials(&self) -> CredentialsServer<Api> {
+        CredentialsServer::new(self.clone())
     }
 
     /// The service Messages.

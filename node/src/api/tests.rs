@@ -28,6 +28,7 @@ async fn serve(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>, Channel) {
     let api = Api::new(Arc::clone(&ops));
     let routes = Routes::new(api.accounts())
         .add_service(api.mailboxes())
+        .add_service(api.credentials())
         .add_service(api.messages());
     let windows = Arc::clone(&ops);
     let services: Services =

@@ -72,6 +72,7 @@ pub(super) fn services(
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = tonic::service::Routes::new(api.accounts())
         .add_service(api.mailboxes())
+        .add_service(api.credentials())
         .add_service(api.messages())
         .add_service(proto::cluster_server::ClusterServer::new(cluster))
         .add_service(peers)

@@ -56,7 +56,7 @@ pub(super) async fn create_mailbox(at: &At<'_>, account: u32, mailbox: u32) {
         mailbox: mailbox_name(mailbox),
     };
     at.call(call, async {
-        match client.create_mailbox(&name, &mailbox_id, id).await {
+        match client.create_mailbox(&name, &mailbox_id, vec![], id).await {
             Ok(_) => Answer::Done(Done::Plain),
             Err(e) => answer::of(e),
         }

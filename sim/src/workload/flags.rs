@@ -37,7 +37,7 @@ pub(super) async fn set_flags(
             FlagMode::Replace => proto::FlagMode::Replace,
         },
         flags: flags.to_vec(),
-        unchanged_since,
+        unchanged_since: (unchanged_since != 0).then_some(unchanged_since),
     };
     let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
     let client = at.client(0);

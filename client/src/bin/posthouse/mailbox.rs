@@ -32,7 +32,9 @@ pub async fn run(context: Context, command: Command) -> Outcome {
         Command::Create { account, mailbox } => {
             let account = AccountName::new(&account)?;
             let mailbox = MailboxName::new(&mailbox)?;
-            let mailbox = client.create_mailbox(&account, &mailbox, None).await?;
+            let mailbox = client
+                .create_mailbox(&account, &mailbox, vec![], None)
+                .await?;
             match json {
                 true => print_json(&mailbox),
                 false => print(&[mailbox]),

@@ -51,8 +51,8 @@ pub struct FlagArgs {
     #[arg(long, value_delimiter = ',', value_name = "FLAG")]
     set: Vec<String>,
     /// Only messages that have not changed since this modseq
-    #[arg(long, default_value_t = 0, value_name = "MODSEQ")]
-    unchanged_since: u64,
+    #[arg(long, value_name = "MODSEQ")]
+    unchanged_since: Option<u64>,
 }
 
 #[derive(Args)]

@@ -229,6 +229,7 @@ pub async fn append(context: &Context, client: &Client, args: AppendArgs) -> Out
             flags: args.flags.clone(),
             internal_date_ms: args.internal_date,
             request_id: None,
+            replace: None,
         };
         let done = client.append(&account, &mailbox, &*body, options).await?;
         bar.inc(1);
