@@ -44,10 +44,11 @@ fn store(n: u64, to: AccountName) -> Op {
     summary.truncate(SUMMARY / 2);
     summary.extend_from_slice(&octets::<{ SUMMARY / 2 }>("summary", n));
     Op::Store(Box::new(Store {
+        threads: Vec::new(),
         targets: vec![Target {
             request_id: RequestId(octets("request", n)),
             account: to,
-            mailbox: MailboxName::inbox(),
+            mailbox: MailboxName::inbox().into(),
             flags: vec![],
         }],
         internal_date_ms: 1_700_000_000_000 + n * 13,
@@ -139,7 +140,7 @@ async fn main() -> anyhow::Result<()> {
             let (id, _) = read::account(&*view, SPACE, &names[0])
                 .expect("the index works")
                 .expect("created above");
-            let (mailbox, _) = read::mailbox(&*view, SPACE, id, &MailboxName::inbox())
+            let (mailbox, _) = read::mailbox(&*view, SPACE, id, &MailboxName::inbox().into())
                 .expect("the index works")
                 .expect("comes with the account");
             let uids = read::uids(&*view, SPACE, id, mailbox, 1, Uid::MAX).expect("works");

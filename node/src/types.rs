@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use posthouse_client::ids::{
-    AccountId, AccountName, BlobId, EmailId, MailboxId, MailboxName, ModSeq, RequestId, SLOTS,
-    Slot, Uid,
+    AccountId, AccountName, BlobId, EmailId, MailboxId, MailboxName, MailboxRef, ModSeq, RequestId,
+    SLOTS, Slot, Uid,
 };
 
 /// A set of accounts with one Raft group. 0 is the system shard.
@@ -61,6 +61,27 @@ impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.node(), self.generation())
     }
+}
+
+/// A piece of what makes a thread, by which later emails find it: the first eight octets of a
+/// BLAKE3 (`mailbox::summary::threads`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ThreadKey(pub u64);
+
+/// Emails that belong together (RFC 8474, THREADID): the number of the first of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ThreadId(pub u64);
+
+/// Who may do what with an account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccountState {
+    /// Everything.
+    #[default]
+    Active,
+    /// No login; mail still arrives.
+    Frozen,
+    /// No login, and deliveries are refused.
+    Closed,
 }
 
 /// Where octets lie in this node's journal. Local to the node, never replicated.

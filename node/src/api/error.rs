@@ -49,6 +49,11 @@ pub fn detail(error: &MailboxError, routes: &dyn Routes) -> ErrorDetail {
         MailboxError::WrongCluster(_) => ErrorKind::WrongCluster,
         MailboxError::NotInitialized => ErrorKind::NotInitialized,
         MailboxError::Refused(_) => ErrorKind::Refused,
+        MailboxError::TooOld { .. } => ErrorKind::TooOld,
+        MailboxError::BadCredentials { retry_after_ms } => {
+            out.retry_after_ms = *retry_after_ms;
+            ErrorKind::BadCredentials
+        }
     };
     out.kind = kind as i32;
     out

@@ -372,7 +372,10 @@ impl Messages for Api {
                     uids: uid_ranges(&r.uids),
                     mode: flag_mode(r.mode)?,
                     flags: r.flags,
-                    unchanged_since: r.unchanged_since,
+                    unchanged_since: match r.unchanged_since {
+                        0 if !r.never_changed => None,
+                        since => Some(since),
+                    },
                 })
                 .await?;
             Ok(proto::SetFlagsResponse {

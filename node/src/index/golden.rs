@@ -98,6 +98,7 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
                 unseen: 3,
                 deleted: 1,
                 bytes: 4000,
+                state: AccountState::Frozen,
             }),
         ),
         (Key::Going(account), check(())),
@@ -120,6 +121,7 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
                 deleted: 1,
                 bytes: 4000,
                 next_keyword: 1,
+                special_use: 3,
             }),
         ),
         (
@@ -166,7 +168,12 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
         ),
         (
             Key::Email { account, email },
-            check(EmailRow { blob, refs: 1 }),
+            check(EmailRow {
+                blob,
+                refs: 1,
+                thread: ThreadId(4),
+                thread_keys: vec![ThreadKey(0x0102_0304_0506_0708)],
+            }),
         ),
         (
             Key::Change {

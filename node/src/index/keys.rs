@@ -34,7 +34,7 @@ impl Space {
 }
 
 /// Version of keys and rows, the value of [`Key::Format`].
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Log2 of the uids in one part of a mailbox's uid set.
 pub const UID_PART_BITS: u32 = 12;
@@ -55,11 +55,16 @@ pub mod tag {
     pub const MESSAGE: u8 = 0x0b;
     pub const EMAIL: u8 = 0x0c;
     pub const CHANGE: u8 = 0x0d;
+    pub const GOING_MAILBOX: u8 = 0x0e;
+    pub const THREAD: u8 = 0x0f;
     pub const BLOB: u8 = 0x10;
     pub const UPLOAD: u8 = 0x11;
     pub const UPLOAD_CHUNK: u8 = 0x12;
     pub const REQUEST: u8 = 0x13;
     pub const REQUEST_AGE: u8 = 0x14;
+    pub const SUBSCRIPTION: u8 = 0x15;
+    pub const ANNOTATION: u8 = 0x16;
+    pub const CREDENTIAL: u8 = 0x17;
     pub const SYSTEM: u8 = 0x20;
     pub const NODE: u8 = 0x21;
     pub const SHARD: u8 = 0x22;
@@ -92,6 +97,30 @@ pub enum RequestKind {
     SetFlags = 5,
     /// `Expunge`.
     Expunge = 6,
+    /// `DeleteMailbox`.
+    DeleteMailbox = 7,
+    /// `RenameMailbox`.
+    RenameMailbox = 8,
+    /// `Subscribe`.
+    Subscribe = 9,
+    /// `SetSpecialUse`.
+    SetSpecialUse = 10,
+    /// `SetMetadata`.
+    SetMetadata = 11,
+    /// `AppendMany`.
+    AppendMany = 12,
+    /// `Copy`.
+    Copy = 13,
+    /// `Move`.
+    Move = 14,
+    /// `SetPassword`.
+    SetPassword = 15,
+    /// `AddAppPassword`.
+    AddAppPassword = 16,
+    /// `RemoveAppPassword`.
+    RemoveAppPassword = 17,
+    /// `SetAccountState`.
+    SetAccountState = 18,
 }
 
 impl RequestKind {
@@ -104,6 +133,18 @@ impl RequestKind {
             Store,
             SetFlags,
             Expunge,
+            DeleteMailbox,
+            RenameMailbox,
+            Subscribe,
+            SetSpecialUse,
+            SetMetadata,
+            AppendMany,
+            Copy,
+            Move,
+            SetPassword,
+            AddAppPassword,
+            RemoveAppPassword,
+            SetAccountState,
         ]
         .into_iter()
         .find(|k| *k as u8 == b)
@@ -208,6 +249,20 @@ pub enum Key<'a> {
         /// The account's modseq that this change made.
         modseq: ModSeq,
     },
+    /// `0e account:u64 mailbox:u32` → nothing: a mailbox whose rows are being removed.
+    GoingMailbox {
+        /// Owner.
+        account: AccountId,
+        /// Which.
+        mailbox: MailboxId,
+    },
+    /// `0f account:u64 key:u64` → [`ThreadRow`](super::values::ThreadRow).
+    Thread {
+        /// Owner.
+        account: AccountId,
+        /// By what it is found.
+        key: ThreadKey,
+    },
     /// `10 blob:[u8;32]` → [`BlobRow`](super::values::BlobRow).
     Blob(BlobId),
     /// `11 upload:[u8;16]` → [`UploadRow`](super::values::UploadRow).
@@ -228,6 +283,30 @@ pub enum Key<'a> {
         time_ms: u64,
         /// Which.
         request: RequestKey,
+    },
+    /// `15 account:u64 name` → nothing: a name that the account subscribes to.
+    Subscription {
+        /// Owner.
+        account: AccountId,
+        /// Normalized; no mailbox need have it.
+        name: &'a str,
+    },
+    /// `16 account:u64 mailbox:u32 entry` → [`AnnotationRow`](super::values::AnnotationRow).
+    Annotation {
+        /// Owner.
+        account: AccountId,
+        /// Whose; 0: the account's own.
+        mailbox: MailboxId,
+        /// In ASCII lower case.
+        entry: &'a str,
+    },
+    /// `17 account:u64 name` → [`CredentialRow`](super::values::CredentialRow). The account's own
+    /// password has the empty name.
+    Credential {
+        /// Owner.
+        account: AccountId,
+        /// Of an application password.
+        name: &'a str,
     },
     /// `20` → [`SystemRow`](super::values::SystemRow). System shard only, as the next four.
     System,
@@ -303,6 +382,11 @@ impl Key<'_> {
             Key::Message { .. } => tag::MESSAGE,
             Key::Email { .. } => tag::EMAIL,
             Key::Change { .. } => tag::CHANGE,
+            Key::GoingMailbox { .. } => tag::GOING_MAILBOX,
+            Key::Thread { .. } => tag::THREAD,
+            Key::Subscription { .. } => tag::SUBSCRIPTION,
+            Key::Annotation { .. } => tag::ANNOTATION,
+            Key::Credential { .. } => tag::CREDENTIAL,
             Key::Blob(..) => tag::BLOB,
             Key::Upload(..) => tag::UPLOAD,
             Key::UploadChunk { .. } => tag::UPLOAD_CHUNK,
@@ -338,8 +422,18 @@ impl Key<'_> {
             Key::Slot(slot) => w.u16(slot.0),
             Key::AccountName { slot, name } => w.u16(slot.0).text(name),
             Key::Account(account) | Key::Going(account) => w.u64(account.0),
-            Key::MailboxName { account, name } => w.u64(account.0).text(name),
-            Key::Mailbox { account, mailbox } => w.u64(account.0).u32(mailbox.0),
+            Key::MailboxName { account, name }
+            | Key::Subscription { account, name }
+            | Key::Credential { account, name } => w.u64(account.0).text(name),
+            Key::Mailbox { account, mailbox } | Key::GoingMailbox { account, mailbox } => {
+                w.u64(account.0).u32(mailbox.0)
+            }
+            Key::Thread { account, key } => w.u64(account.0).u64(key.0),
+            Key::Annotation {
+                account,
+                mailbox,
+                entry,
+            } => w.u64(account.0).u32(mailbox.0).text(entry),
             Key::UidSet {
                 account,
                 mailbox,
@@ -431,6 +525,27 @@ impl<'a> Key<'a> {
             tag::CHANGE => Key::Change {
                 account: AccountId(r.u64()?),
                 modseq: r.u64()?,
+            },
+            tag::GOING_MAILBOX => Key::GoingMailbox {
+                account: AccountId(r.u64()?),
+                mailbox: MailboxId(r.u32()?),
+            },
+            tag::THREAD => Key::Thread {
+                account: AccountId(r.u64()?),
+                key: ThreadKey(r.u64()?),
+            },
+            tag::SUBSCRIPTION => Key::Subscription {
+                account: AccountId(r.u64()?),
+                name: r.text()?,
+            },
+            tag::ANNOTATION => Key::Annotation {
+                account: AccountId(r.u64()?),
+                mailbox: MailboxId(r.u32()?),
+                entry: r.text()?,
+            },
+            tag::CREDENTIAL => Key::Credential {
+                account: AccountId(r.u64()?),
+                name: r.text()?,
             },
             tag::BLOB => Key::Blob(BlobId(r.octets()?)),
             tag::UPLOAD => Key::Upload(UploadId(r.octets()?)),

@@ -52,6 +52,9 @@ postcard_rows!(
     MessageRow,
     EmailRow,
     ChangeRow,
+    ThreadRow,
+    AnnotationRow,
+    CredentialRow,
     BlobRow,
     UploadRow,
     ChunkMeta,
@@ -194,6 +197,8 @@ pub struct AccountRow {
     pub deleted: u64,
     /// Octets of all messages.
     pub bytes: u64,
+    /// Who may do what with it.
+    pub state: AccountState,
 }
 
 /// Which mailbox has a name.
@@ -224,6 +229,23 @@ pub struct MailboxRow {
     pub bytes: u64,
     /// The next keyword's number, from 0.
     pub next_keyword: u16,
+    /// Bits of [`special_use`].
+    pub special_use: u16,
+}
+
+/// Bits of [`MailboxRow::special_use`].
+pub mod special_use {
+    /// Names, in the order of the bits (RFC 6154, section 2; RFC 8457, section 3).
+    pub const NAMES: [&str; 8] = [
+        "\\All",
+        "\\Archive",
+        "\\Drafts",
+        "\\Flagged",
+        "\\Junk",
+        "\\Sent",
+        "\\Trash",
+        "\\Important",
+    ];
 }
 
 /// A keyword of a mailbox.
@@ -276,12 +298,52 @@ pub mod flag {
 }
 
 /// One arrival of one blob in an account, shared by its copies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmailRow {
     /// The octets.
     pub blob: BlobId,
     /// Messages that show it.
     pub refs: u32,
+    /// The emails that it belongs to; never changes.
+    pub thread: ThreadId,
+    /// Its references to [`ThreadRow`]s.
+    pub thread_keys: Vec<ThreadKey>,
+}
+
+/// Where a thread key leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadRow {
+    /// The thread.
+    pub thread: ThreadId,
+    /// Emails that have the key.
+    pub refs: u64,
+}
+
+/// An annotation (RFC 5464).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnotationRow {
+    /// Any octets.
+    pub value: Vec<u8>,
+}
+
+/// What a password is checked against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialRow {
+    /// When it was set, effective time.
+    pub created_ms: u64,
+    /// The account's modseq then: a set password never has the stamp of an earlier one.
+    pub modseq: ModSeq,
+    /// The hash.
+    pub secret: Secret,
+}
+
+/// A hashed password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Secret {
+    /// Chosen by a person: a PHC string of argon2id.
+    Password(String),
+    /// Drawn at random, 128 bits: BLAKE3.
+    App([u8; 32]),
 }
 
 /// One change of an account.
@@ -308,6 +370,13 @@ pub enum ChangeKind {
     Vanished,
     /// The mailbox came.
     MailboxCreated,
+    /// The mailbox went, with all its messages.
+    MailboxDeleted,
+    /// Name, subscription, special use or annotations of the mailbox changed. A subscription to a
+    /// name without a mailbox has mailbox 0.
+    MailboxChanged,
+    /// State, credentials or annotations of the account changed; mailbox 0.
+    AccountChanged,
 }
 
 /// A blob.

@@ -136,6 +136,11 @@ fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
         Key::RequestAge { time_ms, .. } => r.ages.push(time_ms),
         Key::BlobLoc { blob, seq } => drop(r.blob_locs.insert((blob, seq), row!())),
         Key::UploadLoc { upload, seq } => drop(r.upload_locs.insert((upload, seq), row!())),
+        Key::GoingMailbox { .. }
+        | Key::Thread { .. }
+        | Key::Subscription { .. }
+        | Key::Annotation { .. }
+        | Key::Credential { .. } => {}
         Key::System
         | Key::Node(_)
         | Key::Shard(_)

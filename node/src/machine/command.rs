@@ -48,12 +48,79 @@ pub enum Op {
         request_id: RequestId,
         /// Owner.
         account: AccountName,
-        /// Name.
+        /// Name; missing parents are created, too.
         mailbox: MailboxName,
+        /// Bits of [`special_use`](crate::index::values::special_use).
+        special_use: u16,
+    },
+    /// Takes a mailbox's name and counters away and marks it as going; later `ReapMailbox` steps
+    /// remove its rows.
+    DeleteMailbox {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// Which; not INBOX.
+        mailbox: MailboxRef,
+    },
+    /// Removes up to `limit` rows of a mailbox that is going.
+    ReapMailbox {
+        /// Owner.
+        account: AccountId,
+        /// Which.
+        mailbox: MailboxId,
+        /// At most so many messages.
+        limit: u32,
+    },
+    /// Renames a mailbox and all its children.
+    RenameMailbox {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// Which; not INBOX, whose messages are moved instead.
+        mailbox: MailboxRef,
+        /// The new name; missing parents are created, too.
+        to: MailboxName,
+    },
+    /// Subscribes to a name, or not any more.
+    Subscribe {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// A name, which need not exist.
+        mailbox: MailboxName,
+        /// Whether.
+        on: bool,
+    },
+    /// Sets the special uses of a mailbox (RFC 6154).
+    SetSpecialUse {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// Which.
+        mailbox: MailboxRef,
+        /// Bits of [`special_use`](crate::index::values::special_use).
+        special_use: u16,
+    },
+    /// Sets annotations (RFC 5464), all or none.
+    SetMetadata {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Owner.
+        account: AccountName,
+        /// Whose; `None`: the account's own.
+        mailbox: Option<MailboxRef>,
+        /// Entry in ASCII lower case, and its value or `None` to remove it.
+        entries: Vec<(String, Option<Vec<u8>>)>,
     },
     /// Stores one message for each target: deliver and append. The octets of a blob of one chunk
     /// travel with this very entry; those of larger ones came before as `PutChunk`.
     Store(Box<Store>),
+    /// Stores several messages in one mailbox, or one in the place of another: all or nothing.
+    AppendMany(Box<AppendMany>),
     /// One chunk of a blob that is still arriving; its octets travel with the entry.
     PutChunk {
         /// Which arrival; random.
@@ -80,15 +147,15 @@ pub enum Op {
         /// Owner.
         account: AccountName,
         /// Where.
-        mailbox: MailboxName,
+        mailbox: MailboxRef,
         /// Which messages; inclusive ranges, ascending; `u32::MAX`: no upper bound.
         uids: Vec<(Uid, Uid)>,
         /// How.
         mode: FlagMode,
         /// System flags ("\Seen", …) and keywords, validated.
         flags: Vec<String>,
-        /// 0: no condition (RFC 7162, section 3.1.3).
-        unchanged_since: ModSeq,
+        /// Only messages with no higher modseq (RFC 7162, section 3.1.3).
+        unchanged_since: Option<ModSeq>,
     },
     /// Removes messages.
     Expunge {
@@ -97,11 +164,53 @@ pub enum Op {
         /// Owner.
         account: AccountName,
         /// Where.
-        mailbox: MailboxName,
+        mailbox: MailboxRef,
         /// Which messages; see `SetFlags`.
         uids: Vec<(Uid, Uid)>,
         /// Also those without \Deleted.
         force: bool,
+    },
+    /// Shows messages in another mailbox, too.
+    Copy(CopyMessages),
+    /// Shows messages in another mailbox instead (RFC 6851).
+    Move(CopyMessages),
+    /// Sets or removes an account's password.
+    SetPassword {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Whose.
+        account: AccountName,
+        /// The hash as a PHC string.
+        hash: Option<String>,
+    },
+    /// Adds the password of one program.
+    AddAppPassword {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Whose.
+        account: AccountName,
+        /// Its name, unique in the account.
+        name: String,
+        /// BLAKE3 of the password, which is 128 random bits.
+        hash: [u8; 32],
+    },
+    /// Removes the password of one program.
+    RemoveAppPassword {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Whose.
+        account: AccountName,
+        /// Its name.
+        name: String,
+    },
+    /// Lets an account in, freezes or closes it.
+    SetAccountState {
+        /// Retry identity.
+        request_id: RequestId,
+        /// Which.
+        account: AccountName,
+        /// What holds from now on.
+        state: AccountState,
     },
     /// A change of the system shard.
     System(SystemOp),
@@ -113,8 +222,10 @@ impl Op {
     pub fn stored_len(&self) -> usize {
         match self {
             Op::PutChunk { chunk, .. } => chunk.stored_len as usize,
-            Op::Store(store) => match (&store.blob.upload, &store.blob.chunks[..]) {
-                (None, [chunk]) => chunk.stored_len as usize,
+            Op::Store(store) => store.blob.travelling(),
+            // Only one blob can travel with a command: several have all come before.
+            Op::AppendMany(append) => match &append.items[..] {
+                [item] => item.blob.travelling(),
                 _ => 0,
             },
             _ => 0,
@@ -166,6 +277,61 @@ pub struct BlobMeta {
     pub upload: Option<UploadId>,
 }
 
+impl BlobMeta {
+    /// Stored octets that travel with the command that names this blob.
+    pub fn travelling(&self) -> usize {
+        match (&self.upload, &self.chunks[..]) {
+            (None, [chunk]) => chunk.stored_len as usize,
+            _ => 0,
+        }
+    }
+}
+
+/// Several messages for one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendMany {
+    /// Retry identity.
+    pub request_id: RequestId,
+    /// Owner.
+    pub account: AccountName,
+    /// Where.
+    pub mailbox: MailboxRef,
+    /// At least one. With several, the octets of each have come before as `PutChunk`.
+    pub items: Vec<AppendItem>,
+    /// A message that the only item takes the place of (RFC 8508).
+    pub replace: Option<(MailboxId, Uid)>,
+}
+
+/// One of several messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendItem {
+    /// Validated flags and keywords.
+    pub flags: Vec<String>,
+    /// RFC 9051 INTERNALDATE, ms since the epoch.
+    pub internal_date_ms: u64,
+    /// The octets.
+    pub blob: BlobMeta,
+    /// See [`Store::summary`].
+    pub summary: Vec<u8>,
+    /// See [`Store::threads`].
+    pub threads: Vec<ThreadKey>,
+}
+
+/// Messages that are copied or moved inside an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyMessages {
+    /// Retry identity.
+    pub request_id: RequestId,
+    /// Owner.
+    pub account: AccountName,
+    /// Where they are.
+    pub from: MailboxRef,
+    /// Which; see `SetFlags`.
+    pub uids: Vec<(Uid, Uid)>,
+    /// Where they come.
+    pub to: MailboxRef,
+}
+
 /// One message for several targets of one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Store {
@@ -177,6 +343,9 @@ pub struct Store {
     pub blob: BlobMeta,
     /// What the leader's parser found. Postcard of `mailbox::summary::Summary`; opaque here.
     pub summary: Vec<u8>,
+    /// By what its thread is found, and by what later messages find it: ascending, each once, at
+    /// most [`limits::THREAD_KEYS`](super::limits::THREAD_KEYS).
+    pub threads: Vec<ThreadKey>,
 }
 
 /// One recipient.
@@ -187,7 +356,7 @@ pub struct Target {
     /// Owner.
     pub account: AccountName,
     /// Where.
-    pub mailbox: MailboxName,
+    pub mailbox: MailboxRef,
     /// Validated flags and keywords.
     pub flags: Vec<String>,
 }
@@ -279,7 +448,7 @@ pub enum Reply {
         /// When it was created.
         created_ms: u64,
     },
-    /// `CreateMailbox`.
+    /// `CreateMailbox`, `RenameMailbox`.
     Mailbox {
         /// Its id.
         mailbox: MailboxId,
@@ -306,7 +475,38 @@ pub enum Reply {
         /// Removed uids.
         vanished: Vec<(Uid, Uid)>,
     },
-    /// `ReapAccount`: whether rows are left.
+    /// `DeleteMailbox`, `Subscribe`, `SetSpecialUse`, `SetMetadata`, credentials and state.
+    Changed {
+        /// The account's modseq after the change.
+        modseq: ModSeq,
+    },
+    /// `AppendMany`.
+    Appended {
+        /// Where.
+        mailbox: MailboxId,
+        /// Its era.
+        uidvalidity: u32,
+        /// The first message; the others follow without a gap.
+        uid: Uid,
+        /// Messages.
+        count: u32,
+        /// The first email; the others follow without a gap.
+        email: EmailId,
+        /// The account's modseq after the change.
+        modseq: ModSeq,
+    },
+    /// `Copy`, `Move`: the n-th uid of `from` became the n-th uid of `to`.
+    Copied {
+        /// Era of the mailbox that they came into.
+        uidvalidity: u32,
+        /// The account's modseq after the change.
+        modseq: ModSeq,
+        /// Where they were.
+        from: Vec<(Uid, Uid)>,
+        /// Where they are.
+        to: Vec<(Uid, Uid)>,
+    },
+    /// `ReapAccount`, `ReapMailbox`: whether rows are left.
     Reaped {
         /// False: done.
         more: bool,
@@ -347,6 +547,12 @@ pub enum ApplyError {
     /// No such mailbox.
     #[error("mailbox not found")]
     NoMailbox,
+    /// No such message.
+    #[error("message not found")]
+    NoMessage,
+    /// No such application password.
+    #[error("application password not found")]
+    NoAppPassword,
     /// The name is taken.
     #[error("already exists")]
     Exists,

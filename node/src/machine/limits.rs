@@ -21,6 +21,22 @@ pub const TARGETS_PER_STORE: usize = 1_000;
 pub const KEYWORDS_PER_MAILBOX: u16 = 10_000;
 /// Keywords of one message at most.
 pub const KEYWORDS_PER_MESSAGE: usize = 1_000;
+/// Thread keys of one email at most.
+pub const THREAD_KEYS: usize = 12;
+/// Mailboxes of an account at most.
+pub const MAILBOXES_PER_ACCOUNT: u64 = 100_000;
+/// Mailboxes that one rename touches at most.
+pub const MAILBOXES_PER_RENAME: usize = 10_000;
+/// Annotations of a mailbox or of an account at most.
+pub const ANNOTATIONS: usize = 1_000;
+/// Octets of an annotation's value at most.
+pub const ANNOTATION_BYTES: usize = 64 << 10;
+/// Application passwords of an account at most.
+pub const APP_PASSWORDS: usize = 100;
+/// Subscriptions of an account at most.
+pub const SUBSCRIPTIONS: usize = 100_000;
+/// Messages of one `AppendMany` at most.
+pub const ITEMS_PER_APPEND: usize = 1_000;
 /// Chunks of a blob at most: 4 GiB.
 pub const CHUNKS_PER_BLOB: u32 = 4_096;
 /// Octets of a summary at most; one command may write it for each of its targets.

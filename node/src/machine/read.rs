@@ -122,13 +122,26 @@ pub fn mailboxes(
     Ok(found)
 }
 
-/// A mailbox by its name.
+/// A mailbox by its name or number.
 pub fn mailbox(
     view: &dyn View,
     space: Space,
     account: AccountId,
-    name: &MailboxName,
+    which: &MailboxRef,
 ) -> Result<Option<(MailboxId, MailboxRow)>, IndexError> {
+    let name = match which {
+        MailboxRef::Name(name) => name,
+        MailboxRef::Id { id, uidvalidity } => {
+            let key = Key::Mailbox {
+                account,
+                mailbox: *id,
+            };
+            let row: Option<MailboxRow> = get(view, space, &key)?;
+            return Ok(row
+                .filter(|row| *uidvalidity == 0 || row.uidvalidity == *uidvalidity)
+                .map(|row| (*id, row)));
+        }
+    };
     let key = Key::MailboxName {
         account,
         name: name.as_str(),

@@ -23,18 +23,16 @@ pub fn account(txn: &Txn, name: &AccountName) -> Result<(AccountId, AccountRow),
     Ok((account, txn.need(&Key::Account(account))?))
 }
 
-/// A mailbox by its name.
+/// A mailbox by its name or number.
 pub fn mailbox(
     txn: &Txn,
     account: AccountId,
-    name: &MailboxName,
+    which: &MailboxRef,
 ) -> Result<(MailboxId, MailboxRow), Stop> {
-    let key = Key::MailboxName {
-        account,
-        name: name.as_str(),
-    };
-    let MailboxNameRow { mailbox } = txn.get(&key)?.ok_or(ApplyError::NoMailbox)?;
-    Ok((mailbox, txn.need(&Key::Mailbox { account, mailbox })?))
+    match read::mailbox(txn, txn.space(), account, which)? {
+        Some(found) => Ok(found),
+        None => Err(ApplyError::NoMailbox.into()),
+    }
 }
 
 /// Makes a mailbox; the caller has checked that the name is free, and writes the account.
@@ -77,6 +75,7 @@ pub fn create_mailbox(
         deleted: 0,
         bytes: 0,
         next_keyword: 0,
+        special_use: 0,
     };
     let key = Key::MailboxName {
         account: id,

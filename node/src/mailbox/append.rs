@@ -47,7 +47,7 @@ impl Operations {
         let target = Target {
             request_id: check::request_id(&head.request_id)?,
             account: check::account("account", &head.account)?,
-            mailbox: check::mailbox("mailbox", &head.mailbox)?,
+            mailbox: check::mailbox("mailbox", &head.mailbox)?.into(),
             flags: check::flags("flags", &head.flags)?,
         };
         let led = self.led(&target.account)?;

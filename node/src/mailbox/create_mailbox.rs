@@ -41,6 +41,7 @@ impl Operations {
         let name = check::mailbox("mailbox", mailbox)?;
         let led = self.replica_of(&account)?;
         let op = Op::CreateMailbox {
+            special_use: 0,
             request_id,
             account,
             mailbox: name.clone(),

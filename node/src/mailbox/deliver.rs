@@ -198,7 +198,7 @@ impl Operations {
                         let targets = group.iter().map(|&i| Target {
                             request_id,
                             account: recipients[i].account.clone(),
-                            mailbox: recipients[i].mailbox.clone(),
+                            mailbox: (&recipients[i].mailbox).into(),
                             flags: recipients[i].flags.clone(),
                         });
                         let targets: Vec<Target> = targets.collect();
@@ -257,6 +257,7 @@ impl Operations {
     ) -> Result<Vec<Result<StoredMessage>>> {
         let expected = targets.len();
         let command = self.command(Op::Store(Box::new(Store {
+            threads: Vec::new(),
             targets,
             internal_date_ms,
             blob: arrived.blob.clone(),

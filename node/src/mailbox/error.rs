@@ -6,7 +6,7 @@
 
 use crate::index::IndexError;
 use crate::machine::command::ApplyError;
-use crate::types::NodeId;
+use crate::types::{ModSeq, NodeId};
 
 /// What was not found, or exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum What {
     Node,
     /// A join token.
     Token,
+    /// An application password.
+    AppPassword,
 }
 
 impl What {
@@ -38,6 +40,7 @@ impl What {
             What::Shard => "shard",
             What::Node => "node",
             What::Token => "token",
+            What::AppPassword => "app_password",
         }
     }
 }
@@ -100,6 +103,18 @@ pub enum MailboxError {
     /// Understood and not allowed.
     #[error("{0}")]
     Refused(String),
+    /// Changes since a modseq that is too old.
+    #[error("the changes since modseq {since} are forgotten; read everything again")]
+    TooOld {
+        /// From where they were asked for.
+        since: ModSeq,
+    },
+    /// No such account, a wrong password, or no login.
+    #[error("no such account, a wrong password, or no login allowed")]
+    BadCredentials {
+        /// Not 0: not even looked at, after too many wrong ones.
+        retry_after_ms: u64,
+    },
 }
 
 /// Shorthand of the layer.
@@ -138,6 +153,8 @@ pub fn from_apply(e: ApplyError, exists: What) -> MailboxError {
     match e {
         ApplyError::NoAccount => MailboxError::NotFound(What::Account),
         ApplyError::NoMailbox => MailboxError::NotFound(What::Mailbox),
+        ApplyError::NoMessage => MailboxError::NotFound(What::Message),
+        ApplyError::NoAppPassword => MailboxError::NotFound(What::AppPassword),
         ApplyError::Exists => MailboxError::AlreadyExists(exists),
         // The chunks were dropped as too old while the message was still arriving: a retry sends
         // them again, and nothing is stored.

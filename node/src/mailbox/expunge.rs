@@ -49,7 +49,7 @@ impl Operations {
             let op = Op::Expunge {
                 request_id: step.request_id,
                 account: account.clone(),
-                mailbox: mailbox.clone(),
+                mailbox: (&mailbox).into(),
                 uids: step.uids,
                 force: request.force,
             };

@@ -21,8 +21,8 @@ pub struct SetFlags {
     pub mode: FlagMode,
     /// Flags and keywords.
     pub flags: Vec<String>,
-    /// 0: no condition.
-    pub unchanged_since: ModSeq,
+    /// Only messages with no higher modseq.
+    pub unchanged_since: Option<ModSeq>,
 }
 
 /// What a change of flags did.
@@ -56,7 +56,7 @@ impl Operations {
             let op = Op::SetFlags {
                 request_id: step.request_id,
                 account: account.clone(),
-                mailbox: mailbox.clone(),
+                mailbox: (&mailbox).into(),
                 uids: step.uids,
                 mode: request.mode,
                 flags: flags.clone(),

@@ -637,16 +637,16 @@ async fn flags_are_set_and_messages_expunged() {
         unchanged_since,
     };
     let first = ops
-        .set_flags(set(1, vec![(2, 4), (9, 0)], &["\\deleted", "$Junk"], 0))
+        .set_flags(set(1, vec![(2, 4), (9, 0)], &["\\deleted", "$Junk"], None))
         .await
         .unwrap();
     assert_eq!(first.changed, [(2, 4), (9, 10)]);
     let again = ops
-        .set_flags(set(1, vec![(2, 4), (9, 0)], &["\\deleted", "$Junk"], 0))
+        .set_flags(set(1, vec![(2, 4), (9, 0)], &["\\deleted", "$Junk"], None))
         .await;
     assert_eq!(again.as_ref(), Ok(&first));
     let conditional = ops
-        .set_flags(set(2, vec![(1, 2)], &["\\Seen"], first.modseq - 1))
+        .set_flags(set(2, vec![(1, 2)], &["\\Seen"], Some(first.modseq - 1)))
         .await
         .unwrap();
     assert_eq!(
@@ -654,13 +654,13 @@ async fn flags_are_set_and_messages_expunged() {
         (vec![(1, 1)], vec![(2, 2)])
     );
     let nothing = ops
-        .set_flags(set(3, vec![(90_000, 0)], &["\\Seen"], 0))
+        .set_flags(set(3, vec![(90_000, 0)], &["\\Seen"], None))
         .await
         .unwrap();
     assert_eq!(nothing.changed, []);
     for (bad, field) in [
-        (set(4, vec![], &["\\Seen"], 0), "uids"),
-        (set(4, vec![(1, 0)], &["\\Recent"], 0), "flags[0]"),
+        (set(4, vec![], &["\\Seen"], None), "uids"),
+        (set(4, vec![(1, 0)], &["\\Recent"], None), "flags[0]"),
     ] {
         match ops.set_flags(bad).await {
             Err(MailboxError::BadRequest { field: named, .. }) => assert_eq!(named, field),

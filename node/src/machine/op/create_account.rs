@@ -45,6 +45,7 @@ pub(in crate::machine) fn apply(
         unseen: 0,
         deleted: 0,
         bytes: 0,
+        state: AccountState::Active,
     };
     scope::create_mailbox(txn, id, &mut account, &MailboxName::inbox())?;
     numbers.next_account += 1;

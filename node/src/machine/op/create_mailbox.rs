@@ -11,6 +11,7 @@ pub(in crate::machine) fn apply(
     request_id: RequestId,
     account: &AccountName,
     name: &MailboxName,
+    special_use: u16,
 ) -> Result<Reply, Stop> {
     let (id, mut account) = scope::account(txn, account)?;
     let request = request::of_account(RequestKind::CreateMailbox, id, MailboxId(0), request_id);
@@ -25,6 +26,7 @@ pub(in crate::machine) fn apply(
         return Err(ApplyError::Exists.into());
     }
     let (mailbox, row) = scope::create_mailbox(txn, id, &mut account, name)?;
+    let _ = special_use;
     txn.put(&Key::Account(id), &account);
     let reply = Reply::Mailbox {
         mailbox,

@@ -12,7 +12,7 @@ pub(in crate::machine) fn apply(
     txn: &mut Txn,
     request_id: RequestId,
     account: &AccountName,
-    mailbox: &MailboxName,
+    mailbox: &MailboxRef,
     uids: &[(Uid, Uid)],
     force: bool,
 ) -> Result<Reply, Stop> {

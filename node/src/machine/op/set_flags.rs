@@ -17,14 +17,14 @@ pub(in crate::machine) struct SetFlags<'a> {
     pub uids: &'a [(Uid, Uid)],
     pub mode: FlagMode,
     pub flags: &'a [String],
-    pub unchanged_since: ModSeq,
+    pub unchanged_since: Option<ModSeq>,
 }
 
 pub(in crate::machine) fn apply(
     txn: &mut Txn,
     request_id: RequestId,
     account: &AccountName,
-    mailbox: &MailboxName,
+    mailbox: &MailboxRef,
     what: &SetFlags,
 ) -> Result<Reply, Stop> {
     let (id, mut account) = scope::account(txn, account)?;
@@ -40,7 +40,10 @@ pub(in crate::machine) fn apply(
     let mut modified = Vec::new();
     let mut change: Vec<(Uid, MessageRow, Flags)> = Vec::new();
     for (uid, message) in found {
-        if what.unchanged_since != 0 && message.modseq > what.unchanged_since {
+        if what
+            .unchanged_since
+            .is_some_and(|since| message.modseq > since)
+        {
             rare::hit(Rare::ConditionKeptMessage);
             modified.push(uid);
             continue;

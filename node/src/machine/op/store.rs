@@ -136,6 +136,8 @@ fn one(
         &EmailRow {
             blob: store.blob.id,
             refs: 1,
+            thread: ThreadId(email.0),
+            thread_keys: Vec::new(),
         },
     );
     txn.put_octets(&Key::Summary { account: id, email }, summary.clone());

@@ -163,7 +163,7 @@ pub fn target(request_id: RequestId, name: &str, mailbox: &str, flags: &[&str]) 
     Target {
         request_id,
         account: account(name),
-        mailbox: MailboxName::new(mailbox).unwrap(),
+        mailbox: MailboxName::new(mailbox).unwrap().into(),
         flags: flags.iter().map(|f| f.to_string()).collect(),
     }
 }
@@ -179,6 +179,7 @@ pub fn store_targets(targets: Vec<Target>, octets: &[u8]) -> Op {
             upload: None,
         },
         summary: b"summary".to_vec(),
+        threads: Vec::new(),
     }))
 }
 
@@ -194,11 +195,11 @@ pub fn set_flags(name: &str, uids: &[(Uid, Uid)], mode: FlagMode, flags: &[&str]
     Op::SetFlags {
         request_id: fresh(),
         account: account(name),
-        mailbox: MailboxName::inbox(),
+        mailbox: MailboxName::inbox().into(),
         uids: uids.to_vec(),
         mode,
         flags: flags.iter().map(|f| f.to_string()).collect(),
-        unchanged_since: 0,
+        unchanged_since: None,
     }
 }
 
@@ -206,7 +207,7 @@ pub fn expunge(name: &str, uids: &[(Uid, Uid)], force: bool) -> Op {
     Op::Expunge {
         request_id: fresh(),
         account: account(name),
-        mailbox: MailboxName::inbox(),
+        mailbox: MailboxName::inbox().into(),
         uids: uids.to_vec(),
         force,
     }

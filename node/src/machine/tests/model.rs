@@ -82,6 +82,7 @@ fn commands(steps: &[Step]) -> Vec<Vec<Op>> {
                 request_id,
                 account: account(a),
                 mailbox: mailbox(m),
+                special_use: 0,
             }],
             Step::Store(to, blob, chunked) => {
                 let octets = BLOBS[*blob];
@@ -90,7 +91,7 @@ fn commands(steps: &[Step]) -> Vec<Vec<Op>> {
                     Target {
                         request_id: RequestId(id),
                         account: account(a),
-                        mailbox: mailbox(m),
+                        mailbox: mailbox(m).into(),
                         flags: names(*flags),
                     }
                 });
@@ -119,16 +120,16 @@ fn commands(steps: &[Step]) -> Vec<Vec<Op>> {
             Step::Flags(a, m, uids, mode, flags, since) => vec![Op::SetFlags {
                 request_id,
                 account: account(a),
-                mailbox: mailbox(m),
+                mailbox: mailbox(m).into(),
                 uids: uids.clone(),
                 mode: *mode,
                 flags: names(*flags),
-                unchanged_since: *since,
+                unchanged_since: (*since != 0).then_some(*since),
             }],
             Step::Expunge(a, m, uids, force) => vec![Op::Expunge {
                 request_id,
                 account: account(a),
-                mailbox: mailbox(m),
+                mailbox: mailbox(m).into(),
                 uids: uids.clone(),
                 force: *force,
             }],
@@ -183,6 +184,14 @@ fn ranges(uids: &BTreeSet<Uid>) -> Vec<(Uid, Uid)> {
         .collect()
 }
 
+/// The name in a reference by name; the model knows no others.
+fn named(mailbox: &MailboxRef) -> &MailboxName {
+    match mailbox {
+        MailboxRef::Name(name) => name,
+        MailboxRef::Id { .. } => panic!("{mailbox:?}"),
+    }
+}
+
 impl Model {
     /// Checks a reply against what it should be, and takes over ids that the model does not know
     /// how to give.
@@ -226,6 +235,7 @@ impl Model {
                 request_id,
                 account,
                 mailbox,
+                ..
             } => match self.accounts.get_mut(account) {
                 None => Reply::Error(ApplyError::NoAccount),
                 Some(a) => {
@@ -277,7 +287,7 @@ impl Model {
                 results.push(failed(ApplyError::NoAccount));
                 continue;
             };
-            let Some(m) = a.boxes.get_mut(&t.mailbox) else {
+            let Some(m) = a.boxes.get_mut(named(&t.mailbox)) else {
                 results.push(failed(ApplyError::NoMailbox));
                 continue;
             };
@@ -343,7 +353,7 @@ impl Model {
         let Some(a) = self.accounts.get_mut(account) else {
             return Reply::Error(ApplyError::NoAccount);
         };
-        let Some(m) = a.boxes.get_mut(mailbox) else {
+        let Some(m) = a.boxes.get_mut(named(mailbox)) else {
             return Reply::Error(ApplyError::NoMailbox);
         };
         let kind = matches!(op, Op::Expunge { .. });
@@ -362,7 +372,7 @@ impl Model {
             } => {
                 let flags: BTreeSet<String> = flags.iter().cloned().collect();
                 for (uid, message) in m.messages.iter_mut().filter(|(u, _)| within(**u, uids)) {
-                    if *unchanged_since != 0 && message.modseq > *unchanged_since {
+                    if unchanged_since.is_some_and(|since| message.modseq > since) {
                         failed.insert(*uid);
                         continue;
                     }

@@ -126,6 +126,7 @@ fn an_arrival_in_chunks_becomes_a_blob() {
     let request = fresh();
     let op = |name: &str| {
         Op::Store(Box::new(Store {
+            threads: Vec::new(),
             targets: vec![target(request, name, "INBOX", &[])],
             internal_date_ms: 5,
             blob: blob.clone(),
@@ -271,7 +272,7 @@ fn flags_change_what_they_must_and_nothing_else() {
         unchanged_since, ..
     } = &mut op
     {
-        *unchanged_since = old;
+        *unchanged_since = Some(old);
     }
     let reply = b.apply(op.clone());
     let Reply::Flags {

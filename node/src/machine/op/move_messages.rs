@@ -1,0 +1,8 @@
+//! Moves messages inside an account (RFC 6851).
+
+use crate::machine::command::{ApplyError, CopyMessages, Reply};
+use crate::machine::{Stop, Txn};
+
+pub(in crate::machine) fn apply(_txn: &mut Txn, _copy: &CopyMessages) -> Result<Reply, Stop> {
+    Err(ApplyError::Refused("not built".into()).into())
+}
