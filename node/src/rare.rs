@@ -89,6 +89,7 @@ posthouse_client::rare_situations! {
         ConditionKeptMessage = "a message changed since and kept its flags",
         AccountGoneAtStore = "a message came for an account that does not exist",
         AccountReaped = "the last rows of a deleted account were removed",
+        MailboxReaped = "the last rows of a deleted mailbox were removed",
         BlobShared = "octets that the shard has already were stored once more by reference",
         UploadDropped = "the chunks of a message that will not be stored were dropped",
         UploadBrokeOff = "a large message broke off after its first chunk",

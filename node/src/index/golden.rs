@@ -1,4 +1,4 @@
-//! One key and one row of each variant, as they were written on the day of version 1. A change here
+//! One key and one row of each variant, as they were written on the day of version 2. A change here
 //! is a change of the disk format and needs a new version, a new file, and a way from old to new.
 
 #![allow(clippy::disallowed_methods)]
@@ -12,12 +12,13 @@ use super::values::*;
 use crate::machine::command::*;
 use crate::types::*;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/keys-v1.txt");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/keys-v2.txt");
 
 /// Tags of all variants; a new variant is added here and below.
-const TAGS: [u8; 31] = [
-    0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x10, 0x11, 0x12,
-    0x13, 0x14, 0x20, 0x21, 0x22, 0x23, 0x24, 0x40, 0x60, 0x61, 0x62, 0x70, 0x71, 0x72, 0x73,
+const TAGS: [u8; 36] = [
+    0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10,
+    0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x20, 0x21, 0x22, 0x23, 0x24, 0x40, 0x60, 0x61, 0x62,
+    0x70, 0x71, 0x72, 0x73,
 ];
 
 fn check<R: Row + PartialEq + std::fmt::Debug>(row: R) -> Vec<u8> {
@@ -99,6 +100,7 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
                 deleted: 1,
                 bytes: 4000,
                 state: AccountState::Frozen,
+                subscriptions: 1,
             }),
         ),
         (Key::Going(account), check(())),
@@ -185,6 +187,42 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
                 mailbox,
                 kind: ChangeKind::Vanished,
                 uids: vec![(4, 8)],
+            }),
+        ),
+        (Key::GoingMailbox { account, mailbox }, check(())),
+        (
+            Key::Thread {
+                account,
+                key: ThreadKey(0x0102_0304_0506_0708),
+            },
+            check(ThreadRow {
+                thread: ThreadId(4),
+                refs: 300,
+            }),
+        ),
+        (
+            Key::Subscription {
+                account,
+                name: "Work/Old",
+            },
+            check(()),
+        ),
+        (
+            Key::Annotation {
+                account,
+                mailbox,
+                entry: "/private/comment",
+            },
+            check(AnnotationRow {
+                value: vec![0, 0xff],
+            }),
+        ),
+        (
+            Key::Credential { account, name: "" },
+            check(CredentialRow {
+                created_ms: 1_700_000_000_000,
+                modseq: 300,
+                secret: Secret::Password("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA".into()),
             }),
         ),
         (
@@ -280,7 +318,7 @@ fn hex(octets: &[u8]) -> String {
 }
 
 #[test]
-fn keys_and_rows_are_those_of_version_1() {
+fn keys_and_rows_are_those_of_version_2() {
     let mut text =
         String::from("# name, key and row of each variant, in hex; space 1 (node rows: 0)\n");
     let mut tags = BTreeSet::new();
@@ -307,7 +345,12 @@ fn bad_keys_are_none() {
             if let Some((_, found)) = Key::decode(&octets[..cut]) {
                 assert!(matches!(
                     found,
-                    Key::AccountName { .. } | Key::MailboxName { .. } | Key::KeywordName { .. }
+                    Key::AccountName { .. }
+                        | Key::MailboxName { .. }
+                        | Key::KeywordName { .. }
+                        | Key::Subscription { .. }
+                        | Key::Annotation { .. }
+                        | Key::Credential { .. }
                 ));
             }
         }

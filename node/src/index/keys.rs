@@ -11,7 +11,7 @@
 //! named beside it. A text field always comes last and needs no terminator.
 //!
 //! Tags and fields are a disk format: they are never renumbered (golden rows in
-//! `tests/fixtures/keys-v1.txt`).
+//! `tests/fixtures/keys-v2.txt`).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -199,6 +199,8 @@ pub struct AccountRow {
     pub bytes: u64,
     /// Who may do what with it.
     pub state: AccountState,
+    /// Names that it subscribes to.
+    pub subscriptions: u64,
 }
 
 /// Which mailbox has a name.

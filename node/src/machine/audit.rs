@@ -34,6 +34,9 @@ struct Rows {
     requests: u64,
     request_bytes: u64,
     ages: Vec<u64>,
+    going_mailboxes: BTreeSet<(AccountId, MailboxId)>,
+    subscriptions: BTreeMap<AccountId, u64>,
+    annotations: BTreeMap<(AccountId, MailboxId, String), usize>,
     blob_locs: BTreeMap<(BlobId, u32), ChunkLoc>,
     upload_locs: BTreeMap<(UploadId, u32), ChunkLoc>,
 }
@@ -136,11 +139,20 @@ fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
         Key::RequestAge { time_ms, .. } => r.ages.push(time_ms),
         Key::BlobLoc { blob, seq } => drop(r.blob_locs.insert((blob, seq), row!())),
         Key::UploadLoc { upload, seq } => drop(r.upload_locs.insert((upload, seq), row!())),
-        Key::GoingMailbox { .. }
-        | Key::Thread { .. }
-        | Key::Subscription { .. }
-        | Key::Annotation { .. }
-        | Key::Credential { .. } => {}
+        Key::GoingMailbox { account, mailbox } => {
+            r.going_mailboxes.insert((account, mailbox));
+        }
+        Key::Subscription { account, .. } => *r.subscriptions.entry(account).or_default() += 1,
+        Key::Annotation {
+            account,
+            mailbox,
+            entry,
+        } => {
+            let row: AnnotationRow = row!();
+            r.annotations
+                .insert((account, mailbox, entry.to_owned()), row.value.len());
+        }
+        Key::Thread { .. } | Key::Credential { .. } => {}
         Key::System
         | Key::Node(_)
         | Key::Shard(_)
@@ -162,6 +174,7 @@ pub fn problems(view: &dyn View, space: Space) -> Result<Vec<String>, IndexError
     let mut found = Vec::new();
     accounts(&r, &mut found);
     mailboxes(&r, &mut found);
+    owners(&r, &mut found);
     octets(&r, &mut found);
     requests(&r, &mut found);
     Ok(found)
@@ -222,6 +235,7 @@ fn accounts(r: &Rows, found: &mut Vec<String>) {
             row.unseen,
             row.deleted,
             row.bytes,
+            row.subscriptions,
         ];
         let counted = [
             own().count() as u64,
@@ -229,6 +243,7 @@ fn accounts(r: &Rows, found: &mut Vec<String>) {
             sum(|m| m.unseen),
             sum(|m| m.deleted),
             sum(|m| m.bytes),
+            r.subscriptions.get(id).copied().unwrap_or_default(),
         ];
         differ(found, || format!("counters of account {id}"), kept, counted);
         let kept: Vec<ModSeq> = match r.changes.get(id) {
@@ -248,6 +263,11 @@ fn mailboxes(r: &Rows, found: &mut Vec<String>) {
             found.push(format!("a name in account {account} leads astray"));
         }
     }
+    let mut last_change: BTreeMap<(AccountId, MailboxId), ModSeq> = BTreeMap::new();
+    for (account, changes) in &r.changes {
+        let changes = changes.iter().map(|(modseq, row)| (row.mailbox, *modseq));
+        last_change.extend(changes.map(|(mailbox, modseq)| ((*account, mailbox), modseq)));
+    }
     for ((account, mailbox), row) in r.mailboxes.iter().filter(|((a, _), _)| live(a)) {
         let what = |what: &str| format!("{what} of mailbox {} of account {account}", mailbox.0);
         let name = (*account, row.name.as_str().to_owned());
@@ -257,6 +277,11 @@ fn mailboxes(r: &Rows, found: &mut Vec<String>) {
             r.mailbox_names.get(&name),
             Some(mailbox),
         );
+        // What is not trimmed says when the mailbox changed last.
+        if row.highest_modseq > r.accounts[account].trimmed_modseq {
+            let last = last_change.get(&(*account, *mailbox)).copied();
+            differ(found, || what("modseq"), Some(row.highest_modseq), last);
+        }
         let first = (*account, *mailbox, 0);
         let last = (*account, *mailbox, Uid::MAX);
         let messages: Vec<_> = r.messages.range(first..=last).collect();
@@ -305,6 +330,52 @@ fn mailboxes(r: &Rows, found: &mut Vec<String>) {
             .collect();
         let want: Vec<u16> = (0..row.next_keyword).collect();
         differ(found, || what("keywords"), ids, want);
+    }
+}
+
+/// Rows of messages, uids, keywords and annotations belong to a mailbox that is there or going.
+fn owners(r: &Rows, found: &mut Vec<String>) {
+    let live = |id: &AccountId| r.accounts.get(id).is_some_and(|a| !a.going);
+    for (account, mailbox) in r.going_mailboxes.iter().filter(|(a, _)| live(a)) {
+        let given = mailbox.0 < r.accounts[account].next_mailbox;
+        if !given || r.mailboxes.contains_key(&(*account, *mailbox)) {
+            let mailbox = mailbox.0;
+            found.push(format!(
+                "mailbox {mailbox} of account {account} is not gone"
+            ));
+        }
+    }
+    let of_account = MailboxId(0);
+    let owners: BTreeSet<(AccountId, MailboxId)> = [
+        r.messages.keys().map(|(a, m, _)| (*a, *m)).collect(),
+        r.uids.keys().copied().collect::<BTreeSet<_>>(),
+        r.keywords.keys().map(|(a, m, _)| (*a, *m)).collect(),
+        r.keyword_names.keys().map(|(a, m, _)| (*a, *m)).collect(),
+        r.annotations
+            .keys()
+            .map(|(a, m, _)| (*a, *m))
+            .filter(|(_, mailbox)| *mailbox != of_account)
+            .collect(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    for owner in owners.iter().filter(|(account, _)| live(account)) {
+        if !r.mailboxes.contains_key(owner) && !r.going_mailboxes.contains(owner) {
+            let (account, mailbox) = (owner.0, owner.1.0);
+            found.push(format!(
+                "mailbox {mailbox} of account {account} left rows behind"
+            ));
+        }
+    }
+    let known = r.accounts.keys().copied().collect::<BTreeSet<_>>();
+    let strangers = owners.iter().map(|(account, _)| *account);
+    let strangers = strangers
+        .chain(r.subscriptions.keys().copied())
+        .chain(r.going_mailboxes.iter().map(|(account, _)| *account))
+        .chain(r.annotations.keys().map(|(account, ..)| *account));
+    for account in strangers.filter(|account| !known.contains(account)) {
+        found.push(format!("account {account} left rows behind"));
     }
 }
 

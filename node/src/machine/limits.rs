@@ -31,10 +31,14 @@ pub const MAILBOXES_PER_RENAME: usize = 10_000;
 pub const ANNOTATIONS: usize = 1_000;
 /// Octets of an annotation's value at most.
 pub const ANNOTATION_BYTES: usize = 64 << 10;
+/// Octets of an annotation's entry at most.
+pub const ANNOTATION_ENTRY_BYTES: usize = 255;
+/// Octets of all annotations of a mailbox or of an account at most, entries and values.
+pub const ANNOTATIONS_BYTES: usize = 1 << 20;
 /// Application passwords of an account at most.
 pub const APP_PASSWORDS: usize = 100;
 /// Subscriptions of an account at most.
-pub const SUBSCRIPTIONS: usize = 100_000;
+pub const SUBSCRIPTIONS: u64 = 100_000;
 /// Messages of one `AppendMany` at most.
 pub const ITEMS_PER_APPEND: usize = 1_000;
 /// Chunks of a blob at most: 4 GiB.

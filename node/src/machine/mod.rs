@@ -61,6 +61,13 @@ pub enum Event {
         /// Which.
         account: AccountId,
     },
+    /// A mailbox was deleted: rows wait to be reaped.
+    MailboxGoing {
+        /// Owner.
+        account: AccountId,
+        /// Which.
+        mailbox: MailboxId,
+    },
 }
 
 /// How an operation ends when it does not answer with success.

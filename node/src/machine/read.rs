@@ -6,8 +6,8 @@ use super::command::ChunkMeta;
 use crate::index::keys::{Key, KeyRange, Space, tag};
 use crate::index::uids::UidPart;
 use crate::index::values::{
-    self, AccountNameRow, AccountRow, BlobRow, ChunkLoc, EmailRow, KeywordRow, MailboxNameRow,
-    MailboxRow, MessageRow, flag, get,
+    self, AccountNameRow, AccountRow, AnnotationRow, BlobRow, ChangeKind, ChangeRow, ChunkLoc,
+    EmailRow, KeywordRow, MailboxNameRow, MailboxRow, MessageRow, flag, get,
 };
 use crate::index::{Family, IndexError, Next, View};
 use crate::types::*;
@@ -154,6 +154,116 @@ pub fn mailbox(
         Some(row) => Ok(Some((mailbox, row))),
         None => Err(missing(key)),
     }
+}
+
+/// The names that an account subscribes to, in the order of their octets.
+pub fn subscriptions(
+    view: &dyn View,
+    space: Space,
+    account: AccountId,
+) -> Result<Vec<String>, IndexError> {
+    let like = Key::Subscription { account, name: "" };
+    let range = KeyRange::account(space, &like, account);
+    let mut names = Vec::new();
+    each(view, Family::State, &range, |key, ()| {
+        if let Key::Subscription { name, .. } = key {
+            names.push(name.to_owned());
+        }
+        Next::Continue
+    })?;
+    Ok(names)
+}
+
+/// Whether an account subscribes to a name.
+pub fn is_subscribed(
+    view: &dyn View,
+    space: Space,
+    account: AccountId,
+    name: &MailboxName,
+) -> Result<bool, IndexError> {
+    let key = Key::Subscription {
+        account,
+        name: name.as_str(),
+    };
+    let row: Option<()> = get(view, space, &key)?;
+    Ok(row.is_some())
+}
+
+/// The annotations of a mailbox, or with number 0 of the account, in the order of their entries.
+#[allow(clippy::type_complexity)]
+pub fn annotations(
+    view: &dyn View,
+    space: Space,
+    account: AccountId,
+    mailbox: MailboxId,
+) -> Result<Vec<(String, Vec<u8>)>, IndexError> {
+    let like = Key::Annotation {
+        account,
+        mailbox,
+        entry: "",
+    };
+    let range = KeyRange::mailbox(space, &like, account, mailbox);
+    let mut found = Vec::new();
+    each(view, Family::State, &range, |key, row: AnnotationRow| {
+        if let Key::Annotation { entry, .. } = key {
+            found.push((entry.to_owned(), row.value));
+        }
+        Next::Continue
+    })?;
+    Ok(found)
+}
+
+/// The first message of a mailbox without \Seen, if it is among the first `limit` ones.
+pub fn first_unseen(
+    view: &dyn View,
+    space: Space,
+    account: AccountId,
+    mailbox: MailboxId,
+    limit: usize,
+) -> Result<Option<Uid>, IndexError> {
+    let like = Key::Message {
+        account,
+        mailbox,
+        uid: 0,
+    };
+    let range = KeyRange::mailbox(space, &like, account, mailbox);
+    let mut first = None;
+    let mut looked = 0;
+    each(view, Family::State, &range, |key, row: MessageRow| {
+        if let (Key::Message { uid, .. }, 0) = (key, row.flags & flag::SEEN) {
+            first = Some(uid);
+        }
+        looked += 1;
+        match first.is_none() && looked < limit {
+            true => Next::Continue,
+            false => Next::Stop,
+        }
+    })?;
+    Ok(first)
+}
+
+/// The first message that came into a mailbox by a change after `since`, whether or not it is still
+/// there; `None` when none came. Those changes must not have been trimmed.
+pub fn first_created_after(
+    view: &dyn View,
+    space: Space,
+    account: AccountId,
+    mailbox: MailboxId,
+    since: ModSeq,
+) -> Result<Option<Uid>, IndexError> {
+    let key = |modseq| Key::Change { account, modseq };
+    let range = KeyRange::inclusive(&key(since.saturating_add(1)), &key(ModSeq::MAX), space);
+    let mut first = None;
+    each(view, Family::State, &range, |_, row: ChangeRow| {
+        if row.mailbox == mailbox && row.kind == ChangeKind::Created {
+            first = row.uids.first().map(|(uid, _)| *uid);
+        }
+        match first {
+            None => Next::Continue,
+            Some(_) => Next::Stop,
+        }
+    })?;
+    Ok(first)
 }
 
 /// Uids of a mailbox in `first..=last`: kilobytes for millions.
@@ -359,6 +469,22 @@ pub fn missing_chunks(
         }
     }
     Ok((missing, next))
+}
+
+/// A mailbox whose rows wait to be removed.
+pub fn reapable_mailbox(
+    view: &dyn View,
+    space: Space,
+) -> Result<Option<(AccountId, MailboxId)>, IndexError> {
+    let mut found = None;
+    let range = KeyRange::tag(space, tag::GOING_MAILBOX);
+    each(view, Family::State, &range, |key, ()| {
+        if let Key::GoingMailbox { account, mailbox } = key {
+            found = Some((account, mailbox));
+        }
+        Next::Stop
+    })?;
+    Ok(found)
 }
 
 /// An account whose rows wait to be removed.

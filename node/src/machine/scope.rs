@@ -35,24 +35,67 @@ pub fn mailbox(
     }
 }
 
-/// Makes a mailbox; the caller has checked that the name is free, and writes the account.
+/// The names above this one that no mailbox has, the highest first.
+pub fn missing_parents(
+    txn: &Txn,
+    account: AccountId,
+    name: &MailboxName,
+) -> Result<Vec<MailboxName>, Stop> {
+    let mut missing = Vec::new();
+    for (end, _) in name.as_str().match_indices('/') {
+        let parent = &name.as_str()[..end];
+        let key = Key::MailboxName {
+            account,
+            name: parent,
+        };
+        if !txn.has(&key)? {
+            let parent = MailboxName::new(parent)
+                .map_err(|e| ApplyError::Refused(format!("no parent of a mailbox: {e}")))?;
+            missing.push(parent);
+        }
+    }
+    Ok(missing)
+}
+
+/// The era of the next mailbox. Time-based, so that it also rises over accounts that came and went
+/// under one name, and counted up, so that it rises whatever the clocks do (RFC 9051, section
+/// 2.3.1.1).
+fn next_uidvalidity(txn: &mut Txn, account: &AccountRow) -> Result<u32, IndexError> {
+    let seconds = u32::try_from(txn.now_ms()? / 1000).unwrap_or(u32::MAX);
+    Ok(account.next_uidvalidity.max(seconds))
+}
+
+/// Whether the account has room for so many more mailboxes. To be asked before the first write of
+/// a command.
+pub fn room_for_mailboxes(txn: &mut Txn, account: &AccountRow, more: usize) -> Result<(), Stop> {
+    let n = limits::MAILBOXES_PER_ACCOUNT;
+    let more = more as u64;
+    if account.mailboxes.saturating_add(more) > n {
+        return Err(limit(format!("{n} mailboxes in an account")).into());
+    }
+    if account.next_mailbox as u64 + more > u32::MAX as u64 {
+        return Err(limit("the account has no mailbox numbers left").into());
+    }
+    if next_uidvalidity(txn, account)? as u64 + more > u32::MAX as u64 {
+        return Err(limit("the account has no uidvalidity left").into());
+    }
+    Ok(())
+}
+
+/// Makes a mailbox; the caller has checked that the name is free and that there is room
+/// ([`room_for_mailboxes`]), and writes the account.
 pub fn create_mailbox(
     txn: &mut Txn,
     id: AccountId,
     account: &mut AccountRow,
     name: &MailboxName,
+    special_use: u16,
 ) -> Result<(MailboxId, MailboxRow), Stop> {
-    if account.next_mailbox == u32::MAX {
-        return Err(limit("the account has no mailbox numbers left").into());
-    }
-    let now_ms = txn.now_ms()?;
-    // Time-based, so that it also rises over accounts that came and went under one name, and
-    // counted up, so that it rises whatever the clocks do (RFC 9051, section 2.3.1.1).
-    let seconds = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
-    let uidvalidity = account.next_uidvalidity.max(seconds);
-    if uidvalidity == u32::MAX {
-        return Err(limit("the account has no uidvalidity left").into());
-    }
+    let uidvalidity = next_uidvalidity(txn, account)?;
+    assert!(
+        account.next_mailbox < u32::MAX && uidvalidity < u32::MAX,
+        "room for a mailbox was asked for before"
+    );
     let mailbox = MailboxId(account.next_mailbox);
     account.next_mailbox += 1;
     account.next_uidvalidity = uidvalidity + 1;
@@ -75,7 +118,7 @@ pub fn create_mailbox(
         deleted: 0,
         bytes: 0,
         next_keyword: 0,
-        special_use: 0,
+        special_use,
     };
     let key = Key::MailboxName {
         account: id,

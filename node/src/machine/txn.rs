@@ -22,6 +22,7 @@ pub struct Txn<'a> {
     meta: Option<MetaRow>,
     accounts: BTreeMap<AccountId, ModSeq>,
     going: Vec<AccountId>,
+    going_mailboxes: Vec<(AccountId, MailboxId)>,
     placement: Option<u64>,
 }
 
@@ -38,6 +39,7 @@ impl<'a> Txn<'a> {
             meta: None,
             accounts: BTreeMap::new(),
             going: Vec::new(),
+            going_mailboxes: Vec::new(),
             placement: None,
         }
     }
@@ -83,10 +85,15 @@ impl<'a> Txn<'a> {
             .going
             .into_iter()
             .map(|account| Event::AccountGoing { account });
+        let mailboxes = self
+            .going_mailboxes
+            .into_iter()
+            .map(|(account, mailbox)| Event::MailboxGoing { account, mailbox });
         let placement = self
             .placement
             .map(|version| Event::PlacementChanged { version });
-        (batch, changed.chain(going).chain(placement).collect())
+        let events = changed.chain(going).chain(mailboxes).chain(placement);
+        (batch, events.collect())
     }
 
     /// Reads a row.
@@ -194,6 +201,11 @@ impl<'a> Txn<'a> {
     /// Notes that an account was deleted.
     pub fn account_going(&mut self, account: AccountId) {
         self.going.push(account);
+    }
+
+    /// Notes that a mailbox was deleted.
+    pub fn mailbox_going(&mut self, account: AccountId, mailbox: MailboxId) {
+        self.going_mailboxes.push((account, mailbox));
     }
 
     /// Notes a new placement version.

@@ -1,5 +1,6 @@
-//! Removes, in steps, what was deleted as a whole: rows of deleted accounts, and the chunks of
-//! arrivals that broke off when their leader died. Only the leader of a shard proposes.
+//! Removes, in steps, what was deleted as a whole: rows of deleted accounts and mailboxes, and the
+//! chunks of arrivals that broke off when their leader died. Only the leader of a shard proposes;
+//! what is left to do stands in the rows, so a new leader goes on where the last one ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ impl Reap {
             if shard.id() != ShardId::SYSTEM && shard.is_leader() {
                 self.uploads(&shard).await?;
                 steps += self.accounts(&shard).await?;
+                steps += self.mailboxes(&shard).await?;
             }
         }
         Ok((steps > 0).then(|| format!("{steps} steps")))
@@ -93,6 +95,25 @@ impl Reap {
                 },
             )
             .await?;
+            steps += 1;
+        }
+        Ok(steps)
+    }
+
+    async fn mailboxes(&self, shard: &Shard) -> anyhow::Result<usize> {
+        let mut steps = 0;
+        while steps < STEPS_PER_TURN {
+            let rows = shard.local_view()?;
+            let found = read::reapable_mailbox(&*rows.view, rows.space)?;
+            let Some((account, mailbox)) = found else {
+                break;
+            };
+            let op = Op::ReapMailbox {
+                account,
+                mailbox,
+                limit: STEP,
+            };
+            self.propose(shard, op).await?;
             steps += 1;
         }
         Ok(steps)

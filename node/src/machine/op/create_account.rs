@@ -46,8 +46,10 @@ pub(in crate::machine) fn apply(
         deleted: 0,
         bytes: 0,
         state: AccountState::Active,
+        subscriptions: 0,
     };
-    scope::create_mailbox(txn, id, &mut account, &MailboxName::inbox())?;
+    scope::room_for_mailboxes(txn, &account, 1)?;
+    scope::create_mailbox(txn, id, &mut account, &MailboxName::inbox(), 0)?;
     numbers.next_account += 1;
     txn.put(&Key::Slot(slot), &numbers);
     txn.put(&name_key, &AccountNameRow { account: id });

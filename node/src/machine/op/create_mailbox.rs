@@ -1,7 +1,8 @@
-//! Creates a mailbox (RFC 9051, section 6.3.4).
+//! Creates a mailbox, and the parents that its name needs (RFC 9051, section 6.3.4): real ones, so
+//! that no name of the hierarchy is without a mailbox unless somebody deleted it.
 
 use crate::index::keys::{Key, RequestKind};
-use crate::index::values::Answer;
+use crate::index::values::{Answer, special_use};
 use crate::machine::command::{ApplyError, Reply};
 use crate::machine::{Stop, Txn, request, scope};
 use crate::types::*;
@@ -18,6 +19,7 @@ pub(in crate::machine) fn apply(
     if let Some(first) = request::reply(txn, &request)? {
         return Ok(first);
     }
+    check_special_use(special_use)?;
     let key = Key::MailboxName {
         account: id,
         name: name.as_str(),
@@ -25,8 +27,14 @@ pub(in crate::machine) fn apply(
     if txn.has(&key)? {
         return Err(ApplyError::Exists.into());
     }
-    let (mailbox, row) = scope::create_mailbox(txn, id, &mut account, name)?;
-    let _ = special_use;
+    let parents = scope::missing_parents(txn, id, name)?;
+    scope::room_for_mailboxes(txn, &account, parents.len() + 1)?;
+
+    // From here on nothing is refused.
+    for parent in &parents {
+        scope::create_mailbox(txn, id, &mut account, parent, 0)?;
+    }
+    let (mailbox, row) = scope::create_mailbox(txn, id, &mut account, name, special_use)?;
     txn.put(&Key::Account(id), &account);
     let reply = Reply::Mailbox {
         mailbox,
@@ -35,4 +43,12 @@ pub(in crate::machine) fn apply(
     };
     request::remember(txn, request, Answer::Reply(reply.clone()))?;
     Ok(reply)
+}
+
+/// Whether all bits have a name.
+pub(super) fn check_special_use(bits: u16) -> Result<(), ApplyError> {
+    match bits >> special_use::NAMES.len() {
+        0 => Ok(()),
+        _ => Err(ApplyError::Refused("a special use without a name".into())),
+    }
 }

@@ -23,8 +23,14 @@ pub(in crate::machine) fn apply(
         return Ok(Reply::Reaped { more: false });
     }
     let mut left = u64::from(limit).clamp(1, limits::MESSAGES_PER_COMMAND) as usize;
-    left -= messages(txn, account, left)?;
     let nothing = MailboxId(0);
+    let like = Key::Message {
+        account,
+        mailbox: nothing,
+        uid: 0,
+    };
+    let range = KeyRange::account(txn.space(), &like, account);
+    left -= messages(txn, account, &range, left)?;
     for like in [
         Key::UidSet {
             account,
@@ -41,19 +47,30 @@ pub(in crate::machine) fn apply(
             mailbox: nothing,
             name: "",
         },
+        Key::Annotation {
+            account,
+            mailbox: nothing,
+            entry: "",
+        },
+        Key::Subscription { account, name: "" },
+        Key::Credential { account, name: "" },
+        Key::Thread {
+            account,
+            key: ThreadKey(0),
+        },
         Key::Change { account, modseq: 0 },
         Key::MailboxName { account, name: "" },
         Key::Mailbox {
             account,
             mailbox: nothing,
         },
+        Key::GoingMailbox {
+            account,
+            mailbox: nothing,
+        },
     ] {
         let range = KeyRange::account(txn.space(), &like, account);
-        let keys = txn.keys(like.family(), &range, left)?;
-        left -= keys.len();
-        for key in keys {
-            txn.delete_octets(like.family(), key);
-        }
+        left -= rows(txn, &like, &range, left)?;
         if left == 0 {
             return Ok(Reply::Reaped { more: true });
         }
@@ -64,14 +81,31 @@ pub(in crate::machine) fn apply(
     Ok(Reply::Reaped { more: false })
 }
 
-/// Removes messages, with their emails and references to blobs; answers how many.
-fn messages(txn: &mut Txn, account: AccountId, limit: usize) -> Result<usize, Stop> {
-    let like = Key::Message {
-        account,
-        mailbox: MailboxId(0),
-        uid: 0,
-    };
-    let range = KeyRange::account(txn.space(), &like, account);
+/// Removes rows of a range, all in the family of `like`; answers how many.
+pub(super) fn rows(
+    txn: &mut Txn,
+    like: &Key,
+    range: &KeyRange,
+    limit: usize,
+) -> Result<usize, Stop> {
+    let keys = txn.keys(like.family(), range, limit)?;
+    let n = keys.len();
+    for key in keys {
+        txn.delete_octets(like.family(), key);
+    }
+    Ok(n)
+}
+
+/// Removes the messages of a range, with their emails and references to blobs; answers how many.
+pub(super) fn messages(
+    txn: &mut Txn,
+    account: AccountId,
+    range: &KeyRange,
+    limit: usize,
+) -> Result<usize, Stop> {
+    if limit == 0 {
+        return Ok(0);
+    }
     let mut found: Vec<(Bytes, EmailId)> = Vec::new();
     let mut damaged = None;
     txn.scan(Family::State, &range.from, &range.to, &mut |key, value| {
