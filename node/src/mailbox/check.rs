@@ -1,7 +1,11 @@
 //! Checks of request fields, before anything is proposed. Every error names its field.
 
+use std::collections::BTreeMap;
+
 use super::error::{MailboxError, Result};
 use super::limits::{MAX_FLAGS, MAX_KEYWORD_BYTES, MAX_UID_RANGES};
+use crate::index::values::special_use;
+use crate::machine::limits;
 use crate::types::*;
 
 /// A request_id: exactly 16 octets.
@@ -65,6 +69,81 @@ impl From<&str> for MailboxFields {
             ..MailboxFields::default()
         }
     }
+}
+
+/// Special uses by name, as bits (RFC 6154, section 2); compared without case.
+pub fn special_use(field: &str, given: &[String]) -> Result<u16> {
+    let mut bits = 0;
+    for (i, name) in given.iter().enumerate() {
+        let known = special_use::NAMES
+            .iter()
+            .position(|known| known.eq_ignore_ascii_case(name));
+        let Some(bit) = known else {
+            return Err(MailboxError::bad(
+                format!("{field}[{i}]"),
+                "not a special use that this node knows (RFC 6154, section 2)",
+            ));
+        };
+        bits |= 1 << bit;
+    }
+    Ok(bits)
+}
+
+/// Annotations as stored: entries in lower case, each once, and their values or `None` to remove
+/// them.
+pub fn annotations(
+    field: &str,
+    given: impl ExactSizeIterator<Item = (String, Option<Vec<u8>>)>,
+) -> Result<Vec<(String, Option<Vec<u8>>)>> {
+    if given.len() == 0 || given.len() > limits::ANNOTATIONS {
+        let reason = format!(
+            "1 to {} at a time, not {}",
+            limits::ANNOTATIONS,
+            given.len()
+        );
+        return Err(MailboxError::bad(field, reason));
+    }
+    let mut out = BTreeMap::new();
+    let mut bytes = 0;
+    for (i, (entry, value)) in given.enumerate() {
+        let bad = |e| MailboxError::bad(format!("{field}[{i}].entry"), e);
+        let entry = annotation_entry(&entry).map_err(bad)?;
+        let octets = value.as_ref().map_or(0, Vec::len);
+        if octets > limits::ANNOTATION_BYTES {
+            let limit = limits::ANNOTATION_BYTES as u64;
+            return Err(MailboxError::TooLarge { limit });
+        }
+        bytes += entry.len() + octets;
+        if out.insert(entry, value).is_some() {
+            return Err(bad("the entry is there twice"));
+        }
+    }
+    if bytes > limits::ANNOTATIONS_BYTES {
+        let limit = limits::ANNOTATIONS_BYTES as u64;
+        return Err(MailboxError::TooLarge { limit });
+    }
+    Ok(out.into_iter().collect())
+}
+
+/// The name of an annotation, in lower case (RFC 5464, section 3.2).
+fn annotation_entry(entry: &str) -> Result<String, &'static str> {
+    if entry.len() > limits::ANNOTATION_ENTRY_BYTES {
+        return Err("the entry is longer than 255 octets");
+    }
+    if !entry
+        .bytes()
+        .all(|b| (b' '..0x7f).contains(&b) && b != b'*' && b != b'%')
+    {
+        return Err("an entry is printable ASCII without * and %");
+    }
+    let entry = entry.to_ascii_lowercase();
+    if !entry.starts_with("/private/") && !entry.starts_with("/shared/") {
+        return Err("an entry starts with /private/ or /shared/");
+    }
+    if entry.ends_with('/') || entry.contains("//") {
+        return Err("an entry has no empty level");
+    }
+    Ok(entry)
 }
 
 /// The system flags that a client may set (RFC 9051, section 2.3.2).
@@ -200,6 +279,63 @@ mod tests {
             let e = by(name, 0, uidvalidity).unwrap_err();
             assert!(matches!(e, MailboxError::BadRequest { field, .. } if field == wrong));
         }
+    }
+
+    #[test]
+    fn special_uses_are_bits() {
+        assert_eq!(special_use("s", &[]), Ok(0));
+        let names = given(&["\\SENT", "\\All", "\\sent"]);
+        assert_eq!(special_use("s", &names), Ok(1 | 1 << 5));
+        for bad in ["Sent", "\\Outbox", ""] {
+            let e = special_use("s", &given(&["\\Junk", bad])).unwrap_err();
+            assert!(matches!(&e, MailboxError::BadRequest { field, .. } if field == "s[1]"));
+        }
+    }
+
+    #[test]
+    fn annotations_are_lower_case_and_bounded() {
+        let one = |entry: &str, value: Option<Vec<u8>>| {
+            annotations("a", [(entry.to_owned(), value)].into_iter())
+        };
+        assert_eq!(
+            one("/Private/Comment", None),
+            Ok(vec![("/private/comment".to_owned(), None)])
+        );
+        assert!(one("/shared/vendor/x y/z", Some(vec![0, 255])).is_ok());
+        for bad in [
+            "",
+            "/private",
+            "/private/",
+            "/other/comment",
+            "private/comment",
+            "/private//x",
+            "/private/x/",
+            "/private/*",
+            "/shared/%",
+            "/shared/ä",
+            "/shared/a\tb",
+        ] {
+            let e = one(bad, None).unwrap_err();
+            assert!(matches!(&e, MailboxError::BadRequest { field, .. } if field == "a[0].entry"));
+        }
+        assert!(one(&format!("/shared/{}", "x".repeat(250)), None).is_err());
+        let large = |n| Some(vec![0; n]);
+        assert!(one("/shared/x", large(limits::ANNOTATION_BYTES)).is_ok());
+        assert!(one("/shared/x", large(limits::ANNOTATION_BYTES + 1)).is_err());
+        let many = (0..17).map(|n| (format!("/shared/{n}"), large(limits::ANNOTATION_BYTES)));
+        let e = annotations("a", many.collect::<Vec<_>>().into_iter()).unwrap_err();
+        assert!(matches!(e, MailboxError::TooLarge { .. }));
+        let twice = ["/shared/x", "/SHARED/x"].map(|entry| (entry.to_owned(), None));
+        assert!(annotations("a", twice.into_iter()).is_err());
+        assert!(
+            annotations(
+                "a",
+                std::iter::empty::<(String, _)>()
+                    .collect::<Vec<_>>()
+                    .into_iter()
+            )
+            .is_err()
+        );
     }
 
     #[test]

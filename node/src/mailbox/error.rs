@@ -71,8 +71,8 @@ pub enum MailboxError {
         /// When to come back.
         retry_after_ms: u64,
     },
-    /// The message has more octets than allowed.
-    #[error("the message is larger than {limit} octets")]
+    /// A message or an annotation has more octets than allowed.
+    #[error("larger than {limit} octets, which is the most that is taken")]
     TooLarge {
         /// Octets allowed.
         limit: u64,

@@ -1,7 +1,10 @@
-//! The mailboxes of an account with their counters, in one read.
+//! The mailboxes of an account with their counters, and its subscriptions, in one read: enough for
+//! LIST with STATUS and SPECIAL-USE (RFC 5819, RFC 6154).
+
+use std::collections::BTreeSet;
 
 use super::create_mailbox::MailboxInfo;
-use super::{MailboxError, Operations, Result, What, check, list_accounts};
+use super::{Led, MailboxError, Operations, Result, What, check, list_accounts};
 use crate::index::values::MailboxRow;
 use crate::machine::read;
 use crate::raft::shard::ReadView;
@@ -30,8 +33,17 @@ pub(super) fn find(
     })
 }
 
+impl Found {
+    /// As the public contract shows it.
+    pub(super) fn info(self, view: &ReadView) -> Result<MailboxInfo> {
+        let name = &self.row.name;
+        let subscribed = read::is_subscribed(&*view.view, view.space, self.account, name)?;
+        Ok(info(self.mailbox, self.row, subscribed))
+    }
+}
+
 /// A mailbox as the public contract shows it.
-pub(super) fn info(id: MailboxId, row: MailboxRow) -> MailboxInfo {
+fn info(id: MailboxId, row: MailboxRow, subscribed: bool) -> MailboxInfo {
     MailboxInfo {
         name: row.name,
         id,
@@ -42,17 +54,59 @@ pub(super) fn info(id: MailboxId, row: MailboxRow) -> MailboxInfo {
         unseen: row.unseen,
         deleted: row.deleted,
         bytes: row.bytes,
+        special_use: row.special_use,
+        subscribed,
     }
 }
 
+/// All mailboxes of an account, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxList {
+    /// In the order of their numbers.
+    pub mailboxes: Vec<MailboxInfo>,
+    /// The account's modseq.
+    pub highest_modseq: ModSeq,
+    /// All names that it subscribes to, also those that no mailbox has.
+    pub subscriptions: Vec<String>,
+}
+
 impl Operations {
-    /// All mailboxes of an account, and its modseq.
-    pub async fn list_mailboxes(&self, account: &str) -> Result<(Vec<MailboxInfo>, ModSeq)> {
+    /// All mailboxes of an account, and its subscriptions.
+    pub async fn list_mailboxes(&self, account: &str) -> Result<MailboxList> {
         let name = check::account("account", account)?;
         let view = self.read(&self.replica_of(&name)?).await?;
         let (id, row) = list_accounts::find(&view, &name)?;
+        let subscriptions = read::subscriptions(&*view.view, view.space, id)?;
+        let known: BTreeSet<&str> = subscriptions.iter().map(String::as_str).collect();
         let mailboxes = read::mailboxes(&*view.view, view.space, id)?;
-        let mailboxes = mailboxes.into_iter().map(|(id, row)| info(id, row));
-        Ok((mailboxes.collect(), row.highest_modseq))
+        let mailboxes = mailboxes.into_iter().map(|(id, row)| {
+            let subscribed = known.contains(row.name.as_str());
+            info(id, row, subscribed)
+        });
+        Ok(MailboxList {
+            mailboxes: mailboxes.collect(),
+            highest_modseq: row.highest_modseq,
+            subscriptions,
+        })
+    }
+
+    /// A mailbox that a command made or changed, as it is now; as the command left it, if it is
+    /// gone by now (a late retry gets the first answer).
+    pub(super) async fn now(
+        &self,
+        led: &Led,
+        account: &AccountName,
+        first: MailboxInfo,
+    ) -> Result<MailboxInfo> {
+        let view = self.read(led).await?;
+        let which = MailboxRef::Id {
+            id: first.id,
+            uidvalidity: first.uidvalidity,
+        };
+        match find(&view, account, which) {
+            Ok(found) => found.info(&view),
+            Err(MailboxError::NotFound(_)) => Ok(first),
+            Err(e) => Err(e),
+        }
     }
 }

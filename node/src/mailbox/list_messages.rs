@@ -74,7 +74,7 @@ impl Operations {
         let mut page = MessagePage {
             messages: Vec::with_capacity(rows.len()),
             next_uid: next.unwrap_or(0),
-            mailbox: list_mailboxes::info(mailbox, found.row),
+            mailbox: found.info(&read_view)?,
         };
         let mut bytes = 0;
         for (i, (uid, row)) in rows.into_iter().enumerate() {

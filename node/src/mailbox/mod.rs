@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! create_account  delete_account  list_accounts (get, list, usage)
-//! create_mailbox  list_mailboxes
+//! create_mailbox  delete_mailbox  rename_mailbox  subscribe  metadata
+//! list_mailboxes  open_mailbox
 //! deliver ──┬─▶ intake ─▶ summary (scan, fields, preview)      one message coming in
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
@@ -20,6 +21,7 @@ pub mod codec;
 pub mod create_account;
 pub mod create_mailbox;
 pub mod delete_account;
+pub mod delete_mailbox;
 pub mod deliver;
 pub mod error;
 pub mod expunge;
@@ -29,9 +31,13 @@ pub mod limits;
 pub mod list_accounts;
 pub mod list_mailboxes;
 pub mod list_messages;
+pub mod metadata;
+pub mod open_mailbox;
+pub mod rename_mailbox;
 pub mod route;
 pub mod set_flags;
 pub mod split;
+pub mod subscribe;
 pub mod summary;
 pub mod window;
 

@@ -72,8 +72,11 @@ pub fn steps(request_id: RequestId, uids: &UidRanges, uidnext: Uid) -> impl Iter
     })
 }
 
+/// In the place of a block's number: the mailbox that all steps go into is made. No block has it.
+pub(super) const TARGET: u32 = u32::MAX;
+
 /// The identity of the step of one block.
-fn derive(request_id: RequestId, block: u32) -> RequestId {
+pub(super) fn derive(request_id: RequestId, block: u32) -> RequestId {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"posthouse step of a request v1");
     hasher.update(&request_id.0);

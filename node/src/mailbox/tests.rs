@@ -138,9 +138,9 @@ async fn what_is_delivered_is_listed_and_fetched() {
         (usage.messages, usage.bytes, usage.unseen),
         (1, octets.len() as u64, 1)
     );
-    let (mailboxes, modseq) = ops.list_mailboxes("ann@example.org").await.unwrap();
-    assert_eq!((mailboxes.len(), mailboxes[0].messages), (1, 1));
-    assert_eq!(modseq, stored.modseq);
+    let list = ops.list_mailboxes("ann@example.org").await.unwrap();
+    assert_eq!((list.mailboxes.len(), list.mailboxes[0].messages), (1, 1));
+    assert_eq!(list.highest_modseq, stored.modseq);
 }
 
 #[tokio::test]
@@ -438,7 +438,7 @@ async fn messages_over_the_limit_are_refused() {
 async fn appended_messages_carry_flags_and_date() {
     let (_, ops) = node();
     account(&ops, "a@x").await;
-    ops.create_mailbox(&id(1), "a@x", "Sent/2024")
+    ops.create_mailbox(&id(1), "a@x", "Sent/2024", &[])
         .await
         .unwrap();
     let head = AppendHead {
