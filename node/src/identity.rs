@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::env::disk::Disk;
 use crate::types::NodeId;
 
-/// Version of this file.
-const VERSION: u32 = 1;
+/// Version of this file, and of the whole directory: of the commands in its journal, and of the
+/// keys and rows of its index. Version 1 had no threads, subscriptions, annotations or passwords.
+const VERSION: u32 = 2;
 
 /// Content of `DIR/identity.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityFile {
-    /// Version of the file.
+    /// Version of the directory.
     pub version: u32,
     /// UUID of the cluster, as text.
     pub cluster_id: String,
@@ -29,6 +30,12 @@ pub struct IdentityFile {
     pub peers: BTreeMap<NodeId, String>,
 }
 
+/// What the files of all versions begin with.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -39,6 +46,14 @@ pub enum IdentityError {
         path: PathBuf,
         /// Why.
         cause: std::io::Error,
+    },
+    /// The directory is that of another version.
+    #[error("the data directory {} has format {found}, and this version of Posthouse reads format {VERSION} only; start the version that wrote it, or start with an empty data directory and join again", dir.display())]
+    Format {
+        /// Which directory.
+        dir: PathBuf,
+        /// Its version.
+        found: u32,
     },
     /// Its content.
     #[error("{} is not a node's identity ({cause}); restore it from a copy, or start with an empty data directory and join again", path.display())]
@@ -80,14 +95,17 @@ impl IdentityFile {
             path: path.clone(),
             cause,
         };
+        // The version first: other versions may have other fields.
+        let Versioned { version } =
+            serde_json::from_slice(&content).map_err(|e| invalid(e.to_string()))?;
+        if version != VERSION {
+            return Err(IdentityError::Format {
+                dir: dir.to_owned(),
+                found: version,
+            });
+        }
         let file: IdentityFile =
             serde_json::from_slice(&content).map_err(|e| invalid(e.to_string()))?;
-        if file.version != VERSION {
-            return Err(invalid(format!(
-                "version {} is not {VERSION}",
-                file.version
-            )));
-        }
         file.cluster_id()
             .ok_or_else(|| invalid("the cluster id is not a UUID".into()))?;
         Ok(Some(file))
