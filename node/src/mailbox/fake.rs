@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub struct FakeShard {
     pub leads: AtomicBool,
     /// What the next proposals answer instead of being applied.
     pub failures: Mutex<Vec<ShardError>>,
+    /// So many proposals are applied before that.
+    pub successes_before_failures: AtomicUsize,
 }
 
 impl FakeShard {
@@ -41,6 +43,7 @@ impl FakeShard {
             log: Mutex::default(),
             leads: AtomicBool::new(true),
             failures: Mutex::default(),
+            successes_before_failures: AtomicUsize::new(0),
         })
     }
 
@@ -62,7 +65,13 @@ impl Proposer for FakeShard {
                 leader: self.leader(),
             });
         }
-        if let Some(failure) = self.failures.lock().pop() {
+        let before = &self.successes_before_failures;
+        let less = |n: usize| n.checked_sub(1);
+        if before
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_err()
+            && let Some(failure) = self.failures.lock().pop()
+        {
             return Err(failure);
         }
         let mut octets = self.stored.lock();
