@@ -164,6 +164,21 @@ pub fn new_uuid(random: [u8; 16]) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::disk::RealDisk;
+
+    #[tokio::test]
+    async fn a_directory_of_another_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = IdentityFile::new([7; 16], NodeId(3), false);
+        ours.save(&RealDisk, dir.path()).await.unwrap();
+        let read = IdentityFile::load(&RealDisk, dir.path()).await;
+        assert_eq!(read.unwrap(), Some(ours.clone()));
+        let old = IdentityFile { version: 1, ..ours };
+        old.save(&RealDisk, dir.path()).await.unwrap();
+        let e = IdentityFile::load(&RealDisk, dir.path()).await.unwrap_err();
+        assert!(matches!(e, IdentityError::Format { found: 1, .. }), "{e}");
+        assert!(e.to_string().contains("has format 1"), "{e}");
+    }
 
     #[test]
     fn uuids_read_back() {

@@ -158,6 +158,17 @@ async fn an_identity_that_cannot_be_read() {
         )
         .await;
     }
+    // A directory of an earlier format.
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let old = text.replace("\"version\": 2", "\"version\": 1");
+    assert_ne!(old, text);
+    fs::write(&path, old).unwrap();
+    refused(
+        cluster.dir(),
+        &["--data", &data, "--listen", &listen],
+        &["has format 1", "the version that wrote it"],
+    )
+    .await;
     fs::write(&path, &whole).unwrap();
     cluster.restart(0).await.unwrap();
     assert!(cluster.inbox(account).await.unwrap().is_empty());

@@ -6,6 +6,7 @@ use futures::stream;
 use posthouse_client::error::{CLUSTER_METADATA, Error, PLACEMENT_METADATA, detail_of};
 use posthouse_client::proto;
 use proto::accounts_client::AccountsClient;
+use proto::mailboxes_client::MailboxesClient;
 use proto::messages_client::MessagesClient;
 use proto::{ErrorKind, deliver_request::Part};
 use tokio_util::sync::CancellationToken;
@@ -242,4 +243,87 @@ async fn a_deadline_ends_a_call_with_an_unknown_outcome() {
         assert_eq!(detail.kind(), ErrorKind::Unavailable);
     }
     assert_eq!(ops.usage("a@x").await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn mailboxes_are_named_by_number_over_the_wire() {
+    let (_, _, channel) = serve(Limits::default()).await;
+    create(&channel, "a@x").await;
+    let mut mailboxes = MailboxesClient::new(channel);
+    let account = || "a@x".to_owned();
+    let request = proto::CreateMailboxRequest {
+        request_id: id(1).into(),
+        account: account(),
+        mailbox: "Work/Sent".into(),
+        special_use: vec!["\\SENT".into()],
+    };
+    let made = mailboxes.create_mailbox(request).await.unwrap();
+    let sent = made.into_inner().mailbox.unwrap();
+    assert_eq!(sent.special_use, ["\\Sent"]);
+    let request = proto::RenameMailboxRequest {
+        request_id: id(2).into(),
+        account: account(),
+        mailbox: "Work".into(),
+        to: "Home".into(),
+        ..proto::RenameMailboxRequest::default()
+    };
+    mailboxes.rename_mailbox(request).await.unwrap();
+    let annotation = |value: &[u8], nil| proto::Annotation {
+        entry: "/private/Comment".into(),
+        value: value.to_vec().into(),
+        nil,
+    };
+    for (n, nil, left) in [(3, false, 1), (4, true, 0)] {
+        let request = proto::SetMetadataRequest {
+            request_id: id(n).into(),
+            account: account(),
+            mailbox_id: sent.mailbox_id,
+            annotations: vec![annotation(b"\0", nil)],
+            ..proto::SetMetadataRequest::default()
+        };
+        mailboxes.set_metadata(request).await.unwrap();
+        let request = proto::GetMetadataRequest {
+            account: account(),
+            mailbox: "Home/Sent".into(),
+            ..proto::GetMetadataRequest::default()
+        };
+        let found = mailboxes.get_metadata(request).await.unwrap().into_inner();
+        assert_eq!(found.annotations.len(), left);
+    }
+    let open = proto::OpenMailboxRequest {
+        account: account(),
+        mailbox_id: sent.mailbox_id,
+        uidvalidity: sent.uidvalidity,
+        ..proto::OpenMailboxRequest::default()
+    };
+    let opened = mailboxes.open_mailbox(open.clone()).await.unwrap();
+    let opened = opened.into_inner();
+    assert_eq!(opened.mailbox.unwrap().name, "Home/Sent");
+    let uids = roaring::RoaringBitmap::deserialize_from(&opened.uids[..]).unwrap();
+    assert!(uids.is_empty());
+    let request = proto::SubscribeRequest {
+        request_id: id(5).into(),
+        account: account(),
+        mailbox: "Nowhere".into(),
+        off: false,
+    };
+    mailboxes.subscribe(request).await.unwrap();
+    let request = proto::DeleteMailboxRequest {
+        request_id: id(6).into(),
+        account: account(),
+        mailbox_id: sent.mailbox_id,
+        ..proto::DeleteMailboxRequest::default()
+    };
+    mailboxes.delete_mailbox(request).await.unwrap();
+    let gone = mailboxes.open_mailbox(open).await.unwrap_err();
+    assert_eq!(detail_of(&gone).unwrap().what, "mailbox");
+    let request = proto::ListMailboxesRequest { account: account() };
+    let list = mailboxes
+        .list_mailboxes(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let names: Vec<&str> = list.mailboxes.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["INBOX", "Home"]);
+    assert_eq!(list.subscriptions, ["Nowhere"]);
 }
