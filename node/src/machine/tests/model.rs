@@ -307,7 +307,7 @@ impl Model {
             a.modseq += 1;
             a.emails += 1;
             m.uidnext += 1;
-            let StoreResult::Stored { uidvalidity, .. } = got else {
+            let StoreResult::Stored { mailbox, uidvalidity, .. } = got else {
                 panic!("{got:?}")
             };
             assert!(m.uidvalidity == 0 || m.uidvalidity == *uidvalidity);
@@ -319,6 +319,7 @@ impl Model {
             };
             m.messages.insert(m.uidnext, message);
             let result = StoreResult::Stored {
+                mailbox: *mailbox,
                 uidvalidity: *uidvalidity,
                 uid: m.uidnext,
                 modseq: a.modseq,
