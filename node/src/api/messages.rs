@@ -10,10 +10,10 @@ use proto::messages_server::Messages;
 use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::call::{caller, deadline, within};
-use super::mailboxes::mailbox;
 use super::{Api, error};
 use crate::machine::command::FlagMode;
 use crate::mailbox::append::AppendHead;
+use crate::mailbox::check::MailboxFields;
 use crate::mailbox::deliver::{DeliverHead, DeliverOutcome, Recipient};
 use crate::mailbox::expunge::Expunge;
 use crate::mailbox::fetch::FetchBlob;
@@ -309,13 +309,18 @@ impl Messages for Api {
     ) -> Result<Response<proto::ListMessagesResponse>, Status> {
         self.call(request, |ops, r| async move {
             let uids = r.uids.map(|range| (range.first, range.last));
+            let mailbox = MailboxFields {
+                name: r.mailbox,
+                id: r.mailbox_id,
+                uidvalidity: r.uidvalidity,
+            };
             let page = ops
-                .list_messages(&r.account, &r.mailbox, uids, r.limit, r.with_summary)
+                .list_messages(&r.account, mailbox, uids, r.limit, r.with_summary)
                 .await?;
             Ok(proto::ListMessagesResponse {
                 messages: page.messages.into_iter().map(message).collect(),
                 next_uid: page.next_uid,
-                mailbox: Some(mailbox(page.mailbox)),
+                mailbox: Some(super::mailboxes::mailbox(page.mailbox)),
             })
         })
         .await
@@ -368,7 +373,11 @@ impl Messages for Api {
                 .set_flags(SetFlags {
                     request_id: r.request_id.to_vec(),
                     account: r.account,
-                    mailbox: r.mailbox,
+                    mailbox: MailboxFields {
+                        name: r.mailbox,
+                        id: r.mailbox_id,
+                        uidvalidity: r.uidvalidity,
+                    },
                     uids: uid_ranges(&r.uids),
                     mode: flag_mode(r.mode)?,
                     flags: r.flags,
@@ -396,7 +405,11 @@ impl Messages for Api {
                 .expunge(Expunge {
                     request_id: r.request_id.to_vec(),
                     account: r.account,
-                    mailbox: r.mailbox,
+                    mailbox: MailboxFields {
+                        name: r.mailbox,
+                        id: r.mailbox_id,
+                        uidvalidity: r.uidvalidity,
+                    },
                     uids: uid_ranges(&r.uids),
                     force: r.force,
                 })

@@ -630,7 +630,7 @@ async fn flags_are_set_and_messages_expunged() {
     let set = |n: u8, uids: Vec<(u32, u32)>, flags: &[&str], unchanged_since| SetFlags {
         request_id: id(n),
         account: "a@x".to_owned(),
-        mailbox: "INBOX".to_owned(),
+        mailbox: "INBOX".into(),
         uids,
         mode: FlagMode::Add,
         flags: flags.iter().map(|f| f.to_string()).collect(),
@@ -671,7 +671,7 @@ async fn flags_are_set_and_messages_expunged() {
     let expunge = |n: u8, uids: Vec<(u32, u32)>, force| Expunge {
         request_id: id(n),
         account: "a@x".to_owned(),
-        mailbox: "INBOX".to_owned(),
+        mailbox: "INBOX".into(),
         uids,
         force,
     };
@@ -688,7 +688,7 @@ async fn flags_are_set_and_messages_expunged() {
     );
     assert_eq!(ops.usage("a@x").await.unwrap().messages, 0);
     let nowhere = Expunge {
-        mailbox: "Nowhere".to_owned(),
+        mailbox: "Nowhere".into(),
         ..expunge(8, vec![], false)
     };
     assert_eq!(
@@ -705,7 +705,7 @@ async fn huge_uid_sets_go_in_steps_and_a_retry_changes_nothing() {
     let all = Expunge {
         request_id: id(1),
         account: "a@x".to_owned(),
-        mailbox: "INBOX".to_owned(),
+        mailbox: "INBOX".into(),
         uids: Vec::new(),
         force: true,
     };
