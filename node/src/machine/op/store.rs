@@ -11,7 +11,6 @@ use crate::machine::command::{ApplyError, Reply, Store, StoreResult, Target};
 use crate::machine::txn::limit;
 use crate::machine::{Stop, Txn, blob, limits, placing, request, scope, thread};
 use crate::rare::{self, Rare};
-use crate::types::*;
 
 pub(in crate::machine) fn apply(txn: &mut Txn, store: &Store) -> Result<Reply, Stop> {
     let done = targets(txn, store);

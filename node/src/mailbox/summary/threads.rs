@@ -112,7 +112,10 @@ mod tests {
         assert_eq!(found.len(), limits::THREAD_KEYS);
         assert!(found.is_sorted_by(|a, b| a < b));
         let nearest = (81..90).map(|n| format!("{n}@x"));
-        for id in ["me@x".to_owned(), "0@x".to_owned()].into_iter().chain(nearest) {
+        for id in ["me@x".to_owned(), "0@x".to_owned()]
+            .into_iter()
+            .chain(nearest)
+        {
             assert!(found.contains(&key(&id, "s")), "{id}");
         }
     }
