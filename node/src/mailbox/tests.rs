@@ -1,5 +1,7 @@
 //! The operations end to end, on a machine without Raft.
 
+mod messages;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use std::sync::Arc;
