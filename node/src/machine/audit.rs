@@ -27,6 +27,7 @@ struct Rows {
     messages: BTreeMap<(AccountId, MailboxId, Uid), MessageRow>,
     emails: BTreeMap<(AccountId, EmailId), EmailRow>,
     summaries: BTreeSet<(AccountId, EmailId)>,
+    threads: BTreeMap<(AccountId, ThreadKey), ThreadRow>,
     changes: BTreeMap<AccountId, BTreeMap<ModSeq, ChangeRow>>,
     blobs: BTreeMap<BlobId, BlobRow>,
     uploads: BTreeMap<UploadId, UploadRow>,
@@ -152,7 +153,8 @@ fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
             r.annotations
                 .insert((account, mailbox, entry.to_owned()), row.value.len());
         }
-        Key::Thread { .. } | Key::Credential { .. } => {}
+        Key::Thread { account, key } => drop(r.threads.insert((account, key), row!())),
+        Key::Credential { .. } => {}
         Key::System
         | Key::Node(_)
         | Key::Shard(_)
@@ -176,6 +178,7 @@ pub fn problems(view: &dyn View, space: Space) -> Result<Vec<String>, IndexError
     mailboxes(&r, &mut found);
     owners(&r, &mut found);
     octets(&r, &mut found);
+    threads(&r, &mut found);
     requests(&r, &mut found);
     Ok(found)
 }
@@ -425,6 +428,33 @@ fn octets(r: &Rows, found: &mut Vec<String>) {
     }
     let kept = r.uploads.iter().map(|(upload, row)| (*upload, row.chunks));
     differ(found, || "chunks of uploads".into(), kept.collect(), chunks);
+}
+
+/// A key leads where the first email with it went, and lives as long as its emails. So an email's
+/// thread is the lowest that its keys lead to.
+fn threads(r: &Rows, found: &mut Vec<String>) {
+    let mut refs: BTreeMap<(AccountId, ThreadKey), u64> = BTreeMap::new();
+    for ((account, email), row) in &r.emails {
+        let keys = || row.thread_keys.iter().map(|key| (*account, *key));
+        for key in keys() {
+            *refs.entry(key).or_default() += 1;
+        }
+        let led = keys().filter_map(|key| r.threads.get(&key));
+        let lowest = led.map(|row| row.thread).min();
+        differ(
+            found,
+            || format!("thread of email {} of account {account}", email.0),
+            row.thread,
+            lowest.unwrap_or(ThreadId(email.0)),
+        );
+    }
+    let kept = r.threads.iter().map(|(key, row)| (*key, row.refs));
+    differ(
+        found,
+        || "references of thread keys".into(),
+        kept.collect(),
+        refs,
+    );
 }
 
 fn requests(r: &Rows, found: &mut Vec<String>) {

@@ -1,6 +1,7 @@
 //! The operations end to end, on a machine without Raft.
 
 mod mailboxes;
+mod messages;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -446,7 +447,7 @@ async fn appended_messages_carry_flags_and_date() {
     let head = AppendHead {
         request_id: id(2),
         account: "A@X".to_owned(),
-        mailbox: "Sent/2024".to_owned(),
+        mailbox: "Sent/2024".into(),
         flags: vec!["\\seen".to_owned(), "$Forwarded".to_owned()],
         internal_date_ms: 1_000_000,
         ..AppendHead::default()
@@ -463,7 +464,7 @@ async fn appended_messages_carry_flags_and_date() {
     assert_eq!(page.messages[0].flags, ["\\Seen", "$Forwarded"]);
     assert_eq!(page.messages[0].internal_date_ms, 1_000_000);
     let nowhere = AppendHead {
-        mailbox: "Nowhere".to_owned(),
+        mailbox: "Nowhere".into(),
         ..head
     };
     assert_eq!(
