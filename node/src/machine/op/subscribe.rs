@@ -2,7 +2,7 @@
 //! outlive it.
 
 use crate::index::keys::{Key, RequestKind};
-use crate::index::values::{Answer, ChangeKind, MailboxRow};
+use crate::index::values::{AccountRow, Answer, ChangeKind, MailboxRow};
 use crate::machine::command::Reply;
 use crate::machine::txn::limit;
 use crate::machine::{Stop, Txn, limits, read, request, scope};
@@ -55,7 +55,7 @@ pub(in crate::machine) fn apply(
 pub(super) fn changed(
     txn: &mut Txn,
     id: AccountId,
-    account: &mut crate::index::values::AccountRow,
+    account: &mut AccountRow,
     found: Option<(MailboxId, MailboxRow)>,
 ) -> Result<(), Stop> {
     let kind = ChangeKind::MailboxChanged;
