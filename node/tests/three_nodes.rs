@@ -242,6 +242,60 @@ impl Cluster {
     }
 }
 
+/// Replicated rows of the data shards, as one node has them.
+async fn rows(c: &Cluster) -> Result<u64, String> {
+    let mut rows = 0;
+    for shard in 1..=DATA_SHARDS {
+        let at = Target::Addr(c.places[0].config.listen.clone());
+        let state = c.client.hash_state(&at, shard).await;
+        rows += state.map_err(|e| e.to_string())?.rows;
+    }
+    Ok(rows)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_deleted_mailbox_goes_also_after_a_restart() {
+    const MESSAGES: u64 = 60;
+    let mut c = Cluster::form().await;
+    c.whole().await;
+    c.send(6, 100).await;
+    let (ann, bulk) = (account(0), MailboxName::new("Bulk/Old").unwrap());
+    let made = c.client.create_mailbox(&ann, &bulk, vec![], None).await;
+    made.unwrap();
+    for n in 0..MESSAGES {
+        let body: Bytes = format!("Subject: bulk {n}\r\n\r\n").into_bytes().into();
+        let options = AppendOptions::default();
+        let appended = c.client.append(&ann, &bulk, &body, options).await;
+        appended.unwrap();
+    }
+    c.whole().await;
+    let full = rows(&c).await.unwrap();
+    c.client.delete_mailbox(&ann, &bulk, None).await.unwrap();
+    assert_eq!(c.client.usage(&ann).await.unwrap().messages, 1);
+    for n in 0..3 {
+        c.stop(n).await;
+    }
+    for n in 0..3 {
+        c.start(n).await;
+    }
+    // Each message has a hot row, an email, a summary and a blob of its own; the deletion itself
+    // leaves a few rows.
+    let reaped = full - 4 * MESSAGES + 8;
+    eventually("reaped", async || match rows(&c).await? {
+        rows if rows > reaped => Err(format!("{rows} of {full} rows, {reaped} should be left")),
+        _ => Ok(()),
+    })
+    .await;
+    c.whole().await;
+    c.check().await;
+    let names = c.client.list_mailboxes(&ann).await.unwrap();
+    let names: Vec<&str> = names.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["INBOX", "Bulk"]);
+    for n in 0..3 {
+        c.stop(n).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_stops_nothing_is_lost() {
     let mut c = Cluster::form().await;
