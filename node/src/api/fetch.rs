@@ -154,7 +154,9 @@ impl Api {
                 structure: r.structure,
                 preview: r.preview,
                 email: r.email,
-                sections: sections.map(|(i, s)| section(i, s)).collect::<Result<_>>()?,
+                sections: sections
+                    .map(|(i, s)| section(i, s))
+                    .collect::<Result<_>>()?,
             };
             let batches = ops.fetch_messages(fetch).await?;
             let answers = batches.map(move |result| match result {

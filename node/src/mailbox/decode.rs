@@ -168,7 +168,10 @@ impl QuotedPrintable {
                 true
             }
             _ => {
-                let pair = (hex(self.held.get(1).copied().unwrap_or_default()), hex(octet));
+                let pair = (
+                    hex(self.held.get(1).copied().unwrap_or_default()),
+                    hex(octet),
+                );
                 if let (true, (Some(high), Some(low))) = (in_hex, pair) {
                     out.push(high << 4 | low);
                     self.held.clear();
@@ -255,7 +258,13 @@ mod tests {
     }
 
     fn text() -> impl Strategy<Value = Vec<u8>> {
-        let octet = prop_oneof![any::<u8>(), Just(b' '), Just(b'\n'), Just(b'='), Just(b'\r')];
+        let octet = prop_oneof![
+            any::<u8>(),
+            Just(b' '),
+            Just(b'\n'),
+            Just(b'='),
+            Just(b'\r')
+        ];
         proptest::collection::vec(octet, 0..300)
     }
 

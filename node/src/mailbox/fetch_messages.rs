@@ -203,9 +203,7 @@ impl Operations {
         let (account_id, _) = list_accounts::find(&view, &account)?;
         let found = read::mailbox(&*view.view, view.space, account_id, &mailbox)?;
         let (mailbox, row) = found
-            .filter(|(_, row)| {
-                request.uidvalidity == 0 || row.uidvalidity == request.uidvalidity
-            })
+            .filter(|(_, row)| request.uidvalidity == 0 || row.uidvalidity == request.uidvalidity)
             .ok_or(MailboxError::NotFound(What::Mailbox))?;
         // Messages that come while a long fetch lasts are not part of it.
         let last = row.uidnext.saturating_sub(1);
