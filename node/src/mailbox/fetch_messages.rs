@@ -270,7 +270,9 @@ impl Work {
                     (first, span.1),
                     PAGE_ROWS,
                 )?;
-                self.page(rows, wanted, &mut group).await?;
+                if let Some(again) = self.page(rows, wanted, &mut group).await? {
+                    next = Some(again);
+                }
                 tokio::task::yield_now().await;
             }
         }
@@ -278,13 +280,13 @@ impl Work {
         self.out.finish().await
     }
 
-    /// A page of hot rows.
+    /// A page of hot rows. There may be a newer view before its end: then the uid to go on from.
     async fn page(
         &mut self,
         rows: Vec<(Uid, MessageRow)>,
         wanted: &[(Uid, Uid)],
         group: &mut Vec<Job>,
-    ) -> Result<()> {
+    ) -> Result<Option<Uid>> {
         let mut wanted = wanted.iter().peekable();
         let mut cold_rows = 0;
         for (uid, row) in rows {
@@ -307,10 +309,13 @@ impl Work {
             }
             if !job.fits(group) {
                 self.serve(group).await?;
+                if self.renew().await? {
+                    return Ok(Some(uid));
+                }
             }
             group.push(job);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// What the rows say of a message.
@@ -326,7 +331,7 @@ impl Work {
         let mut weight = 48 + 3 * row.keywords.len();
         let mut cold = None;
         let mut octets = None;
-        let mut parts = Vec::new();
+        let mut spots = Vec::new();
         let mut truncated = false;
         if request.email || request.needs_parts() {
             let email = read::email(view, space, self.account, row.email)?.ok_or_else(missing)?;
@@ -359,30 +364,26 @@ impl Work {
             if request.preview {
                 cold.preview = summary.preview;
             }
-            match (request.structure, request.needs_parts()) {
-                (true, true) => {
-                    cold.structure = summary.parts.clone();
-                    parts = summary.parts;
-                }
-                (true, false) => cold.structure = summary.parts,
-                (false, _) => parts = summary.parts,
+            spots = sections::find(&request.sections, &summary.parts, truncated, row.size);
+            if request.structure {
+                cold.structure = summary.parts;
             }
         }
         let message = FetchedMessage { uid, row, cold };
         Ok(Job {
             message,
             octets,
-            parts,
+            spots,
             cut: truncated,
             weight,
         })
     }
 
-    /// A newer view, when the one at hand has been held for long. Another leader since then is an
+    /// Takes a newer view, when the one at hand has been held for long; true: it did. Another leader since then is an
     /// error, and the reader goes on there.
-    async fn renew(&mut self) -> Result<()> {
+    async fn renew(&mut self) -> Result<bool> {
         if self.taken.elapsed() < VIEW_AGE {
-            return Ok(());
+            return Ok(false);
         }
         rare::hit(Rare::ViewRenewed);
         let view = self.ops.read(&self.led).await?;
@@ -407,7 +408,7 @@ impl Work {
         }
         self.view = view;
         self.taken = Instant::now();
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -63,7 +63,8 @@ impl Out {
         // The next batch is as large as this one, most likely.
         self.batch.items.reserve(batch.items.len());
         self.bytes = 0;
-        let sent = self.batches.send(batch).await;
+        // Not waiting until it is taken: what follows is read meanwhile.
+        let sent = self.batches.feed(batch).await;
         sent.map_err(|_| MailboxError::Unavailable("nobody reads any more".to_owned()))
     }
 }

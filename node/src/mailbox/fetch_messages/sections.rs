@@ -32,9 +32,9 @@ pub(super) struct Job {
     pub(super) message: FetchedMessage,
     /// Where sections are asked for.
     pub(super) octets: Option<Octets>,
-    /// Where sections are asked for.
-    pub(super) parts: Vec<Part>,
-    /// Parts may be missing.
+    /// Where the sections are, as far as the summary knows.
+    pub(super) spots: Vec<Option<Spot>>,
+    /// The summary may have left parts out.
     pub(super) cut: bool,
     /// Octets of the message itself, about.
     pub(super) weight: usize,
@@ -51,31 +51,38 @@ impl Job {
         group.len() < GROUP_MESSAGES && cost + self.cost() <= GROUP_BYTES
     }
 
-    fn find(&self, section: &Section) -> Option<Spot> {
-        Parts {
-            parts: &self.parts,
-            cut: self.cut,
-            size: self.message.row.size,
-        }
-        .find(section)
+    /// Parts that the summary left out may be among those that are asked for.
+    fn lacks_parts(&self) -> bool {
+        self.cut && self.spots.iter().any(Option::is_none)
     }
 
     /// The first octets that will be read, if any.
     fn first_read(&self, sections: &[Section]) -> Option<Range<u64>> {
-        let reads = sections.iter().filter_map(|section| {
-            match self.find(section) {
-                // Parts that were left out are looked for in the octets.
-                None => self.cut.then_some(0..self.message.row.size),
-                Some(Spot::Octets(_)) if section.size_only => None,
-                Some(Spot::Octets(range)) => {
-                    let wanted = section.clip(range.end - range.start);
-                    Some(range.start + wanted.start..range.start + wanted.end)
-                }
-                Some(spot) => Some(spot.range()),
+        if self.lacks_parts() {
+            return Some(0..self.message.row.size).filter(|range| !range.is_empty());
+        }
+        let read = |(section, spot): (&Section, &Option<Spot>)| match spot.as_ref()? {
+            Spot::Octets(_) if section.size_only => None,
+            Spot::Octets(range) => {
+                let wanted = section.clip(range.end - range.start);
+                Some(range.start + wanted.start..range.start + wanted.end)
             }
-        });
-        reads.into_iter().find(|range| !range.is_empty())
+            spot => Some(spot.range()),
+        };
+        let mut reads = sections.iter().zip(&self.spots).filter_map(read);
+        reads.find(|range| !range.is_empty())
     }
+}
+
+/// Where the sections are, given the parts of a message.
+pub(super) fn find(
+    sections: &[Section],
+    parts: &[Part],
+    cut: bool,
+    size: u64,
+) -> Vec<Option<Spot>> {
+    let parts = Parts { parts, cut, size };
+    sections.iter().map(|section| parts.find(section)).collect()
 }
 
 impl Work {
@@ -102,7 +109,7 @@ impl Work {
             })?;
         }
         tokio::task::yield_now().await;
-        self.renew().await
+        Ok(())
     }
 
     /// Reads the messages of one chunk that octets are needed of, side by side. Gives the room
@@ -143,13 +150,13 @@ impl Work {
     /// before the message goes out fails here.
     async fn prepare(&self, job: &mut Job) -> Result<()> {
         let sections = &self.request.sections;
-        let lacking = job.cut && sections.iter().any(|s| job.find(s).is_none());
-        if let Some(octets) = &mut job.octets
-            && lacking
+        if job.lacks_parts()
+            && let Some(octets) = &mut job.octets
         {
             rare::hit(Rare::SummaryTooShort);
-            job.parts = octets.scan().await?;
+            let parts = octets.scan().await?;
             job.cut = false;
+            job.spots = find(sections, &parts, false, octets.size());
         }
         if let Some(range) = job.first_read(sections)
             && let Some(octets) = &mut job.octets
@@ -160,13 +167,12 @@ impl Work {
     }
 
     async fn send(&mut self, job: Job, sections: &[Section]) -> Result<()> {
-        let spots: Vec<_> = sections.iter().map(|section| job.find(section)).collect();
         let item = Item::Message(job.message);
         self.out.push(item, job.weight).await?;
         let Some(mut octets) = job.octets else {
             return Ok(());
         };
-        for (index, (section, spot)) in (0..).zip(sections.iter().zip(spots)) {
+        for (index, (section, spot)) in (0..).zip(sections.iter().zip(job.spots)) {
             let outcome = match spot {
                 Some(Spot::Octets(range)) => {
                     self.plain(index, section, range, &mut octets).await?;
