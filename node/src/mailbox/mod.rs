@@ -8,6 +8,8 @@
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
 //! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
+//! fetch_messages ─▶ section ─▶ decode, octets                  parts of mail going out
+//! set_flags, expunge ─▶ split                                  huge uid sets in bounded steps
 //! check  limits  window  error  route                          what all of them share
 //! ```
 //!
@@ -21,12 +23,14 @@ pub mod codec;
 pub mod copy;
 pub mod create_account;
 pub mod create_mailbox;
+pub mod decode;
 pub mod delete_account;
 pub mod delete_mailbox;
 pub mod deliver;
 pub mod error;
 pub mod expunge;
 pub mod fetch;
+pub mod fetch_messages;
 pub mod intake;
 pub mod limits;
 pub mod list_accounts;
@@ -35,7 +39,9 @@ pub mod list_messages;
 pub mod metadata;
 pub mod open_mailbox;
 pub mod rename_mailbox;
+pub mod octets;
 pub mod route;
+pub mod section;
 pub mod set_flags;
 pub mod split;
 pub mod subscribe;
