@@ -6,6 +6,7 @@
 //! deliver ──┬─▶ intake ─▶ summary (scan, fields, preview)      one message coming in
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
+//! search (plan, run, scan, sort, thread)                       mail looked for
 //! set_flags, expunge ─▶ split                                  huge uid sets in bounded steps
 //! check  limits  window  error  route                          what all of them share
 //! ```
@@ -30,6 +31,7 @@ pub mod list_accounts;
 pub mod list_mailboxes;
 pub mod list_messages;
 pub mod route;
+pub mod search;
 pub mod set_flags;
 pub mod split;
 pub mod summary;
