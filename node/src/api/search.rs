@@ -16,7 +16,9 @@ use crate::mailbox::{MailboxError, Result};
 
 /// A condition. The decoder of messages has bounded how deep they are nested.
 fn key(wire: proto::SearchKey) -> Result<Key> {
-    let keys = |list: proto::search_key::Keys| list.keys.into_iter().map(key).collect();
+    let keys = |list: proto::search_key::Keys| -> Result<Vec<Key>> {
+        list.keys.into_iter().map(key).collect()
+    };
     let span = |range: proto::search_key::Range| Span {
         from: range.from,
         to: range.to,
@@ -28,7 +30,7 @@ fn key(wire: proto::SearchKey) -> Result<Key> {
         Wire::AllOf(list) => Key::AllOf(keys(list)?),
         Wire::AnyOf(list) => Key::AnyOf(keys(list)?),
         Wire::Not(inner) => Key::Not(Box::new(key(*inner)?)),
-        Wire::Uids(uids) => Key::Uids(uid_ranges(&uids.ranges)),
+        Wire::Uids(uids) => Key::Uids(uid_ranges(&uids.uids)),
         Wire::Flag(flag) => Key::Flag {
             name: flag.name,
             off: flag.off,
