@@ -6,6 +6,7 @@
 //! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
 //!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
 //!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, read, cluster.
+//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, search, cluster.
 //! - [`rare`]: counters of rare situations, for all crates.
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.
@@ -53,6 +54,7 @@ pub mod rare;
 mod read;
 pub mod retry;
 pub mod route;
+pub mod search;
 mod upload;
 
 /// Generated from `proto/posthouse.proto`, which documents every message and field.
@@ -73,3 +75,4 @@ pub use messages::{
     ListOptions, Stored,
 };
 pub use read::{FetchEvent, FetchOptions, FetchStream};
+pub use search::{Found, SearchOptions};

@@ -9,6 +9,7 @@
 //! list_messages   fetch                                        mail going out
 //! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
 //! fetch_messages ─▶ section ─▶ decode, octets                  parts of mail going out
+//! search (plan, run, scan, sort, thread)                       mail looked for
 //! set_flags, expunge ─▶ split                                  huge uid sets in bounded steps
 //! check  limits  window  error  route                          what all of them share
 //! ```
@@ -42,6 +43,7 @@ pub mod rename_mailbox;
 pub mod octets;
 pub mod route;
 pub mod section;
+pub mod search;
 pub mod set_flags;
 pub mod split;
 pub mod subscribe;
