@@ -5,8 +5,8 @@
 //! - [`error`]: what can go wrong, and its form on the wire.
 //! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
 //!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
-//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, read, cluster.
-//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, search, cluster.
+//!   ([`connect`]). One file a family: accounts, credentials, mailboxes, messages, deliver, fetch,
+//!   read, search, changes, watch, cluster.
 //! - [`rare`]: counters of rare situations, for all crates.
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.

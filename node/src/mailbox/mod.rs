@@ -10,7 +10,6 @@
 //! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
 //! fetch_messages ─▶ section ─▶ decode, octets                  parts of mail going out
 //! search (plan, run, scan, sort, thread)                       mail looked for
-//! set_flags, expunge ─▶ split                                  huge uid sets in bounded steps
 //! check  limits  window  error  route                          what all of them share
 //! ```
 //!
