@@ -6,6 +6,7 @@
 //! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
 //!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
 //!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, cluster.
+//! - [`watch`]: changes of accounts as they happen, across changes of leaders.
 //! - [`rare`]: counters of rare situations, for all crates.
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.
@@ -52,7 +53,9 @@ mod messages;
 pub mod rare;
 pub mod retry;
 pub mod route;
+mod secret;
 mod upload;
+pub mod watch;
 
 /// Generated from `proto/posthouse.proto`, which documents every message and field.
 #[allow(missing_docs, clippy::doc_lazy_continuation)]
@@ -71,3 +74,4 @@ pub use messages::{
     AppendOptions, AppendPart, Appended, AppendedAll, Copied, Expunged, FlagChange, FlagsChanged,
     ListOptions, Stored,
 };
+pub use watch::{Change, Subscription, Watch};

@@ -79,6 +79,7 @@ fn one(
     if let Some(first) = request::target(txn, &request)? {
         return Ok(as_duplicate(first));
     }
+    scope::takes_mail(&account)?;
     arrived.clone()?;
     // The highest number means "no upper bound" in ranges.
     if mailbox.uidnext == Uid::MAX {

@@ -1,5 +1,6 @@
 //! Tests of the machine: a cluster of one, without a log.
 
+mod credentials;
 mod model;
 mod operations;
 mod system;
