@@ -53,6 +53,12 @@ pub struct World {
     pub damage: bool,
     /// So many calls are answered with "stale placement".
     pub stale: u32,
+    /// The mailboxes of each change of an account; the n-th made modseq n.
+    pub changes: BTreeMap<String, Vec<u32>>,
+    /// Told of every change of this world.
+    pub news: tokio::sync::watch::Sender<u64>,
+    /// Accounts that streams were asked to watch, and not to watch any more: node, name, since.
+    pub watches: Vec<(u64, String, Option<u64>)>,
 }
 
 impl World {
@@ -163,6 +169,48 @@ impl FakeNode {
         };
         world.seen.insert(key, result.clone());
         result
+    }
+
+    fn asked(&self, watched: &mut BTreeMap<String, u64>, request: WatchRequest) {
+        let mut world = self.world.lock();
+        for name in request.remove {
+            watched.remove(&name);
+            world.watches.push((self.id, name, None));
+        }
+        for add in request.add {
+            watched.insert(add.account.clone(), add.since);
+            world.watches.push((self.id, add.account, Some(add.since)));
+        }
+    }
+
+    fn told(&self, watched: &mut BTreeMap<String, u64>) -> Result<Vec<WatchEvent>, Status> {
+        let mut events = Vec::new();
+        let names: Vec<String> = watched.keys().cloned().collect();
+        for account in names {
+            self.leads(&account)?;
+            let world = self.world.lock();
+            let since = watched[&account];
+            let nothing = Vec::new();
+            let changes = world.changes.get(&account).unwrap_or(&nothing);
+            let modseq = changes.len() as u64;
+            let mut event = WatchEvent {
+                account: account.clone(),
+                modseq,
+                ..WatchEvent::default()
+            };
+            if !world.mail.contains_key(&account) {
+                event.gone = true;
+                watched.remove(&account);
+            } else if since == modseq {
+                continue;
+            } else {
+                event.resync = since > modseq;
+                event.mailboxes = changes.iter().skip(since as usize).copied().collect();
+                watched.insert(account, modseq);
+            }
+            events.push(event);
+        }
+        Ok(events)
     }
 
     fn lose_answer(&self) -> Result<(), Status> {
@@ -524,9 +572,35 @@ impl Messages for FakeNode {
 
     async fn watch(
         &self,
-        _: Request<Streaming<WatchRequest>>,
+        request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("not by the fake"))
+        self.enter(&request, "watch").await?;
+        let mut requests = request.into_inner();
+        let (tx, rx) = tokio::sync::mpsc::channel(16);
+        let node = self.clone();
+        let mut news = self.world.lock().news.subscribe();
+        tokio::spawn(async move {
+            let mut watched = BTreeMap::new();
+            loop {
+                match node.told(&mut watched) {
+                    Ok(events) if events.is_empty() => {}
+                    Ok(events) => drop(tx.send(Ok(WatchResponse { events })).await),
+                    Err(status) => {
+                        tx.send(Err(status)).await.ok();
+                        return;
+                    }
+                }
+                tokio::select! {
+                    request = requests.message() => match request {
+                        Ok(Some(request)) => node.asked(&mut watched, request),
+                        _ => return,
+                    },
+                    changed = news.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+        let events = tokio_stream::wrappers::ReceiverStream::new(rx);
+        Ok(self.answer(events.boxed()))
     }
 }
 
@@ -742,6 +816,28 @@ impl FakeCluster {
 
     pub fn addr(&self, node: u64) -> String {
         self.world.lock().nodes[&node].clone()
+    }
+
+    /// Changes a mailbox; answers the new modseq.
+    #[allow(dead_code)] // not all tests watch
+    pub fn change(&self, account: &AccountName, mailbox: u32) -> u64 {
+        let mut world = self.world.lock();
+        let changes = world
+            .changes
+            .entry(account.as_str().to_owned())
+            .or_default();
+        changes.push(mailbox);
+        let modseq = changes.len() as u64;
+        world.news.send_modify(|n| *n += 1);
+        modseq
+    }
+
+    /// Another node leads a shard.
+    #[allow(dead_code)] // not all tests watch
+    pub fn lead(&self, shard: u32, node: u64) {
+        let mut world = self.world.lock();
+        world.shards.get_mut(&shard).unwrap().2 = node;
+        world.news.send_modify(|n| *n += 1);
     }
 
     pub fn kill(&mut self, node: u64) {

@@ -1,4 +1,5 @@
-//! Everything that touches the world outside the process: wall clock, disk, network, randomness.
+//! Everything that touches the world outside the process: wall clock, disk, network, randomness,
+//! threads.
 //!
 //! The node reaches the world through [`Env`] alone, so that the simulator can run the very same
 //! code on a simulated world. Timers are `tokio::time`, which the simulator pauses.
@@ -7,6 +8,7 @@
 //! node reads a clock, opens a file or a socket, or draws a random number.
 
 pub mod clock;
+pub mod compute;
 pub mod disk;
 pub mod net;
 pub mod rng;
@@ -35,6 +37,8 @@ pub struct Env {
     pub index: Arc<dyn IndexOpener>,
     /// Room for messages on their way in through a door.
     pub spool: Arc<dyn spool::Spools>,
+    /// Where long computations run.
+    pub compute: Arc<dyn compute::Compute>,
 }
 
 impl Env {
@@ -49,6 +53,7 @@ impl Env {
             rng: Arc::new(rng::OsRng),
             index: Arc::new(crate::index::rocks::RocksOpener),
             spool: Arc::new(spool::TempSpools),
+            compute: Arc::new(compute::Threads),
         }
     }
 }

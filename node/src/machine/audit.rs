@@ -38,6 +38,7 @@ struct Rows {
     going_mailboxes: BTreeSet<(AccountId, MailboxId)>,
     subscriptions: BTreeMap<AccountId, u64>,
     annotations: BTreeMap<(AccountId, MailboxId, String), usize>,
+    credentials: BTreeMap<AccountId, Vec<CredentialRow>>,
     blob_locs: BTreeMap<(BlobId, u32), ChunkLoc>,
     upload_locs: BTreeMap<(UploadId, u32), ChunkLoc>,
 }
@@ -154,7 +155,9 @@ fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
                 .insert((account, mailbox, entry.to_owned()), row.value.len());
         }
         Key::Thread { account, key } => drop(r.threads.insert((account, key), row!())),
-        Key::Credential { .. } => {}
+        Key::Credential { account, .. } => {
+            r.credentials.entry(account).or_default().push(row!());
+        }
         Key::System
         | Key::Node(_)
         | Key::Shard(_)
@@ -180,6 +183,7 @@ pub fn problems(view: &dyn View, space: Space) -> Result<Vec<String>, IndexError
     octets(&r, &mut found);
     threads(&r, &mut found);
     requests(&r, &mut found);
+    credentials(&r, &mut found);
     Ok(found)
 }
 
@@ -255,6 +259,27 @@ fn accounts(r: &Rows, found: &mut Vec<String>) {
         };
         let want: Vec<ModSeq> = (row.trimmed_modseq + 1..=row.highest_modseq).collect();
         differ(found, || format!("changes of account {id}"), kept, want);
+    }
+}
+
+fn credentials(r: &Rows, found: &mut Vec<String>) {
+    for (account, rows) in &r.credentials {
+        let Some(owner) = r.accounts.get(account) else {
+            found.push(format!(
+                "credentials of account {account}, which is not there"
+            ));
+            continue;
+        };
+        if rows.len() > super::limits::APP_PASSWORDS + 1 {
+            found.push(format!("account {account} has {} credentials", rows.len()));
+        }
+        let stamps: BTreeSet<ModSeq> = rows.iter().map(|row| row.modseq).collect();
+        let last = stamps.last().copied().unwrap_or(0);
+        if stamps.len() != rows.len() || last > owner.highest_modseq {
+            found.push(format!(
+                "stamps of the credentials of account {account}: {stamps:?}"
+            ));
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub const ANNOTATION_ENTRY_BYTES: usize = 255;
 pub const ANNOTATIONS_BYTES: usize = 1 << 20;
 /// Application passwords of an account at most.
 pub const APP_PASSWORDS: usize = 100;
+/// Octets of the name of an application password at most.
+pub const APP_PASSWORD_NAME_BYTES: usize = 100;
 /// Subscriptions of an account at most.
 pub const SUBSCRIPTIONS: u64 = 100_000;
 /// Messages of one `AppendMany` at most.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use posthouse_gateway::spool::{MemorySpool, Spool};
 use posthouse_node::env::Env;
+use posthouse_node::env::compute::AtOnce;
 use posthouse_node::env::rpc::{Http2, Rpc};
 use posthouse_node::env::spool::Spools;
 
@@ -185,6 +186,7 @@ impl Stage {
             rng: Arc::new(SimRng::new(seed, "process", lives)),
             index: host.index.process(fence),
             spool: Arc::new(InMemory),
+            compute: Arc::new(AtOnce),
         }
     }
 

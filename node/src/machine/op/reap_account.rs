@@ -59,6 +59,7 @@ pub(in crate::machine) fn apply(
             key: ThreadKey(0),
         },
         Key::Change { account, modseq: 0 },
+        Key::Credential { account, name: "" },
         Key::MailboxName { account, name: "" },
         Key::Mailbox {
             account,

@@ -2,6 +2,7 @@
 
 mod mailboxes;
 mod messages;
+mod credentials;
 mod model;
 mod operations;
 mod system;
