@@ -106,6 +106,9 @@ impl Starting {
         grpc_addr: &str,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), StartError> {
+        if sockets.lmtp.is_none() && sockets.addrs().is_empty() {
+            return Ok(());
+        }
         let wiring = client_wiring(&self.env);
         let settings = posthouse_client::Settings {
             wiring: wiring.clone(),
