@@ -297,7 +297,7 @@ fn fetchmail_empties(place: &Place, count: usize) {
     let out = dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
     let text = format!(
-        "poll localhost service {} protocol POP3 uidl timeout 60\n\
+        "poll localhost service {} protocol POP3 uidl timeout 60 bad-header accept\n\
          user \"{ANN}\" password \"{PASSWORD}\" ssl sslcertck sslcertfile \"{}\" \
          fetchall no rewrite mda \"cat > $(mktemp -p {})\"\n",
         port(&place.pop3s),
