@@ -7,6 +7,7 @@
 //! Architecture invariant: outside this module (and RocksDB inside `index::rocks`) nothing in the
 //! node reads a clock, opens a file or a socket, or draws a random number.
 
+pub mod certificates;
 pub mod clock;
 pub mod compute;
 pub mod disk;
@@ -39,6 +40,8 @@ pub struct Env {
     pub spool: Arc<dyn spool::Spools>,
     /// Where long computations run.
     pub compute: Arc<dyn compute::Compute>,
+    /// TLS of the doors.
+    pub certificates: Arc<dyn certificates::Certificates>,
 }
 
 impl Env {
@@ -54,6 +57,7 @@ impl Env {
             index: Arc::new(crate::index::rocks::RocksOpener),
             spool: Arc::new(spool::TempSpools),
             compute: Arc::new(compute::Threads),
+            certificates: Arc::new(certificates::CertificateFiles),
         }
     }
 }
