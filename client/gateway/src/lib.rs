@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`lmtp`] | takes mail in: RFC 2033 with the extensions that mail servers use |
+//! | [`imap`] | hands mail out and takes it in: RFC 9051 and RFC 3501 with their extensions |
 //! | [`store`] | what a door needs of the cluster |
 //! | [`cluster`] | the client library, as such a store |
 //! | [`spool`] | room for large messages that must be sent a second time after a fail-over |
@@ -20,8 +21,10 @@
 
 pub mod cluster;
 pub mod config;
+pub mod imap;
 pub mod listen;
 pub mod lmtp;
 pub mod rare;
+pub mod serve;
 pub mod spool;
 pub mod store;

@@ -1,0 +1,1 @@
+//! The client library, seen as the IMAP door's [`Store`].
