@@ -2,7 +2,8 @@
 # Installs what is missing on a Debian machine, or says exactly what to install.
 #
 #   deploy/lib/prerequisites.sh build         to build: Rust, g++, libclang, python3
-#   deploy/lib/prerequisites.sh build mail    and to run the mail tests: postfix, swaks
+#   deploy/lib/prerequisites.sh build mail    and to run the mail tests: postfix, swaks, curl,
+#                                                 fetchmail
 #
 # Exits 3 when something is missing that it may not install.
 set -euo pipefail
@@ -28,6 +29,8 @@ for group in "$@"; do
             has python3 || [[ " ${missing[*]} " == *" python3 "* ]] || missing+=(python3)
             [ -x /usr/sbin/postfix ] || missing+=(postfix)
             has swaks || missing+=(swaks)
+            has curl || missing+=(curl)
+            has fetchmail || missing+=(fetchmail)
             ;;
         *)
             echo "prerequisites: no group $group; there are build and mail" >&2

@@ -4,21 +4,24 @@
     quickmail.py deliver --lmtp ADDR --to ACCOUNT... FILE...
     quickmail.py stream  --lmtp ADDR --to ACCOUNT --keep DIR --log FILE --seconds N
     quickmail.py pause   --log FILE
+    quickmail.py pop3    --pop3s ADDR --to ACCOUNT --certificate FILE --password-file FILE
     quickmail.py verify  --cli PATH --addr ADDR --to ACCOUNT... DIR...
 
 `stream` delivers small messages one after the other, as a mail server would: what is answered
 with 4xx, or not at all, is sent again. Each message is kept in DIR before it is sent; the log
 gets one line per acknowledgement. `pause` prints their number and the longest time between two
-of them, in milliseconds. `verify`
-reads every mailbox back with the command line tool and checks that each file of the DIRs is
-there exactly once, octet by octet after the Return-Path line.
+of them, in milliseconds. `pop3` logs in over TLS and fetches the first and the last message.
+`verify` reads every mailbox back with the command line tool and checks that each file of the DIRs
+is there exactly once, octet by octet after the Return-Path line.
 """
 
 import argparse
 import collections
 import json
 import pathlib
+import poplib
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -141,6 +144,22 @@ def pause(arguments):
     print(len(acks), round(longest * 1000))
 
 
+def pop3(arguments):
+    poplib._MAXLINE = 1 << 30  # some samples have very long lines
+    host, port = arguments.pop3s.rsplit(":", 1)
+    context = ssl.create_default_context(cafile=arguments.certificate)
+    door = poplib.POP3_SSL(host, int(port), timeout=30, context=context)
+    door.user(arguments.to[0])
+    door.pass_(pathlib.Path(arguments.password_file).read_text().strip())
+    count, octets = door.stat()
+    for number in sorted({min(1, count), count} - {0}):
+        lines = door.retr(number)[1]
+        if not lines[0].startswith(b"Return-Path:"):
+            sys.exit(f"message {number} begins with {lines[0][:80]!r}")
+    door.quit()
+    print(f"{count} messages, {octets} octets")
+
+
 def run(arguments, *words):
     command = [arguments.cli, "--addr", arguments.addr, *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=False)
@@ -189,7 +208,7 @@ def verify(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for command in (deliver, stream, pause, verify):
+    for command in (deliver, stream, pause, pop3, verify):
         sub = commands.add_parser(command.__name__)
         sub.set_defaults(command=command)
         if command in (deliver, stream):
@@ -203,6 +222,10 @@ def main():
         if command is stream:
             sub.add_argument("--keep", required=True)
             sub.add_argument("--seconds", type=float, default=6)
+        if command is pop3:
+            sub.add_argument("--pop3s", required=True)
+            sub.add_argument("--certificate", required=True)
+            sub.add_argument("--password-file", required=True)
         if command is verify:
             sub.add_argument("--cli", required=True)
             sub.add_argument("--addr", required=True)

@@ -19,6 +19,19 @@ pub struct Config {
     pub advertise: String,
     /// `host:port` of the LMTP door; empty: no door in this process.
     pub lmtp: String,
+    /// `host:port` of the IMAP door, in the clear with STARTTLS; empty: none.
+    pub imap: String,
+    /// `host:port` of the IMAP door with TLS from the first octet; empty: none.
+    pub imaps: String,
+    /// `host:port` of the POP3 door, in the clear with STLS; empty: none.
+    pub pop3: String,
+    /// `host:port` of the POP3 door with TLS from the first octet; empty: none.
+    pub pop3s: String,
+    /// Certificate chain of the doors, PEM. Without one, a self-signed certificate is made in the
+    /// data directory.
+    pub tls_certificate: PathBuf,
+    /// The key of that certificate, PEM.
+    pub tls_key: PathBuf,
     /// Failure domain.
     pub zone: String,
     /// A member of the cluster to join; empty: form a cluster of one.
@@ -83,6 +96,12 @@ impl Default for Config {
             listen: "127.0.0.1:6600".into(),
             advertise: String::new(),
             lmtp: String::new(),
+            imap: String::new(),
+            imaps: String::new(),
+            pop3: String::new(),
+            pop3s: String::new(),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
             zone: "default".into(),
             join: String::new(),
             join_token: String::new(),
@@ -246,9 +265,24 @@ impl Config {
                 "more than two heartbeats, and a range",
             );
         }
+        for (name, addr) in [("imap", &self.imap), ("imaps", &self.imaps)] {
+            if !addr.is_empty() {
+                return refuse(name, addr.clone(), "this node has no IMAP door");
+            }
+        }
+        let given = |path: &Path| !path.as_os_str().is_empty();
+        if given(&self.tls_certificate) != given(&self.tls_key) {
+            let value = self.tls_key.display().to_string();
+            let why = "tls_certificate and tls_key are given together or not at all";
+            return refuse("tls_key", value, why);
+        }
         for (name, addr) in [
             ("listen", &self.listen),
             ("lmtp", &self.lmtp),
+            ("imap", &self.imap),
+            ("imaps", &self.imaps),
+            ("pop3", &self.pop3),
+            ("pop3s", &self.pop3s),
             ("join", &self.join),
         ] {
             let is_addr = |a: &str| {
@@ -321,6 +355,9 @@ mod tests {
             "compaction_rows = 0",
             "election_ms = [100, 600]",
             "shards = 0",
+            "pop3 = 'localhost'",
+            "pop3s = 'localhost:100000'",
+            "tls_key = 'key.pem'",
         ] {
             let (name, _) = bad.split_once(' ').unwrap();
             match with(bad) {

@@ -33,6 +33,24 @@ struct Arguments {
     /// Where to take mail over LMTP, host:port
     #[arg(long, value_name = "ADDR")]
     lmtp: Option<String>,
+    /// Where mail programs reach their mailboxes over IMAP, host:port; with STARTTLS
+    #[arg(long, value_name = "ADDR")]
+    imap: Option<String>,
+    /// The same with TLS from the first octet
+    #[arg(long, value_name = "ADDR")]
+    imaps: Option<String>,
+    /// Where mail programs fetch mail over POP3, host:port; with STLS
+    #[arg(long, value_name = "ADDR")]
+    pop3: Option<String>,
+    /// The same with TLS from the first octet
+    #[arg(long, value_name = "ADDR")]
+    pop3s: Option<String>,
+    /// Certificate chain for TLS (PEM); without one, a self-signed one is made
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Join the cluster that this node is a member of, host:port
     #[arg(long, value_name = "ADDR", requires = "token_file")]
     join: Option<String>,
@@ -82,6 +100,12 @@ impl Arguments {
         set(&mut config.listen, self.listen);
         set(&mut config.advertise, self.advertise);
         set(&mut config.lmtp, self.lmtp);
+        set(&mut config.imap, self.imap);
+        set(&mut config.imaps, self.imaps);
+        set(&mut config.pop3, self.pop3);
+        set(&mut config.pop3s, self.pop3s);
+        set(&mut config.tls_certificate, self.tls_certificate);
+        set(&mut config.tls_key, self.tls_key);
         set(&mut config.join, self.join);
         set(&mut config.zone, self.zone);
         set(&mut config.shards, self.shards);
@@ -159,9 +183,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         asked.cancel();
     });
     let node = Node::start(config, Env::real(), quit.child_token()).await?;
+    let doors = node
+        .door_addrs
+        .iter()
+        .map(|(name, addr)| format!(" {name}={addr}"));
     println!(
-        "ready node={} grpc={} lmtp={}",
-        node.id, node.grpc_addr, node.lmtp_addr
+        "ready node={} grpc={} lmtp={}{}",
+        node.id,
+        node.grpc_addr,
+        node.lmtp_addr,
+        doors.collect::<String>()
     );
     std::io::stdout().flush()?;
     match node.ended().await {

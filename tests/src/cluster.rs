@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     nodes: Vec<Node>,
     arguments: Vec<String>,
+    doors: bool,
     client: Client,
     dir: TempDir,
 }
@@ -34,6 +35,8 @@ struct Node {
     process: Option<Process>,
     addr: String,
     lmtp: String,
+    pop3: String,
+    pop3s: String,
     id: u64,
     arguments: Vec<String>,
 }
@@ -44,6 +47,8 @@ impl Node {
             process: None,
             addr: ports::free_addr(),
             lmtp: ports::free_addr(),
+            pop3: ports::free_addr(),
+            pop3s: ports::free_addr(),
             id: 0,
             arguments: arguments.to_vec(),
         }
@@ -61,11 +66,25 @@ impl Cluster {
         Cluster::start_settings(n, "", arguments).await
     }
 
+    /// As [`Cluster::start`], each node with the doors for mail programs, too.
+    pub async fn start_with_doors(n: usize) -> anyhow::Result<Cluster> {
+        Cluster::start_all(n, "", &[], true).await
+    }
+
     /// As [`Cluster::start_with`], each node with these settings (TOML), too.
     pub async fn start_settings(
         n: usize,
         settings: &str,
         arguments: &[&str],
+    ) -> anyhow::Result<Cluster> {
+        Cluster::start_all(n, settings, arguments, false).await
+    }
+
+    async fn start_all(
+        n: usize,
+        settings: &str,
+        arguments: &[&str],
+        doors: bool,
     ) -> anyhow::Result<Cluster> {
         let dir = tempfile::Builder::new()
             .prefix("posthouse-test-")
@@ -82,6 +101,7 @@ impl Cluster {
         let mut cluster = Cluster {
             nodes,
             arguments,
+            doors,
             client,
             dir,
         };
@@ -131,6 +151,9 @@ impl Cluster {
         let mut command = Command::new(binary("posthoused")?);
         command.arg("--data").arg(data);
         command.args(["--listen", &node.addr, "--lmtp", &node.lmtp]);
+        if self.doors {
+            command.args(["--pop3", &node.pop3, "--pop3s", &node.pop3s]);
+        }
         command.args(&node.arguments).args(more);
         let mut process = Process::start(&format!("node{i}"), &mut command, self.dir.path())?;
         let ready = process.line("ready ", PATIENCE).await?;
@@ -165,6 +188,16 @@ impl Cluster {
     /// The LMTP address of node `i`.
     pub fn lmtp(&self, i: usize) -> &str {
         &self.nodes[i].lmtp
+    }
+
+    /// The POP3 address of node `i`, when it has the doors.
+    pub fn pop3(&self, i: usize) -> &str {
+        &self.nodes[i].pop3
+    }
+
+    /// The address of POP3 with TLS of node `i`, when it has the doors.
+    pub fn pop3s(&self, i: usize) -> &str {
+        &self.nodes[i].pop3s
     }
 
     /// The node id of node `i`.

@@ -10,11 +10,14 @@ use posthouse_client::Client;
 use posthouse_gateway::config::Config;
 use posthouse_gateway::listen::TcpDoor;
 use posthouse_gateway::lmtp::Lmtp;
+use posthouse_gateway::pop3::Pop3;
 use posthouse_gateway::spool::TempSpool;
+use posthouse_gateway::tls::Tls;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Takes mail in over LMTP and stores it in a Posthouse cluster.
+/// The doors of a Posthouse cluster: takes mail in over LMTP, hands it out over POP3.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -24,9 +27,18 @@ struct Arguments {
     /// A node of the cluster, host:port; may be given several times
     #[arg(long = "node", value_name = "ADDR")]
     nodes: Vec<String>,
-    /// Where to listen for LMTP
+    /// Where to listen for LMTP; '' for no LMTP door
     #[arg(long, value_name = "ADDR")]
     lmtp: Option<String>,
+    /// Where to listen for POP3
+    #[arg(long, value_name = "ADDR")]
+    pop3: Option<String>,
+    /// Where to listen for POP3 with TLS from the first octet
+    #[arg(long, value_name = "ADDR")]
+    pop3s: Option<String>,
+    /// Keep a self-signed certificate in this directory, unless the settings name another one
+    #[arg(long, value_name = "DIR")]
+    tls_directory: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -40,6 +52,15 @@ impl Arguments {
         }
         if let Some(listen) = self.lmtp {
             config.lmtp.listen = listen;
+        }
+        if let Some(listen) = self.pop3 {
+            config.pop3.listen = listen;
+        }
+        if let Some(listen) = self.pop3s {
+            config.pop3.listen_tls = listen;
+        }
+        if self.tls_directory.is_some() {
+            config.tls.directory = self.tls_directory;
         }
         Ok(config)
     }
@@ -58,31 +79,89 @@ async fn main() -> anyhow::Result<()> {
     let settings = posthouse_client::Settings::default();
     let wiring = settings.wiring.clone();
     let client = Client::new(&config.nodes, settings)?;
+    let source = config.tls.source().map_err(anyhow::Error::msg)?;
+    let tls = source.map(Tls::open).transpose().context("no TLS")?;
     let spool = config.spool.map_or_else(TempSpool::default, TempSpool::new);
     let lmtp = Lmtp::new(
         config.lmtp.clone(),
-        Arc::new(client),
+        Arc::new(client.clone()),
         Arc::new(spool),
         Arc::new(move || wiring.request_id()),
     )
     .map_err(|why| anyhow::anyhow!("the setting lmtp.{why}"))?;
-    let listen = &config.lmtp.listen;
-    let door = TcpDoor::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}; set another lmtp.listen"))?;
-    println!("ready lmtp={}", door.local_addr()?);
+    let server = tls.as_ref().map(Tls::config);
+    let pop3 = Pop3::new(config.pop3.clone(), Arc::new(client), server)
+        .map_err(|why| anyhow::anyhow!("the setting pop3.{why}"))?;
+
+    // All addresses first: nothing is served unless everything can be.
+    let mut ready = String::from("ready");
+    let lmtp_door = bind(&config.lmtp.listen, "lmtp", "lmtp.listen", &mut ready).await?;
+    let pop3_door = bind(&config.pop3.listen, "pop3", "pop3.listen", &mut ready).await?;
+    let pop3s_door = bind(
+        &config.pop3.listen_tls,
+        "pop3s",
+        "pop3.listen_tls",
+        &mut ready,
+    )
+    .await?;
+    if pop3s_door.is_some() && tls.is_none() {
+        anyhow::bail!(
+            "pop3.listen_tls needs a certificate: set tls.certificate and tls.key, or tls.directory"
+        );
+    }
+    if lmtp_door.is_none() && pop3_door.is_none() && pop3s_door.is_none() {
+        anyhow::bail!("no door has an address");
+    }
+    println!("{ready}");
 
     let shutdown = CancellationToken::new();
+    let mut doors = JoinSet::new();
+    if let Some(door) = lmtp_door {
+        let stop = shutdown.clone();
+        doors.spawn(async move { lmtp.serve(&door, stop).await });
+    }
+    if let Some(door) = pop3_door {
+        let (pop3, stop) = (pop3.clone(), shutdown.clone());
+        doors.spawn(async move { pop3.serve(&door, stop).await });
+    }
+    if let Some(door) = pop3s_door {
+        let stop = shutdown.clone();
+        doors.spawn(async move {
+            pop3.serve_tls(&door, stop).await;
+        });
+    }
+    if let Some(tls) = tls {
+        let stop = shutdown.clone();
+        doors.spawn(async move { tls.keep_fresh(stop).await });
+    }
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let stop = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        tracing::info!("stopping: messages on their way in may finish");
-        stop.cancel();
+        tracing::info!("stopping: what is under way may finish");
+        shutdown.cancel();
     });
-    lmtp.serve(&door, shutdown).await;
+    while let Some(ended) = doors.join_next().await {
+        ended.context("a door has failed")?;
+    }
     Ok(())
+}
+
+/// Binds an address, unless it is empty, and adds it to what is told.
+async fn bind(
+    addr: &str,
+    name: &str,
+    setting: &str,
+    ready: &mut String,
+) -> anyhow::Result<Option<TcpDoor>> {
+    if addr.is_empty() {
+        return Ok(None);
+    }
+    let door = TcpDoor::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}; set another {setting}"))?;
+    ready.push_str(&format!(" {name}={}", door.local_addr()?));
+    Ok(Some(door))
 }

@@ -6,6 +6,7 @@
 //! Architecture invariant: outside this module (and RocksDB inside `index::rocks`) nothing in the
 //! node reads a clock, opens a file or a socket, or draws a random number.
 
+pub mod certificates;
 pub mod clock;
 pub mod disk;
 pub mod net;
@@ -35,6 +36,8 @@ pub struct Env {
     pub index: Arc<dyn IndexOpener>,
     /// Room for messages on their way in through a door.
     pub spool: Arc<dyn spool::Spools>,
+    /// TLS of the doors.
+    pub certificates: Arc<dyn certificates::Certificates>,
 }
 
 impl Env {
@@ -49,6 +52,7 @@ impl Env {
             rng: Arc::new(rng::OsRng),
             index: Arc::new(crate::index::rocks::RocksOpener),
             spool: Arc::new(spool::TempSpools),
+            certificates: Arc::new(certificates::CertificateFiles),
         }
     }
 }

@@ -1,37 +1,158 @@
-//! The LMTP door in the process of a node.
+//! The doors in the process of a node: LMTP, POP3. They know the cluster through the client
+//! library alone, as doors in a process of their own do.
 
 use super::StartError;
 use super::start::Starting;
 use crate::env::Env;
 use crate::env::net::Listener;
 use crate::raft::fault::Fault;
+use posthouse_client::Client;
 use posthouse_client::connect::{Terms, Wiring};
+use posthouse_gateway::lmtp::{self, Lmtp};
+use posthouse_gateway::pop3::{self, Pop3};
+use posthouse_gateway::tls::{Source, Tls};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
+/// Where self-signed certificates are, in the data directory.
+const TLS_DIR: &str = "tls";
+
+/// What the doors listen on. All of it is there before the node takes part in anything.
+#[derive(Default)]
+pub(super) struct Sockets {
+    pub lmtp: Option<Arc<dyn Listener>>,
+    pub pop3: Option<Arc<dyn Listener>>,
+    pub pop3s: Option<Arc<dyn Listener>>,
+    tls: Option<Tls>,
+}
+
+impl Sockets {
+    /// The doors for mail programs, and where they are.
+    pub(super) fn addrs(&self) -> Vec<(&'static str, String)> {
+        [("pop3", &self.pop3), ("pop3s", &self.pop3s)]
+            .into_iter()
+            .filter_map(|(name, listener)| Some((name, listener.as_ref()?.local_addr())))
+            .collect()
+    }
+}
+
 impl Starting {
-    /// Hosts the LMTP door in this process; it knows the cluster through the client library alone.
-    pub(super) fn door(
+    /// Binds the doors' addresses and reads their certificate, or makes it.
+    pub(super) async fn sockets(&self) -> Result<Sockets, StartError> {
+        let config = &self.config;
+        let sockets = Sockets {
+            lmtp: self.door_at(&config.lmtp, "lmtp").await?,
+            pop3: self.door_at(&config.pop3, "pop3").await?,
+            pop3s: self.door_at(&config.pop3s, "pop3s").await?,
+            tls: None,
+        };
+        if sockets.addrs().is_empty() {
+            return Ok(sockets);
+        }
+        let tls = self.env.certificates.open(self.certificate())?;
+        if tls.is_none() && sockets.pop3s.is_some() {
+            return Err(refused("this node has no TLS, so no pop3s".to_owned()));
+        }
+        Ok(Sockets { tls, ..sockets })
+    }
+
+    async fn door_at(
         &self,
-        listener: Arc<dyn Listener>,
+        addr: &str,
+        option: &'static str,
+    ) -> Result<Option<Arc<dyn Listener>>, StartError> {
+        match addr {
+            "" => Ok(None),
+            addr => self.listen(addr, option).await.map(Some),
+        }
+    }
+
+    fn certificate(&self) -> Source {
+        let config = &self.config;
+        let none = |path: &std::path::Path| path.as_os_str().is_empty();
+        if !none(&config.tls_certificate) && !none(&config.tls_key) {
+            return Source::Files {
+                certificate: config.tls_certificate.clone(),
+                key: config.tls_key.clone(),
+            };
+        }
+        // Names under which clients on this machine, and those that are told of it, find it.
+        let mut names = ["localhost", "127.0.0.1", "::1"]
+            .map(str::to_owned)
+            .to_vec();
+        for addr in [
+            &config.advertise,
+            &config.listen,
+            &config.pop3,
+            &config.pop3s,
+        ] {
+            let host = addr.rsplit_once(':').map_or("", |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let any = ["", "0.0.0.0", "::"].contains(&host);
+            if !any && !names.iter().any(|name| name == host) {
+                names.push(host.to_owned());
+            }
+        }
+        Source::SelfSigned {
+            dir: config.data.join(TLS_DIR),
+            names,
+        }
+    }
+
+    /// Hosts the doors in this process.
+    pub(super) fn doors(
+        &self,
+        sockets: Sockets,
         grpc_addr: &str,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), StartError> {
-        let refused = |cause: String| StartError::Fault(Fault::Refused(cause));
         let wiring = client_wiring(&self.env);
         let settings = posthouse_client::Settings {
             wiring: wiring.clone(),
             ..Default::default()
         };
-        let client = posthouse_client::Client::new(&[grpc_addr], settings)
-            .map_err(|e| refused(e.to_string()))?;
-        let lmtp_settings = posthouse_gateway::lmtp::settings::Settings {
+        let client = Client::new(&[grpc_addr], settings).map_err(|e| refused(e.to_string()))?;
+        if let Some(listener) = sockets.lmtp {
+            self.lmtp(listener, client.clone(), wiring, tasks)?;
+        }
+        let config = sockets.tls.as_ref().map(Tls::config);
+        if let Some(tls) = sockets.tls {
+            let stop = self.stop.clone();
+            tasks.spawn(async move { tls.keep_fresh(stop).await });
+        }
+        let pop3 = Pop3::new(
+            pop3::settings::Settings::default(),
+            Arc::new(client),
+            config,
+        )
+        .map_err(|why| refused(format!("the setting pop3.{why}")))?;
+        if let Some(listener) = sockets.pop3 {
+            let (pop3, stop) = (pop3.clone(), self.stop.clone());
+            tasks.spawn(async move { pop3.serve(&Door(listener), stop).await });
+        }
+        if let Some(listener) = sockets.pop3s {
+            let stop = self.stop.clone();
+            tasks.spawn(async move {
+                pop3.serve_tls(&Door(listener), stop).await;
+            });
+        }
+        Ok(())
+    }
+
+    fn lmtp(
+        &self,
+        listener: Arc<dyn Listener>,
+        client: Client,
+        wiring: Wiring,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), StartError> {
+        let settings = lmtp::settings::Settings {
             dedupe: self.config.lmtp_dedupe,
             message_bytes: self.config.max_message_bytes,
             ..Default::default()
         };
-        let lmtp = posthouse_gateway::lmtp::Lmtp::new(
-            lmtp_settings,
+        let lmtp = Lmtp::new(
+            settings,
             Arc::new(client),
             self.env.spool.open(&self.config.data),
             Arc::new(move || wiring.request_id()),
@@ -41,6 +162,10 @@ impl Starting {
         tasks.spawn(async move { lmtp.serve(&Door(listener), stop).await });
         Ok(())
     }
+}
+
+fn refused(why: String) -> StartError {
+    StartError::Fault(Fault::Refused(why))
 }
 
 /// The client library on this node's world.

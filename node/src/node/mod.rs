@@ -3,7 +3,7 @@
 //! ```text
 //!  lock the directory ─ listen ─ identity (form, join, or the last one)
 //!    ─ is this directory's node already running elsewhere? ─ index ─ journal ─ replay
-//!    ─ replicas ─ workers ─ services ─ LMTP door
+//!    ─ replicas ─ workers ─ services ─ doors
 //! ```
 mod announce;
 mod door;
@@ -61,6 +61,9 @@ pub enum StartError {
         /// The option that sets it.
         option: &'static str,
     },
+    /// There is no certificate for the doors.
+    #[error("no TLS for the doors: {0}")]
+    Tls(#[from] posthouse_gateway::tls::TlsError),
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -121,6 +124,8 @@ pub struct Node {
     pub grpc_addr: String,
     /// Where the LMTP door is; empty for none.
     pub lmtp_addr: String,
+    /// The doors for mail programs, e.g. `pop3`, and where they are.
+    pub door_addrs: Vec<(&'static str, String)>,
     running: Arc<Running>,
     faults: Faults,
     stop: CancellationToken,

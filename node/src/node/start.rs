@@ -88,15 +88,17 @@ impl Starting {
             _ => directory(e),
         })?;
         let listener = self.listen(&self.config.listen, "listen").await?;
-        let lmtp = match self.config.lmtp.as_str() {
-            "" => None,
-            addr => Some(self.listen(addr, "lmtp").await?),
-        };
+        let sockets = self.sockets().await?;
         let grpc_addr = match self.config.advertise.as_str() {
             "" => listener.local_addr(),
             advertise => advertise.to_owned(),
         };
-        let lmtp_addr = lmtp.as_ref().map(|l| l.local_addr()).unwrap_or_default();
+        let lmtp_addr = sockets
+            .lmtp
+            .as_ref()
+            .map(|l| l.local_addr())
+            .unwrap_or_default();
+        let door_addrs = sockets.addrs();
 
         let (mut file, shards) = self.identity(&listener, &grpc_addr, &lmtp_addr).await?;
         let cluster_id = file.cluster_id().unwrap_or_default();
@@ -303,14 +305,13 @@ impl Starting {
         let services = services(ops, ClusterService::new(Arc::clone(&running)), peer_service);
         let served = self.env.rpc.serve(listener, services, self.stop.clone());
         tasks.spawn(served);
-        if let Some(listener) = lmtp {
-            self.door(listener, &grpc_addr, &mut tasks)?;
-        }
+        self.doors(sockets, &grpc_addr, &mut tasks)?;
         Ok(Node {
             id: identity.node,
             cluster_id,
             grpc_addr,
             lmtp_addr,
+            door_addrs,
             running,
             faults,
             stop: self.stop,
@@ -321,7 +322,7 @@ impl Starting {
         })
     }
 
-    async fn listen(
+    pub(super) async fn listen(
         &self,
         addr: &str,
         option: &'static str,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use posthouse_gateway::spool::{MemorySpool, Spool};
+use posthouse_gateway::tls::{Source, Tls, TlsError};
 use posthouse_node::env::Env;
+use posthouse_node::env::certificates::Certificates;
 use posthouse_node::env::rpc::{Http2, Rpc};
 use posthouse_node::env::spool::Spools;
 
@@ -185,6 +187,7 @@ impl Stage {
             rng: Arc::new(SimRng::new(seed, "process", lives)),
             index: host.index.process(fence),
             spool: Arc::new(InMemory),
+            certificates: Arc::new(NoTls),
         }
     }
 
@@ -268,6 +271,15 @@ impl Stage {
                 format_args!("world polls {polls:?}, packets {done}"),
             );
         }
+    }
+}
+
+/// TLS cannot be simulated: doors here speak in the clear.
+struct NoTls;
+
+impl Certificates for NoTls {
+    fn open(&self, _: Source) -> Result<Option<Tls>, TlsError> {
+        Ok(None)
     }
 }
 

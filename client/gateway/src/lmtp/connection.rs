@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::command::{BadCommand, Command};
 use super::reply::{self, Reply};
 use super::session::Session;
-use super::wire::{Gone, Line, Wire};
 use super::{Door, op};
 use crate::rare::{self, Rare};
+use crate::wire::{Gone, Line, Wire};
 
 /// Time for the last word to a client.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ where
     // What was on its way is given up before the client hears anything of it.
     connection.session.transaction = None;
     match gone {
-        Gone::Closed => return gone,
+        Gone::Closed | Gone::BrokeOff => return gone,
         Gone::Quit => {}
         Gone::Idle => connection.wire.reply(&reply::IDLE),
         Gone::Shutdown => {

@@ -13,9 +13,9 @@ use super::Door;
 use super::body::{self, Body, BodyError, Writer};
 use super::reply::{self, Reply};
 use super::session::Transaction;
-use super::wire::Gone;
 use crate::rare::{self, Rare};
 use crate::store::{Delivery, Identity, StoreError, Stored};
+use crate::wire::Gone;
 
 /// Octets that are read and dropped after a message has been refused, over the message limit.
 /// A sender that goes on past them is cut off.

@@ -3,7 +3,6 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`settings`] | limits and switches |
-//! | [`wire`] | octets in, lines out, replies gathered and sent |
 //! | [`command`], [`path`] | one line, read |
 //! | [`reply`] | what is said |
 //! | [`session`] | what has been said so far |
@@ -29,15 +28,12 @@ pub mod reply;
 pub mod session;
 pub mod settings;
 pub mod unstuff;
-pub mod wire;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use posthouse_client::ids::RequestId;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::body::{Budget, Room};
@@ -45,11 +41,12 @@ use self::known::Known;
 use self::reply::Reply;
 use self::session::Transaction;
 use self::settings::Settings;
-use self::wire::Wire;
-use crate::listen::{Listener, Stream};
+use crate::listen::Listener;
 use crate::rare::{self, Rare};
-use crate::spool::{Spool, locked};
+use crate::serve::{self, Admission, Places};
+use crate::spool::Spool;
 use crate::store::{Store, StoreError, Stored};
+use crate::wire::{Say, Wire};
 
 /// Accounts remembered to exist, per generation.
 const KNOWN_ACCOUNTS: usize = 10_000;
@@ -64,7 +61,7 @@ pub struct Door {
     pub(crate) room: Room,
     pub(crate) known: Known,
     pub(crate) ids: Ids,
-    addresses: Mutex<BTreeMap<String, usize>>,
+    addresses: Arc<Places>,
 }
 
 /// An LMTP server without a socket.
@@ -89,7 +86,7 @@ impl Lmtp {
             spool,
         };
         let known = Known::new(KNOWN_ACCOUNTS, Duration::from_secs(config.known_s));
-        let addresses = Mutex::new(BTreeMap::new());
+        let addresses = Places::new(config.connections_per_address);
         Ok(Lmtp {
             door: Arc::new(Door {
                 config,
@@ -106,59 +103,24 @@ impl Lmtp {
     /// in have the grace time to finish, and this returns when no connection is left. Dropping
     /// the future ends all connections at once.
     pub async fn serve(&self, listener: &dyn Listener, shutdown: CancellationToken) {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let full = connections.len() >= self.door.config.connections;
-                        self.admit(stream, peer, full, &mut connections, &shutdown).await;
-                    }
-                    Err(error) => {
-                        // Most often the process is out of file descriptors: wait for some.
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
+        let config = &self.door.config;
+        let mut refusal = BytesMut::new();
+        reply::TOO_MANY_CONNECTIONS.encode(&mut refusal);
+        let admission = Admission {
+            connections: config.connections,
+            addresses: &self.door.addresses,
+            refusal: &refusal,
+            grace: Duration::from_secs(config.grace_s),
+        };
+        let (door, stop) = (self.door.clone(), shutdown.clone());
+        serve::serve(listener, shutdown, admission, move |stream, peer| {
+            let (door, wire) = (door.clone(), Wire::new(stream, stop.clone()));
+            async move {
+                let ended = connection::run(&door, wire).await;
+                tracing::debug!(%peer, %ended, "an LMTP connection has ended");
             }
-        }
-        let grace = Duration::from_secs(self.door.config.grace_s);
-        let rest = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, rest).await.is_err() {
-            tracing::info!(open = connections.len(), "connections are cut off");
-            connections.shutdown().await;
-        }
-    }
-
-    async fn admit(
-        &self,
-        stream: Box<dyn Stream>,
-        peer: String,
-        full: bool,
-        connections: &mut JoinSet<()>,
-        shutdown: &CancellationToken,
-    ) {
-        let wire = Wire::new(stream, shutdown.clone());
-        let place = match full {
-            true => None,
-            false => Place::take(&self.door, address_of(&peer)),
-        };
-        let Some(place) = place else {
-            // A short word, without letting the peer hold up the others.
-            let mut wire = wire;
-            wire.reply(&reply::TOO_MANY_CONNECTIONS);
-            wire.close(Duration::from_millis(10)).await;
-            return;
-        };
-        let door = self.door.clone();
-        connections.spawn(async move {
-            let ended = connection::run(&door, wire).await;
-            tracing::debug!(%peer, %ended, "an LMTP connection has ended");
-            drop(place);
-        });
+        })
+        .await;
     }
 }
 
@@ -182,49 +144,5 @@ impl Door {
             Reply::to_delivery(&recipient.address, result)
         };
         transaction.replies.iter().map(of).collect()
-    }
-}
-
-/// The address without its port; as it is when it has none.
-fn address_of(peer: &str) -> String {
-    match peer.parse::<SocketAddr>() {
-        Ok(address) => address.ip().to_string(),
-        Err(_) => peer
-            .rsplit_once(':')
-            .map_or(peer, |(host, _)| host)
-            .to_owned(),
-    }
-}
-
-/// A place among the connections of one address; given back on drop.
-struct Place {
-    door: Arc<Door>,
-    address: String,
-}
-
-impl Place {
-    fn take(door: &Arc<Door>, address: String) -> Option<Place> {
-        let mut addresses = locked(&door.addresses);
-        let count = addresses.entry(address.clone()).or_insert(0);
-        if *count >= door.config.connections_per_address {
-            return None;
-        }
-        *count += 1;
-        Some(Place {
-            door: door.clone(),
-            address,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut addresses = locked(&self.door.addresses);
-        if let Some(count) = addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&self.address);
-            }
-        }
     }
 }

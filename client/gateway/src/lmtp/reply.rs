@@ -9,6 +9,7 @@ use bytes::{BufMut, BytesMut};
 use super::command::BadCommand;
 use crate::rare::{self, Rare};
 use crate::store::{StoreError, Stored};
+use crate::wire::Say;
 
 /// One reply of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,18 +39,6 @@ impl Reply {
             status,
             text: Cow::Owned(text),
         }
-    }
-
-    /// Writes the reply as it goes over the wire.
-    pub fn encode(&self, out: &mut BytesMut) {
-        out.put_slice(self.code.to_string().as_bytes());
-        out.put_u8(b' ');
-        if !self.status.is_empty() {
-            out.put_slice(self.status.as_bytes());
-            out.put_u8(b' ');
-        }
-        out.put_slice(self.text.as_bytes());
-        out.put_slice(b"\r\n");
     }
 
     /// The answer to a line that is no command.
@@ -103,6 +92,19 @@ impl Reply {
             }
             StoreError::Refused(_) => REFUSED.clone(),
         }
+    }
+}
+
+impl Say for Reply {
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_slice(self.code.to_string().as_bytes());
+        out.put_u8(b' ');
+        if !self.status.is_empty() {
+            out.put_slice(self.status.as_bytes());
+            out.put_u8(b' ');
+        }
+        out.put_slice(self.text.as_bytes());
+        out.put_slice(b"\r\n");
     }
 }
 

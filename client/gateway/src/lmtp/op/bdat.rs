@@ -10,7 +10,7 @@ use crate::lmtp::connection::Connection;
 use crate::lmtp::incoming::Incoming;
 use crate::lmtp::reply::{self, Reply};
 use crate::lmtp::session::Transaction;
-use crate::lmtp::wire::Gone;
+use crate::wire::Gone;
 
 /// Answers BDAT.
 pub async fn bdat<S>(connection: &mut Connection<S>, size: u64, last: bool) -> Result<(), Gone>

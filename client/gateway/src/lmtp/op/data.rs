@@ -8,8 +8,8 @@ use crate::lmtp::connection::Connection;
 use crate::lmtp::incoming::Incoming;
 use crate::lmtp::reply;
 use crate::lmtp::unstuff::Unstuff;
-use crate::lmtp::wire::Gone;
 use crate::rare::{self, Rare};
+use crate::wire::Gone;
 
 /// Answers DATA.
 pub async fn data<S>(connection: &mut Connection<S>) -> Result<(), Gone>

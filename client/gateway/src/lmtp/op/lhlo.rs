@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::lmtp::connection::Connection;
-use crate::lmtp::wire::Gone;
+use crate::wire::Gone;
 
 /// Answers LHLO. Said again, it resets (RFC 5321, section 4.1.4).
 pub fn lhlo<S>(connection: &mut Connection<S>) -> Result<(), Gone>

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::lmtp::connection::Connection;
 use crate::lmtp::reply;
 use crate::lmtp::session::Transaction;
-use crate::lmtp::wire::Gone;
+use crate::wire::Gone;
 
 /// Answers MAIL.
 pub fn mail<S>(

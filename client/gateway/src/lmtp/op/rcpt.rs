@@ -9,8 +9,8 @@ use crate::lmtp::command::BadCommand;
 use crate::lmtp::connection::Connection;
 use crate::lmtp::path::BadPath;
 use crate::lmtp::reply::{self, Reply};
-use crate::lmtp::wire::Gone;
 use crate::store::StoreError;
+use crate::wire::Gone;
 
 /// Answers RCPT.
 pub async fn rcpt<S>(connection: &mut Connection<S>, recipient: String) -> Result<(), Gone>

@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::lmtp::connection::Connection;
 use crate::lmtp::reply;
-use crate::lmtp::wire::Gone;
+use crate::wire::Gone;
 
 /// Answers RSET: a message that BDAT has begun breaks off.
 pub fn rset<S>(connection: &mut Connection<S>) -> Result<(), Gone>

@@ -1,4 +1,4 @@
-//! Octets in, replies out, for one connection.
+//! Octets in, lines and replies out, for one connection of a door whose commands are lines.
 //!
 //! Replies gather until the input runs dry (RFC 2920, section 3.2): what a client sends in one
 //! go is answered in one go. Everything that waits for the peer waits for a bounded time, and
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::reply::Reply;
+use crate::listen::Stream;
 
 /// Octets asked of the socket at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -36,6 +36,15 @@ pub enum Gone {
     /// Too many errors, or far more data than was allowed.
     #[error("too many errors")]
     Abuse,
+    /// An answer has begun and cannot be finished: only the end of the connection says so.
+    #[error("an answer broke off")]
+    BrokeOff,
+}
+
+/// What is said to a client.
+pub trait Say {
+    /// Writes it as it goes over the wire, with its line end.
+    fn encode(&self, out: &mut BytesMut);
 }
 
 /// A line of the command phase.
@@ -69,13 +78,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Queues a reply.
-    pub fn reply(&mut self, reply: &Reply) {
+    pub fn reply(&mut self, reply: &impl Say) {
         reply.encode(&mut self.output);
     }
 
     /// Queues octets as they are: the answer to LHLO has several lines.
     pub fn raw(&mut self, octets: &[u8]) {
         self.output.extend_from_slice(octets);
+    }
+
+    /// What is queued; whoever adds a lot to it sends it on with [`Wire::flush`].
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    /// Sends what is queued if that is much.
+    pub async fn ease(&mut self, patience: Duration) -> Result<(), Gone> {
+        match self.output.len() > REPLIES_BYTES {
+            true => self.flush(patience).await,
+            false => Ok(()),
+        }
     }
 
     /// Sends what is queued.
@@ -124,9 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The next line. Waiting for it ends when the door closes: between commands nothing is
     /// half-done.
     pub async fn line(&mut self, limit: usize, patience: Duration) -> Result<Line, Gone> {
-        if self.output.len() > REPLIES_BYTES {
-            self.flush(patience).await?;
-        }
+        self.ease(patience).await?;
         let mut searched = 0;
         let mut too_long = false;
         loop {
@@ -163,6 +183,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Skips `n` octets of what has been read.
     pub fn advance(&mut self, n: usize) {
         self.input.advance(n);
+    }
+}
+
+impl Wire<Box<dyn Stream>> {
+    /// Puts a layer over the stream: TLS. Nothing may be queued or read ahead: what came in the
+    /// clear must never be taken for what came under TLS, so it is thrown away here.
+    pub async fn upgrade<F>(
+        &mut self,
+        layer: impl FnOnce(Box<dyn Stream>) -> F,
+    ) -> std::io::Result<()>
+    where
+        F: Future<Output = std::io::Result<Box<dyn Stream>>>,
+    {
+        self.input.clear();
+        self.output.clear();
+        // If this fails, nothing can be said to the peer any more.
+        let bare = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        self.stream = layer(bare).await?;
+        Ok(())
     }
 }
 
