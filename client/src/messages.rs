@@ -1,4 +1,4 @@
-//! Messages of one account: append, list, set flags, expunge.
+//! Messages of one account: append, list, set flags, expunge, copy, move.
 
 use futures::future::FutureExt;
 use futures::stream::{self, Stream};
@@ -14,7 +14,7 @@ use crate::proto::{
     AppendHead, AppendRequest, AppendResponse, CopyRequest, CopyResponse, ExpungeRequest, FlagMode,
     ListMessagesRequest, ListMessagesResponse, SetFlagsRequest, UidRange, append_request,
 };
-use crate::upload::{Upload, check_sent};
+use crate::upload::{Outgoing, Upload, check_sent};
 
 /// Where a message was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +189,71 @@ impl Client {
         })
         .await
         .and_then(appended)
+    }
+
+    /// Stores several messages in a mailbox, all or none (RFC 3502), with uids that follow each
+    /// other. Answers when a quorum has them on stable storage.
+    pub async fn append_many(
+        &self,
+        account: &AccountName,
+        mailbox: impl Into<MailboxRef>,
+        parts: &[AppendPart<'_>],
+        request_id: Option<RequestId>,
+    ) -> Result<AppendedAll, Error> {
+        if parts.is_empty() {
+            return Err(Error::bad_request("parts", "no message to append"));
+        }
+        let request_id = self.id_or_fresh(request_id);
+        let (mailbox, mailbox_id, uidvalidity) = mailbox.into().fields();
+        let head = |(n, part): (usize, &AppendPart)| AppendHead {
+            request_id: request_id.clone(),
+            account: account.as_str().to_owned(),
+            mailbox: mailbox.clone(),
+            mailbox_id,
+            uidvalidity,
+            flags: part.flags.clone(),
+            internal_date_ms: part.internal_date_ms,
+            size_hint: part.body.len().unwrap_or(0),
+            more: n + 1 < parts.len(),
+            ..AppendHead::default()
+        };
+        let heads: Vec<AppendHead> = parts.iter().enumerate().map(head).collect();
+        let octets = parts.iter().filter_map(|part| part.body.len()).sum();
+        let deadline = self.deadline_for(Some(octets));
+        let answer = self.change_on_leader_by(Scope::from(account), deadline, |t| {
+            let heads = heads.clone();
+            async move {
+                let mut messages = Vec::with_capacity(heads.len());
+                for (head, part) in heads.into_iter().zip(parts) {
+                    let opened = part.body.open().await;
+                    let head = Some(append_request::Part::Head(head));
+                    messages.push(Outgoing {
+                        head: AppendRequest { part: head },
+                        pieces: opened.map_err(|e| Failure::Error(e.into()))?,
+                        len: part.body.len(),
+                    });
+                }
+                let first = messages.remove(0);
+                let (upload, stream) = Upload::of(first, messages);
+                let mut client = MessagesClient::new(t.channel.clone());
+                let call = upload.run(client.append(t.request(stream)).boxed());
+                let (response, sent) = call.await?;
+                let r = response.get_ref();
+                check_sent(sent, &r.blob_id, r.size, r.duplicate).map_err(Failure::Error)?;
+                Ok(response)
+            }
+        });
+        let answer = answer.await?;
+        if answer.count as usize != parts.len() {
+            let (count, sent) = (answer.count, parts.len());
+            return Err(Error::Corrupt {
+                message: format!("the node has stored {count} messages of {sent}"),
+            });
+        }
+        Ok(AppendedAll {
+            first: appended(answer)?.stored,
+            count: parts.len() as u32,
+        })
     }
 
     /// One page of a mailbox, in the order of the uids.

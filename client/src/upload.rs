@@ -1,10 +1,12 @@
-//! Octets on their way to a node: one head, the pieces of a body, and the mark of its end.
+//! Octets on their way to a node: one head, the pieces of a body, and the mark of its end; or
+//! several messages in this way, one after the other.
 //!
 //! The mark says that the message is complete. tonic's server hands a cancelled call to its
 //! service as a stream that has ended (tonic 0.14, `codec/decode.rs`, `poll_frame`), so that
 //! without it half a message could pass for a whole one. When the source fails halfway, the mark is
 //! never sent; the stream stays open and the call is dropped, which resets it.
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::Bytes;
@@ -49,8 +51,19 @@ impl Part for AppendRequest {
     }
 }
 
-/// What was sent: the identity of the octets as this side has seen them, and their number.
+/// What was sent: the identity of the last message's octets as this side has seen them, and their
+/// number.
 pub(crate) type Sent = (BlobId, u64);
+
+/// One message on its way.
+pub(crate) struct Outgoing<M> {
+    /// What is said before its octets.
+    pub(crate) head: M,
+    /// Its octets.
+    pub(crate) pieces: Pieces,
+    /// How many they are, if that is known.
+    pub(crate) len: Option<u64>,
+}
 
 /// The news of how sending ended.
 pub(crate) struct Upload {
@@ -65,21 +78,24 @@ impl Upload {
         pieces: Pieces,
         len: Option<u64>,
     ) -> (Upload, BoxStream<'static, M>) {
+        let message = Outgoing { head, pieces, len };
+        Upload::of(message, Vec::new())
+    }
+
+    /// The request stream that sends `first` and then the others.
+    pub(crate) fn of<M: Part>(
+        first: Outgoing<M>,
+        others: Vec<Outgoing<M>>,
+    ) -> (Upload, BoxStream<'static, M>) {
         let (end, ended) = oneshot::channel();
         let state = Sending {
-            head: Some(head),
-            pieces,
-            rest: Bytes::new(),
-            hasher: blake3::Hasher::new(),
-            sent: 0,
-            len,
+            head: Some(first.head),
+            message: Message::of(first.pieces, first.len),
+            others: others.into(),
             end: Some(end),
         };
         let stream = futures::stream::unfold(state, |mut state| async move {
-            let part = match state.head.take() {
-                Some(head) => head,
-                None => state.next().await?,
-            };
+            let part = state.next().await?;
             Some((part, state))
         });
         (Upload { ended }, stream.boxed())
@@ -112,39 +128,75 @@ impl Upload {
 }
 
 struct Sending<M> {
+    /// What comes before the message's octets, if it has not been sent yet.
     head: Option<M>,
+    message: Message,
+    others: VecDeque<Outgoing<M>>,
+    end: Option<oneshot::Sender<Result<Sent, Error>>>,
+}
+
+/// The octets of one message.
+struct Message {
     pieces: Pieces,
     rest: Bytes,
     hasher: blake3::Hasher,
     sent: u64,
     len: Option<u64>,
-    end: Option<oneshot::Sender<Result<Sent, Error>>>,
 }
 
-impl<M: Part> Sending<M> {
-    /// The next piece, or the mark of the end; `None` after it.
-    async fn next(&mut self) -> Option<M> {
-        self.end.as_ref()?;
+impl Message {
+    fn of(pieces: Pieces, len: Option<u64>) -> Message {
+        Message {
+            pieces,
+            rest: Bytes::new(),
+            hasher: blake3::Hasher::new(),
+            sent: 0,
+            len,
+        }
+    }
+
+    /// The next piece; `None` when all octets have been sent.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
         while self.rest.is_empty() {
             match self.pieces.next().await {
-                Some(Ok(piece)) => self.rest = piece,
-                Some(Err(e)) => return self.fail(e).await,
+                Some(piece) => self.rest = piece?,
                 None if self.len.is_some_and(|len| len != self.sent) => {
                     let cause = format!("{} octets came, not {:?}", self.sent, self.len);
-                    return self.fail(io::Error::other(cause)).await;
+                    return Err(io::Error::other(cause));
                 }
-                None => {
-                    let id = BlobId(*self.hasher.finalize().as_bytes());
-                    self.tell(Ok((id, self.sent)));
-                    return Some(M::end(self.sent));
-                }
+                None => return Ok(None),
             }
         }
         let n = self.rest.len().min(PIECE_BYTES);
         let piece = self.rest.split_to(n);
         self.hasher.update(&piece);
         self.sent += n as u64;
-        Some(M::data(piece))
+        Ok(Some(piece))
+    }
+}
+
+impl<M: Part> Sending<M> {
+    /// The next part; `None` after the mark at the end of the last message.
+    async fn next(&mut self) -> Option<M> {
+        self.end.as_ref()?;
+        if let Some(head) = self.head.take() {
+            return Some(head);
+        }
+        match self.message.next().await {
+            Ok(Some(piece)) => return Some(M::data(piece)),
+            Ok(None) => {}
+            Err(e) => return self.fail(e).await,
+        }
+        let (sent, hasher) = (self.message.sent, &self.message.hasher);
+        let id = BlobId(*hasher.finalize().as_bytes());
+        match self.others.pop_front() {
+            None => self.tell(Ok((id, sent))),
+            Some(next) => {
+                self.head = Some(next.head);
+                self.message = Message::of(next.pieces, next.len);
+            }
+        }
+        Some(M::end(sent))
     }
 
     async fn fail(&mut self, e: io::Error) -> Option<M> {

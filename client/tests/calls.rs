@@ -274,6 +274,38 @@ async fn a_source_that_fails_stores_nothing() {
 }
 
 #[tokio::test]
+async fn messages_appended_together_are_sent_again_together() {
+    let cluster = FakeCluster::start().await;
+    let client = client(&cluster);
+    let a = cluster.account_of(1, "a");
+    let inbox = MailboxName::inbox();
+    let bodies = [0, 300_000, 7].map(octets);
+    let part = |body| AppendPart {
+        body,
+        flags: vec!["\\Seen".into()],
+        internal_date_ms: 5,
+    };
+    let parts: Vec<AppendPart> = bodies.iter().map(|b| part(b as &dyn Body)).collect();
+    cluster.world.lock().lost_answers = 1;
+    let stored = client.append_many(&a, &inbox, &parts, None).await.unwrap();
+    assert_eq!((stored.first.uid, stored.count), (1, 3));
+    assert_eq!(count(&cluster, "append"), 2, "the first answer was lost");
+    assert_eq!(mail(&cluster, &a), bodies);
+
+    let broken = Broken {
+        len: None,
+        fails: true,
+    };
+    let parts = [part(&bodies[1]), part(&broken)];
+    let error = client.append_many(&a, &inbox, &parts, None).await;
+    assert!(matches!(error, Err(Error::Source { .. })), "{error:?}");
+    let none = client.append_many(&a, &inbox, &[], None).await;
+    assert!(matches!(none, Err(Error::BadRequest { .. })), "{none:?}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(mail(&cluster, &a).len(), 3);
+}
+
+#[tokio::test]
 async fn appended_octets_come_back_verified() {
     let cluster = FakeCluster::start().await;
     let client = client(&cluster);

@@ -88,6 +88,8 @@ posthouse_client::rare_situations! {
         ChangeForgotten = "a change of an account was past the window of time",
         ConditionKeptMessage = "a message changed since and kept its flags",
         AccountGoneAtStore = "a message came for an account that does not exist",
+        ReplacedIsGone = "a message was to replace one that is not there any more",
+        CopyTakenBack = "a copy in several steps failed, and what it had copied was removed",
         AccountReaped = "the last rows of a deleted account were removed",
         BlobShared = "octets that the shard has already were stored once more by reference",
         UploadDropped = "the chunks of a message that will not be stored were dropped",

@@ -240,30 +240,48 @@ impl Messages for FakeNode {
             return Err(Error::bad_request("head", "is missing").to_status());
         };
         self.leads(&head.account)?;
+        let mut messages = Vec::new();
         let mut octets = Vec::new();
-        let mut end = None;
+        let (mut more, mut open) = (head.more, true);
         while let Some(part) = stream.message().await? {
             match part.part.unwrap() {
-                append_request::Part::End(e) => end = Some(e.size),
-                append_request::Part::Data(d) => octets.extend_from_slice(&d),
-                append_request::Part::Head(_) => panic!("two heads"),
+                append_request::Part::Data(d) if open => octets.extend_from_slice(&d),
+                append_request::Part::End(e) if open && e.size == octets.len() as u64 => {
+                    messages.push(Bytes::from(std::mem::take(&mut octets)));
+                    open = false;
+                }
+                append_request::Part::Head(h) if more && !open => {
+                    assert_eq!(
+                        (&h.request_id, &h.account),
+                        (&head.request_id, &head.account)
+                    );
+                    (more, open) = (h.more, true);
+                }
+                other => panic!("{other:?}"),
             }
         }
-        if end != Some(octets.len() as u64) {
+        if open || more {
             return Err(Error::bad_request("end", "is missing").to_status());
         }
-        let octets = Bytes::from(octets);
-        let stored = self.store(&head.request_id, &head.account, &octets);
+        // The stored answer is that of the first; the others follow it.
+        let first = self.store(&head.request_id, &head.account, &messages[0]);
+        if let (None, false) = (&first.error, first.duplicate) {
+            let mut world = self.world.lock();
+            let mail = world.mail.get_mut(&head.account).unwrap();
+            mail.extend_from_slice(&messages[1..]);
+        }
         self.lose_answer()?;
-        if let Some(detail) = stored.error {
+        if let Some(detail) = first.error {
             return Err(posthouse_client::error::to_status(detail));
         }
+        let last = &messages[messages.len() - 1];
         Ok(self.answer(AppendResponse {
-            blob_id: BlobId::of(&octets).0.to_vec().into(),
-            size: octets.len() as u64,
-            uidvalidity: stored.uidvalidity,
-            uid: stored.uid,
-            duplicate: stored.duplicate,
+            blob_id: BlobId::of(last).0.to_vec().into(),
+            size: last.len() as u64,
+            uidvalidity: first.uidvalidity,
+            uid: first.uid,
+            duplicate: first.duplicate,
+            count: messages.len() as u32,
             ..AppendResponse::default()
         }))
     }

@@ -10,10 +10,11 @@ use proto::messages_server::Messages;
 use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::call::{caller, deadline, within};
-use super::mailboxes::mailbox;
 use super::{Api, error};
 use crate::machine::command::FlagMode;
-use crate::mailbox::append::AppendHead;
+use crate::mailbox::append::{AppendHead, AppendPart};
+use crate::mailbox::check::MailboxFields;
+use crate::mailbox::copy::{Copied, Copy};
 use crate::mailbox::deliver::{DeliverHead, DeliverOutcome, Recipient};
 use crate::mailbox::expunge::Expunge;
 use crate::mailbox::fetch::FetchBlob;
@@ -21,6 +22,7 @@ use crate::mailbox::list_messages::ListedMessage;
 use crate::mailbox::set_flags::SetFlags;
 use crate::mailbox::summary::{Address, Envelope};
 use crate::mailbox::{MailboxError, Result};
+use crate::types::MailboxId;
 
 /// Without a deadline of its own an upload may last so many default deadlines, as long as octets
 /// keep coming.
@@ -121,6 +123,54 @@ fn pieces<P: Part>(
     })
 }
 
+fn append_head(head: proto::AppendHead) -> AppendHead {
+    let replaced_in = MailboxId(head.replace_mailbox_id);
+    AppendHead {
+        request_id: head.request_id.to_vec(),
+        account: head.account,
+        mailbox: MailboxFields {
+            name: head.mailbox,
+            id: head.mailbox_id,
+            uidvalidity: head.uidvalidity,
+        },
+        flags: head.flags,
+        internal_date_ms: head.internal_date_ms,
+        size_hint: head.size_hint,
+        more: head.more,
+        replace: (head.replace_uid != 0).then_some((replaced_in, head.replace_uid)),
+    }
+}
+
+/// What follows the first head of several messages: the mark at the end of each is checked.
+fn append_parts(
+    stream: Streaming<proto::AppendRequest>,
+    idle: Duration,
+) -> impl Stream<Item = Result<AppendPart>> + Send {
+    unfold(Some((stream, 0)), move |state| async move {
+        let (mut stream, sent) = state?;
+        let failed = match next(&mut stream, idle).await {
+            Ok(Some(Either::Data(data))) => {
+                let sent = sent + data.len() as u64;
+                return Some((Ok(AppendPart::Data(data)), Some((stream, sent))));
+            }
+            Ok(Some(Either::End(size))) if size == sent => {
+                return Some((Ok(AppendPart::End), Some((stream, 0))));
+            }
+            Ok(Some(Either::Head(head))) => {
+                let head = append_head(head);
+                return Some((Ok(AppendPart::Head(head)), Some((stream, sent))));
+            }
+            Ok(Some(Either::End(_))) => {
+                MailboxError::bad("end.size", "not the number of octets that came")
+            }
+            // Whoever reads this knows whether there should have been more.
+            Ok(None) => return None,
+            Err(e) => e,
+        };
+        Some((Err(failed), None))
+    })
+}
+
 pub(super) fn uid_ranges(ranges: &[proto::UidRange]) -> Vec<(u32, u32)> {
     ranges.iter().map(|r| (r.first, r.last)).collect()
 }
@@ -136,6 +186,33 @@ fn flag_mode(mode: i32) -> Result<FlagMode> {
         Ok(proto::FlagMode::Remove) => Ok(FlagMode::Remove),
         Ok(proto::FlagMode::Replace) => Ok(FlagMode::Replace),
         Err(_) => Err(MailboxError::bad("mode", "not a mode that this node knows")),
+    }
+}
+
+fn copy(r: proto::CopyRequest) -> Copy {
+    Copy {
+        request_id: r.request_id.to_vec(),
+        account: r.account,
+        from: MailboxFields {
+            name: r.mailbox,
+            id: r.mailbox_id,
+            uidvalidity: r.uidvalidity,
+        },
+        uids: uid_ranges(&r.uids),
+        to: MailboxFields {
+            name: r.to,
+            id: r.to_id,
+            uidvalidity: 0,
+        },
+    }
+}
+
+fn copied(copied: Copied) -> proto::CopyResponse {
+    proto::CopyResponse {
+        modseq: copied.modseq,
+        uidvalidity: copied.uidvalidity,
+        from: to_uid_ranges(copied.from),
+        to: to_uid_ranges(copied.to),
     }
 }
 
@@ -278,16 +355,14 @@ impl Messages for Api {
         let mut stream = request.into_inner();
         let work = async {
             checked?;
-            let head = head(&mut stream, idle).await?;
-            let head = AppendHead {
-                request_id: head.request_id.to_vec(),
-                account: head.account,
-                mailbox: head.mailbox,
-                flags: head.flags,
-                internal_date_ms: head.internal_date_ms,
-                size_hint: head.size_hint,
+            let head = append_head(head(&mut stream, idle).await?);
+            let appended = match head.more {
+                false => self.ops.append(&caller, head, pieces(stream, idle)).await?,
+                true => {
+                    let parts = append_parts(stream, idle);
+                    self.ops.append_many(&caller, head, parts).await?
+                }
             };
-            let appended = self.ops.append(&caller, head, pieces(stream, idle)).await?;
             Ok(proto::AppendResponse {
                 blob_id: appended.blob.0.to_vec().into(),
                 size: appended.size,
@@ -296,7 +371,8 @@ impl Messages for Api {
                 modseq: appended.stored.modseq,
                 email_id: appended.stored.email.0,
                 duplicate: appended.stored.duplicate,
-                ..proto::AppendResponse::default()
+                count: appended.count,
+                mailbox_id: appended.stored.mailbox.0,
             })
         };
         let result = within(whole, work).await;
@@ -309,13 +385,18 @@ impl Messages for Api {
     ) -> Result<Response<proto::ListMessagesResponse>, Status> {
         self.call(request, |ops, r| async move {
             let uids = r.uids.map(|range| (range.first, range.last));
+            let mailbox = MailboxFields {
+                name: r.mailbox,
+                id: r.mailbox_id,
+                uidvalidity: r.uidvalidity,
+            };
             let page = ops
-                .list_messages(&r.account, &r.mailbox, uids, r.limit, r.with_summary)
+                .list_messages(&r.account, mailbox, uids, r.limit, r.with_summary)
                 .await?;
             Ok(proto::ListMessagesResponse {
                 messages: page.messages.into_iter().map(message).collect(),
                 next_uid: page.next_uid,
-                mailbox: Some(mailbox(page.mailbox)),
+                mailbox: Some(super::mailboxes::mailbox(page.mailbox)),
             })
         })
         .await
@@ -368,7 +449,11 @@ impl Messages for Api {
                 .set_flags(SetFlags {
                     request_id: r.request_id.to_vec(),
                     account: r.account,
-                    mailbox: r.mailbox,
+                    mailbox: MailboxFields {
+                        name: r.mailbox,
+                        id: r.mailbox_id,
+                        uidvalidity: r.uidvalidity,
+                    },
                     uids: uid_ranges(&r.uids),
                     mode: flag_mode(r.mode)?,
                     flags: r.flags,
@@ -396,7 +481,11 @@ impl Messages for Api {
                 .expunge(Expunge {
                     request_id: r.request_id.to_vec(),
                     account: r.account,
-                    mailbox: r.mailbox,
+                    mailbox: MailboxFields {
+                        name: r.mailbox,
+                        id: r.mailbox_id,
+                        uidvalidity: r.uidvalidity,
+                    },
                     uids: uid_ranges(&r.uids),
                     force: r.force,
                 })
@@ -429,16 +518,22 @@ impl Messages for Api {
 
     async fn copy(
         &self,
-        _request: Request<proto::CopyRequest>,
+        request: Request<proto::CopyRequest>,
     ) -> Result<Response<proto::CopyResponse>, Status> {
-        Err(Status::unimplemented("copy"))
+        self.call(request, |ops, r| async move {
+            ops.copy(copy(r)).await.map(copied)
+        })
+        .await
     }
 
     async fn r#move(
         &self,
-        _request: Request<proto::CopyRequest>,
+        request: Request<proto::CopyRequest>,
     ) -> Result<Response<proto::CopyResponse>, Status> {
-        Err(Status::unimplemented("move"))
+        self.call(request, |ops, r| async move {
+            ops.move_messages(copy(r)).await.map(copied)
+        })
+        .await
     }
 
     async fn get_changes(

@@ -208,6 +208,7 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
             check(RequestRow {
                 time_ms: 1_700_000_000_000,
                 answer: Answer::Target(StoreResult::Stored {
+                    mailbox,
                     uidvalidity: 1_700_000_000,
                     uid: 9,
                     modseq: 300,

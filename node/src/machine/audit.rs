@@ -27,6 +27,7 @@ struct Rows {
     messages: BTreeMap<(AccountId, MailboxId, Uid), MessageRow>,
     emails: BTreeMap<(AccountId, EmailId), EmailRow>,
     summaries: BTreeSet<(AccountId, EmailId)>,
+    threads: BTreeMap<(AccountId, ThreadKey), ThreadRow>,
     changes: BTreeMap<AccountId, BTreeMap<ModSeq, ChangeRow>>,
     blobs: BTreeMap<BlobId, BlobRow>,
     uploads: BTreeMap<UploadId, UploadRow>,
@@ -136,8 +137,8 @@ fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
         Key::RequestAge { time_ms, .. } => r.ages.push(time_ms),
         Key::BlobLoc { blob, seq } => drop(r.blob_locs.insert((blob, seq), row!())),
         Key::UploadLoc { upload, seq } => drop(r.upload_locs.insert((upload, seq), row!())),
+        Key::Thread { account, key } => drop(r.threads.insert((account, key), row!())),
         Key::GoingMailbox { .. }
-        | Key::Thread { .. }
         | Key::Subscription { .. }
         | Key::Annotation { .. }
         | Key::Credential { .. } => {}
@@ -163,6 +164,7 @@ pub fn problems(view: &dyn View, space: Space) -> Result<Vec<String>, IndexError
     accounts(&r, &mut found);
     mailboxes(&r, &mut found);
     octets(&r, &mut found);
+    threads(&r, &mut found);
     requests(&r, &mut found);
     Ok(found)
 }
@@ -354,6 +356,33 @@ fn octets(r: &Rows, found: &mut Vec<String>) {
     }
     let kept = r.uploads.iter().map(|(upload, row)| (*upload, row.chunks));
     differ(found, || "chunks of uploads".into(), kept.collect(), chunks);
+}
+
+/// A key leads where the first email with it went, and lives as long as its emails. So an email's
+/// thread is the lowest that its keys lead to.
+fn threads(r: &Rows, found: &mut Vec<String>) {
+    let mut refs: BTreeMap<(AccountId, ThreadKey), u64> = BTreeMap::new();
+    for ((account, email), row) in &r.emails {
+        let keys = || row.thread_keys.iter().map(|key| (*account, *key));
+        for key in keys() {
+            *refs.entry(key).or_default() += 1;
+        }
+        let led = keys().filter_map(|key| r.threads.get(&key));
+        let lowest = led.map(|row| row.thread).min();
+        differ(
+            found,
+            || format!("thread of email {} of account {account}", email.0),
+            row.thread,
+            lowest.unwrap_or(ThreadId(email.0)),
+        );
+    }
+    let kept = r.threads.iter().map(|(key, row)| (*key, row.refs));
+    differ(
+        found,
+        || "references of thread keys".into(),
+        kept.collect(),
+        refs,
+    );
 }
 
 fn requests(r: &Rows, found: &mut Vec<String>) {

@@ -298,7 +298,7 @@ pub struct AppendMany {
     pub mailbox: MailboxRef,
     /// At least one. With several, the octets of each have come before as `PutChunk`.
     pub items: Vec<AppendItem>,
-    /// A message that the only item takes the place of (RFC 8508).
+    /// A message that the only item takes the place of (RFC 8508); mailbox 0: the same one.
     pub replace: Option<(MailboxId, Uid)>,
 }
 
@@ -315,6 +315,15 @@ pub struct AppendItem {
     pub summary: Vec<u8>,
     /// See [`Store::threads`].
     pub threads: Vec<ThreadKey>,
+}
+
+impl AppendItem {
+    /// Octets of summary and flags, which
+    /// [`APPEND_BYTES`](super::limits::APPEND_BYTES) bounds.
+    pub fn weight(&self) -> usize {
+        let flags: usize = self.flags.iter().map(String::len).sum();
+        self.summary.len() + flags
+    }
 }
 
 /// Messages that are copied or moved inside an account.
@@ -523,6 +532,8 @@ pub enum Reply {
 pub enum StoreResult {
     /// It is there.
     Stored {
+        /// Where.
+        mailbox: MailboxId,
         /// Era of the mailbox.
         uidvalidity: u32,
         /// The message.

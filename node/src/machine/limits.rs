@@ -37,6 +37,8 @@ pub const APP_PASSWORDS: usize = 100;
 pub const SUBSCRIPTIONS: usize = 100_000;
 /// Messages of one `AppendMany` at most.
 pub const ITEMS_PER_APPEND: usize = 1_000;
+/// Octets of summaries and flags of one `AppendMany` at most: it is one entry of the log.
+pub const APPEND_BYTES: usize = 8 << 20;
 /// Chunks of a blob at most: 4 GiB.
 pub const CHUNKS_PER_BLOB: u32 = 4_096;
 /// Octets of a summary at most; one command may write it for each of its targets.

@@ -24,9 +24,11 @@ pub mod audit;
 pub mod blob;
 pub mod command;
 pub mod hash;
+pub mod keywords;
 pub mod limits;
 pub mod local;
 pub mod op;
+pub mod placing;
 pub mod read;
 pub mod request;
 pub mod rows;
@@ -34,6 +36,7 @@ pub mod scope;
 pub mod system;
 #[cfg(test)]
 mod tests;
+pub mod thread;
 pub mod txn;
 
 use crate::index::IndexError;

@@ -3,7 +3,7 @@
 use super::Txn;
 use super::command::ApplyError;
 use super::txn::limit;
-use super::{Stop, blob, limits, read};
+use super::{Stop, blob, limits, read, thread};
 use crate::index::keys::{Key, KeyRange};
 use crate::index::values::{
     AccountNameRow, AccountRow, ChangeKind, ChangeRow, EmailRow, KeywordNameRow, KeywordRow,
@@ -307,8 +307,8 @@ pub fn messages(
     Ok(found)
 }
 
-/// Takes one message's reference to an email away; with the last one the email and its reference
-/// to the blob go.
+/// Takes one message's reference to an email away; with the last one the email and its references
+/// to the blob and to what finds its thread go.
 pub fn drop_email_ref(txn: &mut Txn, account: AccountId, email: EmailId) -> Result<(), IndexError> {
     let key = Key::Email { account, email };
     let mut row: EmailRow = txn.need(&key)?;
@@ -319,6 +319,7 @@ pub fn drop_email_ref(txn: &mut Txn, account: AccountId, email: EmailId) -> Resu
     }
     txn.delete(&key);
     txn.delete(&Key::Summary { account, email });
+    thread::leave(txn, account, &row.thread_keys)?;
     blob::drop_ref(txn, row.blob)
 }
 

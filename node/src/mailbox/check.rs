@@ -24,6 +24,49 @@ pub fn mailbox(field: &str, name: &str) -> Result<MailboxName> {
     MailboxName::new(name).map_err(|e| MailboxError::bad(field, e))
 }
 
+/// Which mailbox a request means: the one with this number, where it has one, or the one with
+/// this name. `field` is that of the name.
+pub fn mailbox_ref(field: &str, name: &str, id: u32, uidvalidity: u32) -> Result<MailboxRef> {
+    match (id, uidvalidity) {
+        (0, 0) => Ok(MailboxRef::Name(mailbox(field, name)?)),
+        (0, _) => Err(MailboxError::bad(
+            "uidvalidity",
+            "is a condition of a mailbox_id, and there is none",
+        )),
+        (id, uidvalidity) => Ok(MailboxRef::Id {
+            id: MailboxId(id),
+            uidvalidity,
+        }),
+    }
+}
+
+/// The fields by which a request names a mailbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MailboxFields {
+    /// Its name.
+    pub name: String,
+    /// Its number; 0: the name counts.
+    pub id: u32,
+    /// With a number: not found when it has another one; 0: no condition.
+    pub uidvalidity: u32,
+}
+
+impl MailboxFields {
+    /// See [`mailbox_ref`].
+    pub fn check(&self, field: &str) -> Result<MailboxRef> {
+        mailbox_ref(field, &self.name, self.id, self.uidvalidity)
+    }
+}
+
+impl From<&str> for MailboxFields {
+    fn from(name: &str) -> MailboxFields {
+        MailboxFields {
+            name: name.to_owned(),
+            ..MailboxFields::default()
+        }
+    }
+}
+
 /// The system flags that a client may set (RFC 9051, section 2.3.2).
 pub const SYSTEM_FLAGS: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
 
@@ -143,6 +186,20 @@ mod tests {
         }
         assert!(flags("flags", &["a".repeat(201)]).is_err());
         assert!(flags("flags", &vec!["a".to_owned(); 101]).is_err());
+    }
+
+    #[test]
+    fn a_number_names_a_mailbox_before_its_name_does() {
+        let by = |name: &str, id, uidvalidity| mailbox_ref("mailbox", name, id, uidvalidity);
+        let inbox = MailboxName::inbox();
+        assert_eq!(by("inbox", 0, 0), Ok(MailboxRef::Name(inbox)));
+        let id = MailboxId(7);
+        let found = MailboxRef::Id { id, uidvalidity: 9 };
+        assert_eq!(by("", 7, 9), Ok(found));
+        for (name, uidvalidity, wrong) in [("", 0, "mailbox"), ("INBOX", 9, "uidvalidity")] {
+            let e = by(name, 0, uidvalidity).unwrap_err();
+            assert!(matches!(e, MailboxError::BadRequest { field, .. } if field == wrong));
+        }
     }
 
     #[test]

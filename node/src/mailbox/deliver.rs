@@ -51,6 +51,8 @@ pub struct DeliverHead {
 /// A message that is stored on a quorum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredMessage {
+    /// Where.
+    pub mailbox: MailboxId,
     /// Era of the mailbox.
     pub uidvalidity: u32,
     /// The message.
@@ -257,7 +259,7 @@ impl Operations {
     ) -> Result<Vec<Result<StoredMessage>>> {
         let expected = targets.len();
         let command = self.command(Op::Store(Box::new(Store {
-            threads: Vec::new(),
+            threads: arrived.threads.clone(),
             targets,
             internal_date_ms,
             blob: arrived.blob.clone(),
@@ -277,12 +279,14 @@ impl Operations {
 fn from_store(result: StoreResult) -> Result<StoredMessage> {
     match result {
         StoreResult::Stored {
+            mailbox,
             uidvalidity,
             uid,
             modseq,
             email,
             duplicate,
         } => Ok(StoredMessage {
+            mailbox,
             uidvalidity,
             uid,
             modseq,

@@ -1,6 +1,6 @@
 //! Removes messages (RFC 9051, section 6.4.3; UID EXPUNGE, RFC 4315, section 2.1).
 
-use super::check::UidRanges;
+use super::check::{MailboxFields, UidRanges};
 use super::split::Union;
 use super::{Operations, Result, What, check, error::from_apply, unexpected};
 use crate::machine::command::{Op, Reply};
@@ -14,7 +14,7 @@ pub struct Expunge {
     /// Whose.
     pub account: String,
     /// Where.
-    pub mailbox: String,
+    pub mailbox: MailboxFields,
     /// Inclusive; a last uid of 0 is no upper bound; none at all: every message.
     pub uids: Vec<(Uid, Uid)>,
     /// Also messages without \Deleted.
@@ -35,7 +35,7 @@ impl Operations {
     pub async fn expunge(&self, request: Expunge) -> Result<Expunged> {
         let request_id = check::request_id(&request.request_id)?;
         let account = check::account("account", &request.account)?;
-        let mailbox = check::mailbox("mailbox", &request.mailbox)?;
+        let mailbox = request.mailbox.check("mailbox")?;
         let uids = match request.uids.is_empty() {
             true => vec![(1, Uid::MAX)],
             false => check::uids("uids", request.uids.into_iter())?,

@@ -15,6 +15,7 @@ use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 
 use super::summary::scan::Scanner;
+use super::summary::threads;
 use super::window::{Held, Windows};
 use super::{Caller, Led, MailboxError, Operations, Result, unexpected};
 use crate::machine::command::{BlobMeta, CHUNK_BYTES, Op, Reply, UploadId};
@@ -31,12 +32,23 @@ pub(crate) struct Arrived {
     pub(crate) stored: Bytes,
     /// The encoded summary.
     pub(crate) summary: Vec<u8>,
+    /// By what its thread is found.
+    pub(crate) threads: Vec<ThreadKey>,
     /// Per shard, in the given order: whether its chunks are there.
     pub(crate) shards: Vec<Result<()>>,
     /// Chunks that wait for their `Store`; dropped upload by upload unless disarmed.
     pub(crate) guard: Uploads,
     /// Room in the windows; kept until the `Store` is answered.
     pub(crate) _held: Held,
+}
+
+/// How a message is taken in.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Intake {
+    /// Octets to come, 0: not known.
+    pub(crate) size_hint: u64,
+    /// In chunks under an upload also when it would fit its command: it shares that with others.
+    pub(crate) by_upload: bool,
 }
 
 /// Drops the chunks of an arrival that got no `Store`: when its stream broke off, when a deadline
@@ -196,6 +208,22 @@ impl Operations {
         size_hint: u64,
         pieces: impl Stream<Item = Result<Bytes>> + Send,
     ) -> Result<Arrived> {
+        let intake = Intake {
+            size_hint,
+            by_upload: false,
+        };
+        self.take_in_as(caller, led, intake, pieces).await
+    }
+
+    /// Takes a message in from `pieces`, for all of `led`.
+    pub(crate) async fn take_in_as(
+        &self,
+        caller: &Caller,
+        led: &[Led],
+        intake: Intake,
+        pieces: impl Stream<Item = Result<Bytes>> + Send,
+    ) -> Result<Arrived> {
+        let size_hint = intake.size_hint;
         let limit = self.limits.max_message_bytes;
         if size_hint > limit {
             return Err(MailboxError::TooLarge { limit });
@@ -252,9 +280,11 @@ impl Operations {
         }
 
         let id = BlobId(*hasher.finalize().as_bytes());
-        let summary = scanner.finish().encode();
+        let summary = scanner.finish();
+        let threads = threads::keys(&summary);
+        let summary = summary.encode();
         let last = buffer.freeze();
-        if sender.chunks.is_empty() {
+        if sender.chunks.is_empty() && !intake.by_upload {
             let (chunk, stored) = self.compressors.encode(last, self.limits.compress);
             return Ok(Arrived {
                 blob: BlobMeta {
@@ -265,6 +295,7 @@ impl Operations {
                 },
                 stored,
                 summary,
+                threads,
                 shards: sender.shards,
                 guard: Uploads::default(),
                 _held: held,
@@ -284,6 +315,7 @@ impl Operations {
             },
             stored: Bytes::new(),
             summary,
+            threads,
             shards: sender.shards,
             guard: sender.guard,
             _held: Held::default(),

@@ -15,9 +15,13 @@ pub(super) struct Found {
 }
 
 /// A mailbox of a view, or what of it was not found.
-pub(super) fn find(view: &ReadView, account: &AccountName, name: &MailboxName) -> Result<Found> {
+pub(super) fn find(
+    view: &ReadView,
+    account: &AccountName,
+    which: impl Into<MailboxRef>,
+) -> Result<Found> {
     let (account, _) = list_accounts::find(view, account)?;
-    let found = read::mailbox(&*view.view, view.space, account, &name.into())?;
+    let found = read::mailbox(&*view.view, view.space, account, &which.into())?;
     let (mailbox, row) = found.ok_or(MailboxError::NotFound(What::Mailbox))?;
     Ok(Found {
         account,

@@ -3,6 +3,7 @@
 //! A page reads the hot rows that it returns, and the cold ones only when they are asked for. It
 //! ends early when it grows large, whatever its limit: an answer is bounded in octets.
 
+use super::check::MailboxFields;
 use super::create_mailbox::MailboxInfo;
 use super::limits::MAX_PAGE_BYTES;
 use super::list_accounts::page_limit;
@@ -50,13 +51,13 @@ impl Operations {
     pub async fn list_messages(
         &self,
         account: &str,
-        mailbox: &str,
+        mailbox: impl Into<MailboxFields>,
         uids: Option<(Uid, Uid)>,
         limit: u32,
         with_summary: bool,
     ) -> Result<MessagePage> {
         let account = check::account("account", account)?;
-        let mailbox = check::mailbox("mailbox", mailbox)?;
+        let mailbox = mailbox.into().check("mailbox")?;
         let range = check::uids("uids", [uids.unwrap_or((1, 0))].into_iter())?[0];
         let read_view = self.read(&self.replica_of(&account)?).await?;
         let found = list_mailboxes::find(&read_view, &account, &mailbox)?;

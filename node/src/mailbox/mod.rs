@@ -6,7 +6,7 @@
 //! deliver ──┬─▶ intake ─▶ summary (scan, fields, preview)      one message coming in
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
-//! set_flags, expunge ─▶ split                                  huge uid sets in bounded steps
+//! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
 //! check  limits  window  error  route                          what all of them share
 //! ```
 //!
@@ -17,6 +17,7 @@
 pub mod append;
 pub mod check;
 pub mod codec;
+pub mod copy;
 pub mod create_account;
 pub mod create_mailbox;
 pub mod delete_account;

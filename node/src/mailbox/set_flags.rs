@@ -1,6 +1,6 @@
 //! Adds, removes or replaces flags (RFC 9051, section 6.4.6; RFC 7162, section 3.1.3).
 
-use super::check::UidRanges;
+use super::check::{MailboxFields, UidRanges};
 use super::split::Union;
 use super::{MailboxError, Operations, Result, What, check, error::from_apply, unexpected};
 use crate::machine::command::{FlagMode, Op, Reply};
@@ -14,7 +14,7 @@ pub struct SetFlags {
     /// Whose.
     pub account: String,
     /// Where.
-    pub mailbox: String,
+    pub mailbox: MailboxFields,
     /// Inclusive; a last uid of 0 is no upper bound.
     pub uids: Vec<(Uid, Uid)>,
     /// How.
@@ -41,7 +41,7 @@ impl Operations {
     pub async fn set_flags(&self, request: SetFlags) -> Result<FlagsSet> {
         let request_id = check::request_id(&request.request_id)?;
         let account = check::account("account", &request.account)?;
-        let mailbox = check::mailbox("mailbox", &request.mailbox)?;
+        let mailbox = request.mailbox.check("mailbox")?;
         let flags = check::flags("flags", &request.flags)?;
         let uids = check::uids("uids", request.uids.into_iter())?;
         if uids.is_empty() {

@@ -104,7 +104,7 @@ impl Operations {
         &self,
         led: &Led,
         account: &AccountName,
-        mailbox: &MailboxName,
+        mailbox: impl Into<MailboxRef>,
         request_id: RequestId,
         uids: UidRanges,
     ) -> Result<Vec<Step>> {

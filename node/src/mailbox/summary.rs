@@ -7,6 +7,7 @@
 //! ```text
 //! octets ─▶ scan (boundaries, offsets, lines; streaming) ─▶ fields (one header block at a time)
 //!                          └─▶ preview (first text of the message)         ─▶ Summary ─▶ shrink
+//!                                                                             └─▶ threads
 //! ```
 //!
 //! The tree is cut by our own streaming scanner, the fields are read by `mail-parser`. A parser of
@@ -21,6 +22,7 @@ pub mod fields;
 pub mod preview;
 pub mod scan;
 pub mod shrink;
+pub mod threads;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,7 @@
 //! The operations end to end, on a machine without Raft.
 
+mod messages;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use std::sync::Arc;
@@ -444,7 +446,7 @@ async fn appended_messages_carry_flags_and_date() {
     let head = AppendHead {
         request_id: id(2),
         account: "A@X".to_owned(),
-        mailbox: "Sent/2024".to_owned(),
+        mailbox: "Sent/2024".into(),
         flags: vec!["\\seen".to_owned(), "$Forwarded".to_owned()],
         internal_date_ms: 1_000_000,
         ..AppendHead::default()
@@ -461,7 +463,7 @@ async fn appended_messages_carry_flags_and_date() {
     assert_eq!(page.messages[0].flags, ["\\Seen", "$Forwarded"]);
     assert_eq!(page.messages[0].internal_date_ms, 1_000_000);
     let nowhere = AppendHead {
-        mailbox: "Nowhere".to_owned(),
+        mailbox: "Nowhere".into(),
         ..head
     };
     assert_eq!(
@@ -630,7 +632,7 @@ async fn flags_are_set_and_messages_expunged() {
     let set = |n: u8, uids: Vec<(u32, u32)>, flags: &[&str], unchanged_since| SetFlags {
         request_id: id(n),
         account: "a@x".to_owned(),
-        mailbox: "INBOX".to_owned(),
+        mailbox: "INBOX".into(),
         uids,
         mode: FlagMode::Add,
         flags: flags.iter().map(|f| f.to_string()).collect(),
@@ -671,7 +673,7 @@ async fn flags_are_set_and_messages_expunged() {
     let expunge = |n: u8, uids: Vec<(u32, u32)>, force| Expunge {
         request_id: id(n),
         account: "a@x".to_owned(),
-        mailbox: "INBOX".to_owned(),
+        mailbox: "INBOX".into(),
         uids,
         force,
     };
@@ -688,7 +690,7 @@ async fn flags_are_set_and_messages_expunged() {
     );
     assert_eq!(ops.usage("a@x").await.unwrap().messages, 0);
     let nowhere = Expunge {
-        mailbox: "Nowhere".to_owned(),
+        mailbox: "Nowhere".into(),
         ..expunge(8, vec![], false)
     };
     assert_eq!(
@@ -705,7 +707,7 @@ async fn huge_uid_sets_go_in_steps_and_a_retry_changes_nothing() {
     let all = Expunge {
         request_id: id(1),
         account: "a@x".to_owned(),
-        mailbox: "INBOX".to_owned(),
+        mailbox: "INBOX".into(),
         uids: Vec::new(),
         force: true,
     };

@@ -265,10 +265,15 @@ impl Shard {
     }
 }
 
-/// Whether a command makes the shard larger: refused while the disk is nearly full.
+/// Whether a command makes the shard larger: refused while the disk is nearly full. Copies are
+/// not: they are how some clients begin to delete, and bring no octets.
 fn grows(op: &Op) -> bool {
     matches!(
         op,
-        Op::Store(_) | Op::PutChunk { .. } | Op::CreateAccount { .. } | Op::CreateMailbox { .. }
+        Op::Store(_)
+            | Op::AppendMany(_)
+            | Op::PutChunk { .. }
+            | Op::CreateAccount { .. }
+            | Op::CreateMailbox { .. }
     )
 }

@@ -6,13 +6,11 @@
 use bytes::Bytes;
 
 use crate::index::keys::{Key, RequestKey, RequestKind};
-use crate::index::uids::UidPart;
-use crate::index::values::{Answer, ChangeKind, EmailRow, MessageRow};
+use crate::index::values::{Answer, MessageRow};
 use crate::machine::command::{ApplyError, Reply, Store, StoreResult, Target};
 use crate::machine::txn::limit;
-use crate::machine::{Stop, Txn, blob, limits, request, scope};
+use crate::machine::{Stop, Txn, blob, limits, placing, request, scope, thread};
 use crate::rare::{self, Rare};
-use crate::types::*;
 
 pub(in crate::machine) fn apply(txn: &mut Txn, store: &Store) -> Result<Reply, Stop> {
     let done = targets(txn, store);
@@ -30,6 +28,7 @@ fn targets(txn: &mut Txn, store: &Store) -> Result<Vec<StoreResult>, Stop> {
     if store.summary.len() > limits::SUMMARY_BYTES {
         return Err(limit(format!("{} octets of summary", limits::SUMMARY_BYTES)).into());
     }
+    thread::check(&store.threads)?;
     let arrived = match blob::check_arrived(txn, &store.blob) {
         Ok(()) => Ok(()),
         Err(Stop::Refused(e)) => Err(e),
@@ -80,79 +79,30 @@ fn one(
         return Ok(as_duplicate(first));
     }
     arrived.clone()?;
-    // The highest number means "no upper bound" in ranges.
-    if mailbox.uidnext == Uid::MAX {
-        return Err(limit("the mailbox has no uids left").into());
-    }
+    placing::check_room(&mailbox, 1)?;
     let named = scope::find_flags(txn, id, mailbox_id, &mailbox, &target.flags, true)?;
     named.write_new(txn, id, mailbox_id, &mut mailbox);
     let flags = named.flags;
 
-    let now_ms = txn.now_ms()?;
-    let uid = mailbox.uidnext;
-    let email = EmailId(account.next_email);
-    mailbox.uidnext += 1;
-    account.next_email += 1;
-    let modseq = scope::change(
-        txn,
-        id,
-        &mut account,
-        mailbox_id,
-        ChangeKind::Created,
-        vec![(uid, uid)],
-    )?;
-    mailbox.highest_modseq = modseq;
+    let (blob, keys) = (store.blob.id, &store.threads);
+    let email = placing::new_email(txn, id, &mut account, blob, summary.clone(), keys)?;
     let message = MessageRow {
         flags: flags.system,
         keywords: flags.keywords,
-        modseq,
+        modseq: 0,
         email,
         size: store.blob.size,
         internal_date_ms: store.internal_date_ms,
-        save_date_ms: now_ms,
+        save_date_ms: 0,
     };
-    scope::count(&mut account, &mut mailbox, &message, true);
-    let uidvalidity = mailbox.uidvalidity;
-
-    let (part, place) = UidPart::place(uid);
-    let uids_key = Key::UidSet {
-        account: id,
-        mailbox: mailbox_id,
-        part,
-    };
-    let mut uids: UidPart = txn.get(&uids_key)?.unwrap_or_default();
-    assert!(uids.insert(place), "uid {uid} is given once");
-    txn.put(&uids_key, &uids);
-    txn.put(
-        &Key::Message {
-            account: id,
-            mailbox: mailbox_id,
-            uid,
-        },
-        &message,
-    );
-    txn.put(
-        &Key::Email { account: id, email },
-        &EmailRow {
-            blob: store.blob.id,
-            refs: 1,
-            thread: ThreadId(email.0),
-            thread_keys: Vec::new(),
-        },
-    );
-    txn.put_octets(&Key::Summary { account: id, email }, summary.clone());
-    txn.put(
-        &Key::Mailbox {
-            account: id,
-            mailbox: mailbox_id,
-        },
-        &mailbox,
-    );
+    let to = (mailbox_id, mailbox);
+    let placed = placing::arrive(txn, id, &mut account, to, vec![message])?;
     txn.put(&Key::Account(id), &account);
     let result = StoreResult::Stored {
-        uidvalidity,
-        uid,
-        modseq,
+        mailbox: mailbox_id,
+        uidvalidity: placed.uidvalidity,
+        uid: placed.first,
+        modseq: placed.modseq,
         email,
         duplicate: false,
     };
@@ -160,21 +110,9 @@ fn one(
     Ok(result)
 }
 
-fn as_duplicate(first: StoreResult) -> StoreResult {
-    match first {
-        StoreResult::Stored {
-            uidvalidity,
-            uid,
-            modseq,
-            email,
-            ..
-        } => StoreResult::Stored {
-            uidvalidity,
-            uid,
-            modseq,
-            email,
-            duplicate: true,
-        },
-        failed => failed,
+fn as_duplicate(mut first: StoreResult) -> StoreResult {
+    if let StoreResult::Stored { duplicate, .. } = &mut first {
+        *duplicate = true;
     }
+    first
 }

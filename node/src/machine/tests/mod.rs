@@ -1,5 +1,6 @@
 //! Tests of the machine: a cluster of one, without a log.
 
+mod messages;
 mod model;
 mod operations;
 mod system;
@@ -45,10 +46,9 @@ impl Bench {
 
     /// Where the stored octets of a command come to lie.
     fn stored(&mut self, op: &Op) -> Option<Location> {
-        let len = match op {
-            Op::PutChunk { chunk, .. } => chunk.stored_len,
-            Op::Store(store) if store.blob.upload.is_none() => store.blob.chunks[0].stored_len,
-            _ => return None,
+        let len = match op.stored_len() as u32 {
+            0 => return None,
+            len => len,
         };
         self.offset += len;
         Some(Location {

@@ -3,6 +3,8 @@
 //! The model keeps what a reader of the RFCs would keep: mailboxes of messages with flags, and the
 //! answers it gave. Every reply and, after each command, every message must be the same.
 
+mod mail;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -10,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::index::rocks::RocksOpener;
 use crate::machine::read;
+use mail::{Mail, by_upload, mail_commands, new_email, thread_keys};
 
 const ACCOUNTS: [&str; 3] = ["ann@x", "bob@x", "cyd@x"];
 const BOXES: [&str; 3] = ["INBOX", "Work", "Work/Old"];
@@ -25,6 +28,7 @@ enum Step {
     Store(Vec<(usize, usize, u8)>, usize, bool),
     Flags(usize, usize, Vec<(Uid, Uid)>, FlagMode, u8, u64),
     Expunge(usize, usize, Vec<(Uid, Uid)>, bool),
+    Mail(Mail),
     /// Sends an earlier command again.
     Retry(prop::sample::Index),
 }
@@ -50,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (a.clone(), m.clone(), uids(), mode, 0u8..16, 0u64..12)
             .prop_map(|(a, m, u, mode, f, s)| Step::Flags(a, m, u, mode, f, s)),
         3 => (a, m, uids(), any::<bool>()).prop_map(|(a, m, u, f)| Step::Expunge(a, m, u, f)),
+        8 => mail::mail().prop_map(Step::Mail),
         3 => any::<prop::sample::Index>().prop_map(Step::Retry),
     ]
 }
@@ -97,22 +102,11 @@ fn commands(steps: &[Step]) -> Vec<Vec<Op>> {
                 });
                 let mut store = store_targets(targets.collect(), octets);
                 let mut ops = Vec::new();
-                if let (true, Op::Store(store)) = (*chunked, &mut store) {
-                    let upload = UploadId(id);
-                    store.blob.upload = Some(upload);
-                    store.blob.chunks = octets.chunks(3).map(chunk).collect();
-                    if octets.is_empty() {
-                        store.blob.chunks = vec![chunk(octets)];
+                if let Op::Store(store) = &mut store {
+                    store.threads = thread_keys((n as u8).wrapping_mul(37));
+                    if *chunked {
+                        (store.blob, ops) = by_upload(octets, UploadId(id));
                     }
-                    ops.extend(
-                        (0..)
-                            .zip(&store.blob.chunks)
-                            .map(|(seq, chunk)| Op::PutChunk {
-                                upload,
-                                seq,
-                                chunk: *chunk,
-                            }),
-                    );
                 }
                 ops.push(store);
                 ops
@@ -133,6 +127,7 @@ fn commands(steps: &[Step]) -> Vec<Vec<Op>> {
                 uids: uids.clone(),
                 force: *force,
             }],
+            Step::Mail(step) => mail_commands(step, id),
             Step::Retry(at) if n > 0 => made[at.index(n)].clone(),
             Step::Retry(_) => vec![],
         });
@@ -145,6 +140,8 @@ struct Message {
     flags: BTreeSet<String>,
     modseq: ModSeq,
     blob: BlobId,
+    email: u64,
+    thread: u64,
 }
 
 #[derive(Default)]
@@ -159,6 +156,10 @@ struct Account {
     id: u64,
     modseq: ModSeq,
     emails: u64,
+    /// Where each key leads, for as long as an email has it.
+    threads: BTreeMap<ThreadKey, u64>,
+    /// The keys of emails that a message shows.
+    email_keys: BTreeMap<u64, Vec<ThreadKey>>,
     boxes: BTreeMap<MailboxName, Mailbox>,
 }
 
@@ -262,6 +263,9 @@ impl Model {
                 Reply::Done
             }
             Op::Store(store) => self.store(store, reply),
+            Op::AppendMany(append) => self.append(append, reply),
+            Op::Copy(copy) => self.carry(copy, false, reply),
+            Op::Move(copy) => self.carry(copy, true, reply),
             Op::SetFlags { .. } | Op::Expunge { .. } => self.change(op),
             Op::ReapAccount { .. } => {
                 assert!(matches!(reply, Reply::Reaped { .. }), "{reply:?}");
@@ -276,10 +280,7 @@ impl Model {
         let Reply::Stored(got) = reply else {
             panic!("{reply:?}")
         };
-        let arrived = store.blob.upload.is_none_or(|upload| {
-            let chunks = self.uploads.remove(&upload).unwrap_or_default();
-            chunks.into_values().eq(store.blob.chunks.iter().copied())
-        });
+        let arrived = self.arrived(&store.blob);
         let mut results = Vec::new();
         for (t, got) in store.targets.iter().zip(got) {
             let failed = |e| StoreResult::Failed(e);
@@ -304,10 +305,16 @@ impl Model {
                 results.push(failed(ApplyError::NoUpload));
                 continue;
             }
+            let (email, thread) = new_email(&mut a.emails, &mut a.threads, &store.threads);
+            a.email_keys.insert(email, store.threads.clone());
             a.modseq += 1;
-            a.emails += 1;
             m.uidnext += 1;
-            let StoreResult::Stored { uidvalidity, .. } = got else {
+            let StoreResult::Stored {
+                mailbox,
+                uidvalidity,
+                ..
+            } = got
+            else {
                 panic!("{got:?}")
             };
             assert!(m.uidvalidity == 0 || m.uidvalidity == *uidvalidity);
@@ -316,13 +323,16 @@ impl Model {
                 flags: t.flags.iter().cloned().collect(),
                 modseq: a.modseq,
                 blob: store.blob.id,
+                email,
+                thread,
             };
             m.messages.insert(m.uidnext, message);
             let result = StoreResult::Stored {
+                mailbox: *mailbox,
                 uidvalidity: *uidvalidity,
                 uid: m.uidnext,
                 modseq: a.modseq,
-                email: EmailId(a.emails),
+                email: EmailId(email),
                 duplicate: false,
             };
             self.answers
@@ -412,6 +422,7 @@ impl Model {
             other => panic!("{other:?}"),
         };
         self.answers.insert(key, reply.clone());
+        a.forget();
         reply
     }
 
@@ -433,10 +444,13 @@ impl Model {
                     .into_iter()
                     .map(|(uid, row)| {
                         let email = read::email(&*b.index, b.space, id, row.email).unwrap();
+                        let email = email.unwrap();
                         let message = Message {
                             flags: read::flag_names(&row, &keywords).into_iter().collect(),
                             modseq: row.modseq,
-                            blob: email.unwrap().blob,
+                            blob: email.blob,
+                            email: row.email.0,
+                            thread: email.thread.0,
                         };
                         (uid, message)
                     })
@@ -532,7 +546,7 @@ proptest! {
             b.apply(Op::ReapAccount { account, limit: 7 });
         }
         b.audit();
-        for tag in [0x03, 0x04, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x10, 0x40, 0x60] {
+        for tag in [0x03, 0x04, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0f, 0x10, 0x40, 0x60] {
             prop_assert_eq!(b.count(tag), 0, "rows of tag {:#x} are left", tag);
         }
     }

@@ -26,8 +26,26 @@ pub enum Command {
     Fetch(read::FetchArgs),
     /// Add, remove or set flags of messages
     Flag(FlagArgs),
+    /// Show messages in another mailbox, too
+    Copy(CopyArgs),
+    /// Show messages in another mailbox instead
+    Move(CopyArgs),
     /// Remove messages that carry \Deleted
     Expunge(ExpungeArgs),
+}
+
+#[derive(Args)]
+pub struct CopyArgs {
+    /// Whose mailboxes
+    account: String,
+    /// Which messages, e.g. 1:5,9,20:*
+    #[arg(value_parser = uids::parse)]
+    uids: UidSet,
+    /// The mailbox that they come into
+    to: String,
+    /// The mailbox that they are in
+    #[arg(long, default_value = "INBOX")]
+    mailbox: String,
 }
 
 #[derive(Args)]
@@ -81,6 +99,8 @@ pub async fn run(context: Context, command: Command) -> Outcome {
         Command::List(args) => read::list(&context, &client, args).await,
         Command::Fetch(args) => read::fetch(&context, &client, args).await,
         Command::Flag(args) => flag(&context, &client, args).await,
+        Command::Copy(args) => copy(&context, &client, args, false).await,
+        Command::Move(args) => copy(&context, &client, args, true).await,
         Command::Expunge(args) => expunge(&context, &client, args).await,
     }
 }
@@ -119,6 +139,32 @@ async fn flag(context: &Context, client: &Client, args: FlagArgs) -> Outcome {
             uids::text(&done.modified)
         )),
     }
+}
+
+async fn copy(context: &Context, client: &Client, args: CopyArgs, away: bool) -> Outcome {
+    let account = AccountName::new(&args.account)?;
+    let from = MailboxName::new(&args.mailbox)?;
+    let to = MailboxName::new(&args.to)?;
+    let uids = args.uids.0;
+    let done = match away {
+        false => client.copy(&account, &from, uids, &to, None).await?,
+        true => {
+            client
+                .move_messages(&account, &from, uids, &to, None)
+                .await?
+        }
+    };
+    if context.json()? {
+        return print_json(&json!({
+            "modseq": done.modseq,
+            "uidvalidity": done.uidvalidity,
+            "from": done.from,
+            "to": done.to,
+        }));
+    }
+    let verb = if away { "moved" } else { "copied" };
+    let (from, to) = (uids::text(&done.from), uids::text(&done.to));
+    say(&format!("{verb} {from} to {to} (modseq {})", done.modseq))
 }
 
 async fn expunge(context: &Context, client: &Client, args: ExpungeArgs) -> Outcome {

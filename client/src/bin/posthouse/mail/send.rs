@@ -11,7 +11,8 @@ use posthouse_client::connect::os_entropy;
 use posthouse_client::ids::{AccountName, BlobId, MailboxName, RequestId};
 use posthouse_client::proto::ErrorKind;
 use posthouse_client::{
-    AppendOptions, Client, Delivered, Delivery, Error, Identity, Recipient, Stored,
+    AppendOptions, AppendPart, AppendedAll, Client, Delivered, Delivery, Error, Identity,
+    Recipient, Stored,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -62,6 +63,9 @@ pub struct AppendArgs {
     /// Arrival time in milliseconds since 1970; 0: now
     #[arg(long, default_value_t = 0, value_name = "MS")]
     internal_date: u64,
+    /// All of the files or none, in one step
+    #[arg(long)]
+    together: bool,
     /// Messages as files; "-" or none: standard input
     files: Vec<PathBuf>,
 }
@@ -219,6 +223,18 @@ pub async fn append(context: &Context, client: &Client, args: AppendArgs) -> Out
     let account = AccountName::new(&args.account)?;
     let mailbox = MailboxName::new(&args.mailbox)?;
     let files = files_or_stdin(args.files);
+    if args.together {
+        let flags = args.flags;
+        let stored = together(
+            client,
+            &account,
+            &mailbox,
+            &files,
+            flags,
+            args.internal_date,
+        );
+        return print_together(json, &files, stored.await?);
+    }
     let bar = output::progress(files.len() as u64, "appending", false);
     let mut table = Columns::new(&["File", "#Uid", "#Size", "Blob"]);
     let mut documents = Vec::new();
@@ -250,4 +266,46 @@ pub async fn append(context: &Context, client: &Client, args: AppendArgs) -> Out
         true => print_json(&json!({ "messages": documents })),
         false => table.print(""),
     }
+}
+
+/// Appends the messages of all files in one step.
+async fn together(
+    client: &Client,
+    account: &AccountName,
+    mailbox: &MailboxName,
+    files: &[PathBuf],
+    flags: Vec<String>,
+    internal_date_ms: u64,
+) -> Result<AppendedAll, Failure> {
+    let mut bodies = Vec::with_capacity(files.len());
+    for file in files {
+        bodies.push(open(file).await?);
+    }
+    let bodies = bodies.iter().map(|body| AppendPart {
+        body: &**body,
+        flags: flags.clone(),
+        internal_date_ms,
+    });
+    let parts: Vec<AppendPart> = bodies.collect();
+    Ok(client.append_many(account, mailbox, &parts, None).await?)
+}
+
+fn print_together(json: bool, files: &[PathBuf], stored: AppendedAll) -> Outcome {
+    let uids = stored.first.uid..;
+    if json {
+        let message = |(uid, file): (u32, &PathBuf)| {
+            json!({
+                "file": file.display().to_string(),
+                "uid": uid,
+                "uidvalidity": stored.first.uidvalidity,
+            })
+        };
+        let messages: Vec<Value> = uids.zip(files).map(message).collect();
+        return print_json(&json!({ "messages": messages, "modseq": stored.first.modseq }));
+    }
+    let mut table = Columns::new(&["File", "#Uid"]);
+    for (uid, file) in uids.zip(files) {
+        table.row([file.display().to_string(), uid.to_string()]);
+    }
+    table.print("")
 }
