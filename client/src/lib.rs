@@ -5,7 +5,7 @@
 //! - [`error`]: what can go wrong, and its form on the wire.
 //! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
 //!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
-//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, cluster.
+//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, read, cluster.
 //! - [`rare`]: counters of rare situations, for all crates.
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.
@@ -50,6 +50,7 @@ mod json;
 mod mailboxes;
 mod messages;
 pub mod rare;
+mod read;
 pub mod retry;
 pub mod route;
 mod upload;
@@ -71,3 +72,4 @@ pub use messages::{
     AppendOptions, AppendPart, Appended, AppendedAll, Copied, Expunged, FlagChange, FlagsChanged,
     ListOptions, Stored,
 };
+pub use read::{FetchEvent, FetchOptions, FetchStream};

@@ -95,6 +95,9 @@ posthouse_client::rare_situations! {
         UploadDropped = "the chunks of a message that will not be stored were dropped",
         UploadBrokeOff = "a large message broke off after its first chunk",
         ShardFellOut = "one shard of a delivery failed while the message arrived",
+        ExpungedUnderRead = "a message was expunged while it was read",
+        SummaryTooShort = "a message was scanned once more for a part that its summary leaves out",
+        ViewRenewed = "a long fetch went on with a newer view of the rows",
         DeliveredInPart = "a delivery was stored for some of its recipients",
         // blobs
         ChunkRepaired = "damaged octets were fetched from another replica and stored again",

@@ -47,6 +47,8 @@ pub struct World {
     pub frozen: Vec<u64>,
     /// Fetch streams break off after so many octets, so many times.
     pub fetch_breaks: (usize, u32),
+    /// With each break the next node becomes the leader.
+    pub breaks_move_leader: bool,
     /// Fetched octets are damaged.
     pub damage: bool,
     /// So many calls are answered with "stale placement".
@@ -387,8 +389,115 @@ impl Messages for FakeNode {
     type SearchStream = BoxStream<'static, Result<SearchResponse, Status>>;
     type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
 
-    async fn fetch(&self, _: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        Err(Status::unimplemented("not by the fake"))
+    /// Section [] is the message, [1] its second half, and there is no other. The modseq of a
+    /// message is its uid.
+    async fn fetch(
+        &self,
+        request: Request<FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        self.enter(&request, "read").await?;
+        let r = request.into_inner();
+        self.leads(&r.account)?;
+        let mut world = self.world.lock();
+        let mut pieces = Vec::new();
+        for (uid, whole) in (1..).zip(&world.mail[&r.account]) {
+            let asked = |u: &UidRange| u.first <= uid && (u.last == 0 || uid <= u.last);
+            let asked = r.uids.is_empty() || r.uids.iter().any(asked);
+            if !asked || u64::from(uid) <= r.changed_since {
+                continue;
+            }
+            pieces.push(fetch_piece::Piece::Message(Fetched {
+                uid,
+                modseq: uid.into(),
+                size: whole.len() as u64,
+                blob_id: BlobId::of(whole).0.to_vec().into(),
+                ..Fetched::default()
+            }));
+            for (index, section) in (0..).zip(&r.sections) {
+                let mut octets = match section.path.as_slice() {
+                    [] => whole.to_vec(),
+                    [1] => whole[whole.len() / 2..].to_vec(),
+                    _ => {
+                        pieces.push(fetch_piece::Piece::Section(SectionData {
+                            index,
+                            outcome: section_data::Outcome::NoSuchPart as i32,
+                            last: true,
+                            ..SectionData::default()
+                        }));
+                        continue;
+                    }
+                };
+                octets.drain(..octets.len().min(section.offset as usize));
+                if section.length > 0 {
+                    octets.truncate(section.length as usize);
+                }
+                if world.damage && !octets.is_empty() {
+                    octets[0] ^= 1;
+                }
+                let mut left = octets.len() as u64;
+                let mut data = SectionData {
+                    index,
+                    size: left,
+                    last: octets.is_empty() || section.size_only,
+                    ..SectionData::default()
+                };
+                if data.last {
+                    pieces.push(fetch_piece::Piece::Section(data));
+                    continue;
+                }
+                for chunk in octets.chunks(700) {
+                    data.size = left;
+                    left -= chunk.len() as u64;
+                    data.last = left == 0;
+                    data.data = chunk.to_vec().into();
+                    pieces.push(fetch_piece::Piece::Section(data.clone()));
+                }
+            }
+        }
+        let mut room = usize::MAX;
+        if world.fetch_breaks.1 > 0 {
+            world.fetch_breaks.1 -= 1;
+            room = world.fetch_breaks.0;
+        }
+        // A message costs as much as ten octets.
+        let cost = |piece: &fetch_piece::Piece| match piece {
+            fetch_piece::Piece::Message(_) => 10,
+            fetch_piece::Piece::Section(s) => s.data.len(),
+        };
+        let mut kept = 0;
+        while kept < pieces.len() && room >= cost(&pieces[kept]) {
+            room -= cost(&pieces[kept]);
+            kept += 1;
+        }
+        let broken = kept < pieces.len();
+        pieces.truncate(kept);
+        if broken && world.breaks_move_leader {
+            let shard = world.shard_of(&r.account);
+            let leader = &mut world.shards.get_mut(&shard).unwrap().2;
+            *leader = *leader % 3 + 1;
+        }
+        drop(world);
+        let mut answers = vec![Ok(FetchResponse {
+            keywords: vec![Keyword {
+                id: 7,
+                name: "$Seven".into(),
+            }],
+            highest_modseq: 99,
+            ..FetchResponse::default()
+        })];
+        for three in pieces.chunks(3) {
+            let piece = |p: &fetch_piece::Piece| FetchPiece {
+                piece: Some(p.clone()),
+            };
+            answers.push(Ok(FetchResponse {
+                pieces: three.iter().map(piece).collect(),
+                ..FetchResponse::default()
+            }));
+        }
+        if broken {
+            answers.push(Err(Status::unavailable("connection reset")));
+        }
+        Ok(self.answer(futures::stream::iter(answers).boxed()))
     }
 
     async fn search(

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::machine::command::CHUNK_BYTES;
 use crate::machine::read;
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// What to fetch.
@@ -138,11 +139,57 @@ impl Operations {
         })
     }
 
-    fn read_windows(&self) -> Windows {
+    pub(super) fn read_windows(&self) -> Windows {
         Windows {
             node: Arc::clone(&self.read_window),
             connection: None,
         }
+    }
+
+    /// The octets of one chunk of a blob of `size` octets. The caller holds the room for them.
+    pub(super) async fn read_chunk(
+        &self,
+        shard: ShardId,
+        blob: BlobId,
+        size: u64,
+        seq: u32,
+    ) -> Result<Bytes> {
+        let start = u64::from(seq) * u64::from(CHUNK_BYTES);
+        let len = size.saturating_sub(start).min(u64::from(CHUNK_BYTES));
+        let read = self.blobs.read_chunk(shard, blob, seq);
+        let read = tokio::time::timeout(self.limits.default_deadline, read)
+            .await
+            .map_err(|_| MailboxError::Unavailable("the disk did not answer in time".to_owned()))?;
+        let octets = match read {
+            Ok(octets) => octets,
+            Err(BlobError::Failed(why)) => return Err(MailboxError::Unavailable(why)),
+            // The index named the blob a moment ago: a missing chunk is damage, unless the message
+            // was expunged meanwhile.
+            Err(BlobError::Missing | BlobError::Damaged(_))
+                if self.is_forgotten(shard, blob).await? =>
+            {
+                rare::hit(Rare::ExpungedUnderRead);
+                return Err(MailboxError::NotFound(What::Blob));
+            }
+            Err(e) => {
+                return Err(MailboxError::Corrupt(format!(
+                    "blob {blob} chunk {seq}: {e}"
+                )));
+            }
+        };
+        if octets.len() as u64 != len {
+            return Err(MailboxError::Corrupt(format!(
+                "blob {blob} chunk {seq} has {} octets instead of {len}",
+                octets.len()
+            )));
+        }
+        Ok(octets)
+    }
+
+    /// Whether nothing refers to a blob any more.
+    async fn is_forgotten(&self, shard: ShardId, blob: BlobId) -> Result<bool> {
+        let view = self.read(&self.replica(shard)?).await?;
+        Ok(read::blob(&*view.view, view.space, blob)?.is_none())
     }
 }
 
@@ -188,25 +235,10 @@ impl Reading {
         // The room of the chunk before is given back first.
         self._held = Held::default();
         self._held = self.ops.read_windows().take(len as usize, &limits).await?;
-        let read = self.ops.blobs.read_chunk(self.shard, self.blob, seq);
-        let octets = tokio::time::timeout(limits.default_deadline, read)
-            .await
-            .map_err(|_| MailboxError::Unavailable("the disk did not answer in time".to_owned()))?
-            .map_err(|e| match e {
-                // The index named the blob a moment ago: a missing chunk is damage, unless the
-                // message was expunged meanwhile.
-                BlobError::Missing | BlobError::Damaged(_) => {
-                    MailboxError::Corrupt(format!("blob {} chunk {seq}: {e}", self.blob))
-                }
-                BlobError::Failed(why) => MailboxError::Unavailable(why),
-            })?;
-        if octets.len() as u64 != len {
-            return Err(MailboxError::Corrupt(format!(
-                "blob {} chunk {seq} has {} octets instead of {len}",
-                self.blob,
-                octets.len()
-            )));
-        }
+        let octets = self
+            .ops
+            .read_chunk(self.shard, self.blob, self.size, seq)
+            .await?;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&octets);
             if start + len == self.size && hasher.finalize().as_bytes() != &self.blob.0 {

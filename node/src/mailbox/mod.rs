@@ -6,6 +6,7 @@
 //! deliver ──┬─▶ intake ─▶ summary (scan, fields, preview)      one message coming in
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
+//! fetch_messages ─▶ section ─▶ decode, octets                  parts of mail going out
 //! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
 //! check  limits  window  error  route                          what all of them share
 //! ```
@@ -20,17 +21,21 @@ pub mod codec;
 pub mod copy;
 pub mod create_account;
 pub mod create_mailbox;
+pub mod decode;
 pub mod delete_account;
 pub mod deliver;
 pub mod error;
 pub mod expunge;
 pub mod fetch;
+pub mod fetch_messages;
 pub mod intake;
 pub mod limits;
 pub mod list_accounts;
 pub mod list_mailboxes;
 pub mod list_messages;
+pub mod octets;
 pub mod route;
+pub mod section;
 pub mod set_flags;
 pub mod split;
 pub mod summary;

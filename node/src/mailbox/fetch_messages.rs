@@ -1,0 +1,419 @@
+//! Messages of a mailbox with whatever is asked of them: flags, envelope, structure, sections.
+//!
+//! ```text
+//! uids ─▶ pages of hot rows ─▶ cold rows, if asked for ─▶ groups of messages, if octets are
+//!                                     │                   asked for: read side by side
+//!                                     └────────────────────┴──▶ out: batches of bounded size
+//! ```
+//!
+//! One task makes the batches while the one before is being sent; it waits when nobody takes them,
+//! and ends with the stream. Rows come in pages and go out as fast as memory gives them; the chunks
+//! of small messages are read side by side, so that bodies follow each other without a pause.
+//!
+//! **What moment a fetch shows.** All rows come from one view, so that a fetch is consistent in
+//! itself, but a view is held for [`VIEW_AGE`] at most: it keeps the index from dropping what was
+//! written over, and a fetch of gigabytes takes minutes. A fetch that lasts longer goes on with a
+//! newer view. It then shows no messages that came after it began, and leaves out those that were
+//! expunged; a message that changed has a modseq above the one that the fetch began with, so a
+//! client that asks for changes since that one misses nothing. Octets are not part of a view: a
+//! message whose octets are gone when they are to be read was expunged, and is left out.
+
+mod out;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use tokio::time::Instant;
+
+use super::check::UidRanges;
+use super::octets::Octets;
+use super::section::{MAX_SECTIONS, Section};
+use super::summary::{Envelope, Part, Summary};
+use super::{Led, MailboxError, Operations, Result, What, check, list_accounts};
+use crate::index::values::MessageRow;
+use crate::machine::read;
+use crate::raft::shard::ReadView;
+use crate::rare::{self, Rare};
+use crate::types::*;
+use out::Out;
+use sections::Job;
+
+/// For how long one view of the rows is used.
+const VIEW_AGE: Duration = Duration::from_secs(30);
+/// Hot rows that are read at once.
+const PAGE_ROWS: usize = 4096;
+/// Cold rows after which others of this thread have their turn.
+const COLD_ROWS_AT_A_TIME: usize = 64;
+/// Uid ranges that are no further apart than this are read as one: a row that is passed over costs
+/// less than a new scan.
+const SCAN_GAP: Uid = 32;
+
+/// What to fetch.
+#[derive(Debug, Clone, Default)]
+pub struct FetchMessages {
+    /// Whose.
+    pub account: String,
+    /// Where, unless there is a number.
+    pub mailbox: String,
+    /// 0: none.
+    pub mailbox_id: u32,
+    /// 0: no condition.
+    pub uidvalidity: u32,
+    /// Inclusive; a last uid of 0 is no upper bound. None: all messages.
+    pub uids: Vec<(Uid, Uid)>,
+    /// Only messages with a higher modseq.
+    pub changed_since: ModSeq,
+    /// With envelope.
+    pub envelope: bool,
+    /// With parts.
+    pub structure: bool,
+    /// With preview.
+    pub preview: bool,
+    /// With blob and thread.
+    pub email: bool,
+    /// Sections, in this order.
+    pub sections: Vec<Section>,
+}
+
+impl FetchMessages {
+    fn needs_summary(&self) -> bool {
+        self.envelope || self.structure || self.preview || self.needs_parts()
+    }
+
+    fn needs_parts(&self) -> bool {
+        !self.sections.is_empty()
+    }
+}
+
+/// Some of what was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FetchBatch {
+    /// In the first batch, and in a later one when there are more keywords by then.
+    pub opening: Option<Opening>,
+    /// In the order of the uids; after a message its sections.
+    pub items: Vec<Item>,
+}
+
+/// What a reader of messages needs to know first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// All of the mailbox.
+    pub keywords: BTreeMap<u16, String>,
+    /// Of the mailbox when the fetch began.
+    pub highest_modseq: ModSeq,
+}
+
+/// A message, or some of its octets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A message; what follows are its sections.
+    Message(FetchedMessage),
+    /// Octets of a section of this message.
+    Section(SectionPiece),
+}
+
+/// A message without octets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedMessage {
+    /// Its number in the mailbox.
+    pub uid: Uid,
+    /// Flags, dates, size.
+    pub row: MessageRow,
+    /// What else was asked for.
+    pub cold: Option<Box<Cold>>,
+}
+
+/// What of a message is asked for more rarely.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cold {
+    /// Where asked for.
+    pub email: Option<(BlobId, ThreadId)>,
+    /// Where asked for.
+    pub envelope: Option<Envelope>,
+    /// Where asked for.
+    pub structure: Vec<Part>,
+    /// Where asked for.
+    pub preview: String,
+    /// Whether the summary had to leave something out.
+    pub truncated: bool,
+}
+
+/// Octets of a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SectionPiece {
+    /// Of the section in the request.
+    pub index: u32,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Octets from here to the section's end, those of this piece included.
+    pub left: u64,
+    /// At most [`super::limits::PIECE_BYTES`].
+    pub data: Bytes,
+    /// No more of this section.
+    pub last: bool,
+}
+
+/// What came of a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there.
+    Data,
+    /// The message has no such part.
+    NoSuchPart,
+    /// Its encoding cannot be undone.
+    UnknownEncoding,
+}
+
+impl Operations {
+    /// Finds the mailbox; the batches are made as they are taken.
+    pub async fn fetch_messages(
+        self: &Arc<Self>,
+        request: FetchMessages,
+    ) -> Result<impl Stream<Item = Result<FetchBatch>> + Send + use<>> {
+        let account = check::account("account", &request.account)?;
+        let mailbox = match request.mailbox_id {
+            0 => MailboxRef::Name(check::mailbox("mailbox", &request.mailbox)?),
+            id => MailboxRef::Id {
+                id: MailboxId(id),
+                uidvalidity: request.uidvalidity,
+            },
+        };
+        let mut uids = match request.uids.is_empty() {
+            true => vec![(1, Uid::MAX)],
+            false => check::uids("uids", request.uids.iter().copied())?,
+        };
+        if request.sections.len() > MAX_SECTIONS {
+            return Err(MailboxError::bad(
+                "sections",
+                "at most 200 sections are allowed",
+            ));
+        }
+        for (i, section) in request.sections.iter().enumerate() {
+            section.check(&format!("sections[{i}]"))?;
+        }
+
+        let led = self.replica_of(&account)?;
+        let view = self.read(&led).await?;
+        let (account_id, _) = list_accounts::find(&view, &account)?;
+        let found = read::mailbox(&*view.view, view.space, account_id, &mailbox)?;
+        let (mailbox, row) = found
+            .filter(|(_, row)| request.uidvalidity == 0 || row.uidvalidity == request.uidvalidity)
+            .ok_or(MailboxError::NotFound(What::Mailbox))?;
+        // Messages that come while a long fetch lasts are not part of it.
+        let last = row.uidnext.saturating_sub(1);
+        uids.retain_mut(|(first, end)| {
+            *end = (*end).min(last);
+            first <= end
+        });
+        if row.highest_modseq <= request.changed_since {
+            uids.clear();
+        }
+        let opening = Opening {
+            keywords: read::keywords(&*view.view, view.space, account_id, mailbox)?,
+            highest_modseq: row.highest_modseq,
+        };
+        let (keywords, highest_modseq) = (opening.keywords.len(), opening.highest_modseq);
+        let (out, batches) = out::channel(opening);
+        let work = Work {
+            ops: Arc::clone(self),
+            led,
+            account_name: account,
+            account: account_id,
+            mailbox,
+            keywords,
+            highest_modseq,
+            request,
+            view,
+            taken: Instant::now(),
+            out,
+        };
+        Ok(out::stream(batches, work.run(uids)))
+    }
+}
+
+/// A fetch under way.
+struct Work {
+    ops: Arc<Operations>,
+    led: Led,
+    account_name: AccountName,
+    account: AccountId,
+    mailbox: MailboxId,
+    /// Keywords that the reader knows.
+    keywords: usize,
+    highest_modseq: ModSeq,
+    request: FetchMessages,
+    view: ReadView,
+    /// When the view was.
+    taken: Instant,
+    out: Out,
+}
+
+impl Work {
+    async fn run(mut self, uids: UidRanges) -> Result<()> {
+        let mut group = Vec::new();
+        for (span, wanted) in spans(&uids) {
+            let mut next = Some(span.0);
+            while let Some(first) = next {
+                self.renew().await?;
+                let rows;
+                (rows, next) = read::messages(
+                    &*self.view.view,
+                    self.view.space,
+                    self.account,
+                    self.mailbox,
+                    (first, span.1),
+                    PAGE_ROWS,
+                )?;
+                self.page(rows, wanted, &mut group).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+        self.serve(&mut group).await?;
+        self.out.finish().await
+    }
+
+    /// A page of hot rows.
+    async fn page(
+        &mut self,
+        rows: Vec<(Uid, MessageRow)>,
+        wanted: &[(Uid, Uid)],
+        group: &mut Vec<Job>,
+    ) -> Result<()> {
+        let mut wanted = wanted.iter().peekable();
+        let mut cold_rows = 0;
+        for (uid, row) in rows {
+            while wanted.next_if(|(_, last)| *last < uid).is_some() {}
+            let asked = wanted.peek().is_some_and(|(first, _)| *first <= uid);
+            if !asked || row.modseq <= self.request.changed_since {
+                continue;
+            }
+            if self.request.needs_summary() || self.request.email {
+                cold_rows += 1;
+                if cold_rows % COLD_ROWS_AT_A_TIME == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let job = self.look(uid, row)?;
+            if !self.request.needs_parts() {
+                let weight = job.weight;
+                self.out.push(Item::Message(job.message), weight).await?;
+                continue;
+            }
+            if !job.fits(group) {
+                self.serve(group).await?;
+            }
+            group.push(job);
+        }
+        Ok(())
+    }
+
+    /// What the rows say of a message.
+    fn look(&self, uid: Uid, row: MessageRow) -> Result<Job> {
+        let (view, space) = (&*self.view.view, self.view.space);
+        let request = &self.request;
+        let missing = || {
+            MailboxError::Corrupt(format!(
+                "email {} of account {} has no rows",
+                row.email.0, self.account
+            ))
+        };
+        let mut weight = 48 + 3 * row.keywords.len();
+        let mut cold = None;
+        let mut octets = None;
+        let mut parts = Vec::new();
+        let mut truncated = false;
+        if request.email || request.needs_parts() {
+            let email = read::email(view, space, self.account, row.email)?.ok_or_else(missing)?;
+            if request.email {
+                weight += 48;
+                cold.get_or_insert_with(Box::<Cold>::default).email =
+                    Some((email.blob, email.thread));
+            }
+            if request.needs_parts() {
+                let ops = Arc::clone(&self.ops);
+                octets = Some(Octets::new(ops, self.led.shard, email.blob, row.size));
+            }
+        }
+        if request.needs_summary() {
+            let encoded = read::summary(view, space, self.account, row.email)?;
+            let encoded = encoded.ok_or_else(missing)?;
+            // A summary of a later version is for readers of that version; its sections are found
+            // by reading the message.
+            let summary = Summary::decode(&encoded).unwrap_or(Summary {
+                truncated: true,
+                ..Summary::default()
+            });
+            truncated = summary.truncated;
+            weight += encoded.len();
+            let cold = cold.get_or_insert_with(Box::<Cold>::default);
+            cold.truncated = truncated;
+            if request.envelope {
+                cold.envelope = Some(summary.envelope);
+            }
+            if request.preview {
+                cold.preview = summary.preview;
+            }
+            match (request.structure, request.needs_parts()) {
+                (true, true) => {
+                    cold.structure = summary.parts.clone();
+                    parts = summary.parts;
+                }
+                (true, false) => cold.structure = summary.parts,
+                (false, _) => parts = summary.parts,
+            }
+        }
+        let message = FetchedMessage { uid, row, cold };
+        Ok(Job {
+            message,
+            octets,
+            parts,
+            cut: truncated,
+            weight,
+        })
+    }
+
+    /// A newer view, when the one at hand has been held for long. Another leader since then is an
+    /// error, and the reader goes on there.
+    async fn renew(&mut self) -> Result<()> {
+        if self.taken.elapsed() < VIEW_AGE {
+            return Ok(());
+        }
+        rare::hit(Rare::ViewRenewed);
+        let view = self.ops.read(&self.led).await?;
+        let (account, _) = list_accounts::find(&view, &self.account_name)?;
+        let mailbox = MailboxRef::Id {
+            id: self.mailbox,
+            uidvalidity: 0,
+        };
+        let found = read::mailbox(&*view.view, view.space, account, &mailbox)?;
+        if found.is_none() || account != self.account {
+            return Err(MailboxError::NotFound(What::Mailbox));
+        }
+        // Keywords are never forgotten and keep their numbers: more of them is all that can be.
+        let keywords = read::keywords(&*view.view, view.space, account, self.mailbox)?;
+        if keywords.len() > self.keywords {
+            self.keywords = keywords.len();
+            let opening = Opening {
+                keywords,
+                highest_modseq: self.highest_modseq,
+            };
+            self.out.open(opening).await?;
+        }
+        self.view = view;
+        self.taken = Instant::now();
+        Ok(())
+    }
+}
+
+/// Spans of uids to scan, each with the ranges that are wanted of it.
+fn spans(uids: &[(Uid, Uid)]) -> Vec<((Uid, Uid), &[(Uid, Uid)])> {
+    uids.chunk_by(|(_, last), (first, _)| first.saturating_sub(*last) <= SCAN_GAP)
+        .map(|ranges| ((ranges[0].0, ranges[ranges.len() - 1].1), ranges))
+        .collect()
+}
