@@ -5,7 +5,7 @@
 //! - [`error`]: what can go wrong, and its form on the wire.
 //! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
 //!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
-//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, read, cluster.
+//!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, read, search, cluster.
 //! - [`rare`]: counters of rare situations, for all crates.
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.
@@ -53,6 +53,7 @@ pub mod rare;
 mod read;
 pub mod retry;
 pub mod route;
+pub mod search;
 mod upload;
 
 /// Generated from `proto/posthouse.proto`, which documents every message and field.
@@ -73,3 +74,4 @@ pub use messages::{
     ListOptions, Stored,
 };
 pub use read::{FetchEvent, FetchOptions, FetchStream};
+pub use search::{Found, SearchOptions};

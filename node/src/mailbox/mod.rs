@@ -7,6 +7,7 @@
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
 //! fetch_messages ─▶ section ─▶ decode, octets                  parts of mail going out
+//! search (plan, run, scan, sort, thread)                       mail looked for
 //! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
 //! check  limits  window  error  route                          what all of them share
 //! ```
@@ -36,6 +37,7 @@ pub mod list_messages;
 pub mod octets;
 pub mod route;
 pub mod section;
+pub mod search;
 pub mod set_flags;
 pub mod split;
 pub mod summary;

@@ -43,7 +43,7 @@ enum Command {
     /// Create and list mailboxes of an account
     #[command(subcommand)]
     Mailbox(mailbox::Command),
-    /// Deliver, append, list, fetch, flag and expunge messages
+    /// Deliver, append, list, search, fetch, flag and expunge messages
     #[command(subcommand)]
     Mail(mail::Command),
     /// See and change the cluster
@@ -103,6 +103,7 @@ mod tests {
             "posthouse mail fetch ann@example.org 7 -o file.eml",
             "posthouse mail deliver --to a@b,c@d --to e@f one.eml two.eml",
             "posthouse mail flag ann@example.org 1:5,9:* --add \\Seen",
+            "posthouse mail search ann@example.org INBOX --from bob --since 2024-01-31 --sort -date,size",
             "posthouse bench deliver --size 4K,32K,1M --clients 1,16,64 --seconds 5",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

@@ -86,7 +86,7 @@ pub fn base_subject(subject: &str) -> String {
 
 /// Name and value of each field of a block; the value with its folds and line breaks. Lines that
 /// are no field are passed over.
-struct Fields<'a>(&'a [u8]);
+pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = (&'a [u8], &'a [u8]);

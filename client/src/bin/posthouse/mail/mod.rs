@@ -1,6 +1,7 @@
 //! `posthouse mail`.
 
 mod read;
+mod search;
 mod send;
 
 use clap::{ArgGroup, Args, Subcommand};
@@ -22,6 +23,8 @@ pub enum Command {
     Append(send::AppendArgs),
     /// List the messages of a mailbox
     List(read::ListArgs),
+    /// Find messages that meet all conditions
+    Search(search::SearchArgs),
     /// Write the octets of a message to standard output, or with -o FILE to a file
     Fetch(read::FetchArgs),
     /// Add, remove or set flags of messages
@@ -97,6 +100,7 @@ pub async fn run(context: Context, command: Command) -> Outcome {
         Command::Deliver(args) => send::deliver(&context, &client, args).await,
         Command::Append(args) => send::append(&context, &client, args).await,
         Command::List(args) => read::list(&context, &client, args).await,
+        Command::Search(args) => search::search(&context, &client, args).await,
         Command::Fetch(args) => read::fetch(&context, &client, args).await,
         Command::Flag(args) => flag(&context, &client, args).await,
         Command::Copy(args) => copy(&context, &client, args, false).await,
