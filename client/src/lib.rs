@@ -6,6 +6,7 @@
 //! - [`Client`]: the calls. It routes by account with a cached placement map ([`route`]), follows
 //!   leaders and repeats calls under one request_id ([`retry`]), over injected connections
 //!   ([`connect`]). One file a family: accounts, mailboxes, messages, deliver, fetch, read, search, cluster.
+//! - [`watch`]: changes of accounts as they happen, across changes of leaders.
 //! - [`rare`]: counters of rare situations, for all crates.
 //! - [`body`]: sources of octets that can be read again, so that no large message is ever held in
 //!   memory whole.
@@ -54,7 +55,9 @@ mod read;
 pub mod retry;
 pub mod route;
 pub mod search;
+mod secret;
 mod upload;
+pub mod watch;
 
 /// Generated from `proto/posthouse.proto`, which documents every message and field.
 #[allow(missing_docs, clippy::doc_lazy_continuation)]
@@ -75,3 +78,4 @@ pub use messages::{
 };
 pub use read::{FetchEvent, FetchOptions, FetchStream};
 pub use search::{Found, SearchOptions};
+pub use watch::{Change, Subscription, Watch};

@@ -113,6 +113,8 @@ rare_situations! {
         NewLeaderWhileWaiting = "a silent node was given up, because its shard has another leader",
         DeadlinePassed = "the deadline of a call passed while it was being tried again",
         DeliverySentAgain = "recipients of a delivery were left over and sent to again",
+        WatchTakenUpAgain = "a stream of changes ended and was taken up again",
+        WatchMoved = "a silent stream of changes was given up, because its shard has another leader",
         FetchTakenUpAgain = "a message that broke off while it was read was taken up where it was",
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::mailbox::limits::PasswordCost;
 use crate::raft::groups::RaftSettings;
 use crate::workers::compaction::CompactionSettings;
 
@@ -85,12 +86,19 @@ pub struct Config {
     pub compaction_rows: u64,
     /// A repeated LMTP delivery of the same octets is one message.
     pub lmtp_dedupe: bool,
+    /// What a password's hash costs (Argon2id): memory, KiB ...
+    pub password_memory_kib: u32,
+    /// ... passes over it ...
+    pub password_passes: u32,
+    /// ... and lanes.
+    pub password_lanes: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let raft = RaftSettings::default();
         let compaction = CompactionSettings::default();
+        let password = PasswordCost::default();
         Config {
             data: PathBuf::from("posthouse-data"),
             listen: "127.0.0.1:6600".into(),
@@ -127,6 +135,9 @@ impl Default for Config {
             compaction_bytes_per_s: compaction.bytes_per_s,
             compaction_rows: compaction.rows as u64,
             lmtp_dedupe: true,
+            password_memory_kib: password.memory_kib,
+            password_passes: password.passes,
+            password_lanes: password.lanes,
         }
     }
 }
@@ -248,6 +259,24 @@ impl Config {
                 16..=1_000_000,
                 "16 to a million",
             ),
+            (
+                "password_memory_kib",
+                u64::from(self.password_memory_kib),
+                8 * u64::from(self.password_lanes)..=1 << 20,
+                "8 for each lane, to a GiB",
+            ),
+            (
+                "password_passes",
+                u64::from(self.password_passes),
+                1..=100,
+                "1 to 100",
+            ),
+            (
+                "password_lanes",
+                u64::from(self.password_lanes),
+                1..=16,
+                "1 to 16",
+            ),
         ] {
             if !range.contains(&value) {
                 return refuse(name, value.to_string(), why);
@@ -309,6 +338,15 @@ impl Config {
         }
     }
 
+    /// What a new password's hash costs.
+    pub fn password_cost(&self) -> PasswordCost {
+        PasswordCost {
+            memory_kib: self.password_memory_kib,
+            passes: self.password_passes,
+            lanes: self.password_lanes,
+        }
+    }
+
     /// The part that compaction takes.
     pub fn compaction(&self) -> CompactionSettings {
         let default = CompactionSettings::default();
@@ -358,6 +396,9 @@ mod tests {
             "pop3 = 'localhost'",
             "pop3s = 'localhost:100000'",
             "tls_key = 'key.pem'",
+            "password_memory_kib = 7",
+            "password_passes = 0",
+            "password_lanes = 0",
         ] {
             let (name, _) = bad.split_once(' ').unwrap();
             match with(bad) {

@@ -138,6 +138,13 @@ posthouse_client::rare_situations! {
         AppendSilent = "an append request was not answered in time",
         AppendNotOpened = "an append stream did not open in time",
         AppendRefused = "entries were refused, because the disk is full",
+        // watching and logging in
+        WatcherBehind = "an account changed again before its watcher was told of the last time",
+        WatcherReadsAnew = "a watcher was told to read anew, because the changes are too many or gone",
+        WatchLostLeader = "a stream of changes ended, because the node leads no more",
+        WatchWithoutQuorum = "a stream of changes ended, because no quorum confirmed its leader",
+        WatchInterrupted = "a stream of changes ended, because a snapshot took the place of rows",
+        LoginNotLookedAt = "a login was not looked at after too many wrong passwords",
         // start
         CopyRefused = "a node did not start: it runs already, elsewhere",
         GoneRefused = "a node did not start: its journal and index are gone",

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use posthouse_client::body::Pieces;
 use posthouse_client::ids::AccountName;
+use posthouse_client::proto::AccountState;
 use posthouse_client::{Client, Error, Recipient};
 
 use crate::lmtp::body::Body;
@@ -22,6 +23,7 @@ impl Store for Client {
     fn exists<'a>(&'a self, account: &'a AccountName) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             match self.get_account(account).await {
+                Ok(a) if a.state() == AccountState::Closed => Err(StoreError::Closed),
                 Ok(_) => Ok(true),
                 Err(error) => match StoreError::from(error) {
                     StoreError::NoAccount => Ok(false),

@@ -61,6 +61,9 @@ pub enum StoreError {
     /// There is no such account.
     #[error("no such account")]
     NoAccount,
+    /// There is, and it takes no mail any more.
+    #[error("the account is closed")]
+    Closed,
     /// A window is full; nothing was stored.
     #[error("busy")]
     Busy,

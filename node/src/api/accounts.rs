@@ -5,15 +5,37 @@ use proto::accounts_server::Accounts;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::Api;
+use crate::mailbox::MailboxError;
 use crate::mailbox::create_account::AccountInfo;
+use crate::types::AccountState;
 
-fn account(info: AccountInfo) -> proto::Account {
+fn state_to_proto(state: AccountState) -> proto::AccountState {
+    match state {
+        AccountState::Active => proto::AccountState::Active,
+        AccountState::Frozen => proto::AccountState::Frozen,
+        AccountState::Closed => proto::AccountState::Closed,
+    }
+}
+
+fn state(state: i32) -> Result<AccountState, MailboxError> {
+    match proto::AccountState::try_from(state) {
+        Ok(proto::AccountState::Active) => Ok(AccountState::Active),
+        Ok(proto::AccountState::Frozen) => Ok(AccountState::Frozen),
+        Ok(proto::AccountState::Closed) => Ok(AccountState::Closed),
+        Err(_) => Err(MailboxError::bad(
+            "state",
+            "not a state that this node knows",
+        )),
+    }
+}
+
+pub(super) fn account(info: AccountInfo) -> proto::Account {
     proto::Account {
         name: info.name.to_string(),
         account_id: info.id.0,
         created_ms: info.created_ms,
         highest_modseq: info.highest_modseq,
-        ..proto::Account::default()
+        state: state_to_proto(info.state) as i32,
     }
 }
 
@@ -89,8 +111,16 @@ impl Accounts for Api {
 
     async fn set_account_state(
         &self,
-        _request: Request<proto::SetAccountStateRequest>,
+        request: Request<proto::SetAccountStateRequest>,
     ) -> Result<Response<proto::SetAccountStateResponse>, Status> {
-        Err(Status::unimplemented("set_account_state"))
+        self.call(request, |ops, r| async move {
+            let info = ops
+                .set_account_state(&r.request_id, &r.account, state(r.state)?)
+                .await?;
+            Ok(proto::SetAccountStateResponse {
+                account: Some(account(info)),
+            })
+        })
+        .await
     }
 }

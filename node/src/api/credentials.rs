@@ -5,41 +5,83 @@ use proto::credentials_server::Credentials;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::Api;
+use super::accounts::account;
+use crate::mailbox::credentials::AppPassword;
+
+fn app_password(kept: AppPassword) -> proto::AppPassword {
+    proto::AppPassword {
+        name: kept.name,
+        created_ms: kept.created_ms,
+    }
+}
 
 #[async_trait]
 impl Credentials for Api {
     async fn set_password(
         &self,
-        _request: Request<proto::SetPasswordRequest>,
+        request: Request<proto::SetPasswordRequest>,
     ) -> Result<Response<proto::SetPasswordResponse>, Status> {
-        Err(Status::unimplemented("set_password"))
+        self.call(request, |ops, r| async move {
+            ops.set_password(&r.request_id, &r.account, r.password)
+                .await?;
+            Ok(proto::SetPasswordResponse {})
+        })
+        .await
     }
 
     async fn add_app_password(
         &self,
-        _request: Request<proto::AddAppPasswordRequest>,
+        request: Request<proto::AddAppPasswordRequest>,
     ) -> Result<Response<proto::AddAppPasswordResponse>, Status> {
-        Err(Status::unimplemented("add_app_password"))
+        self.call(request, |ops, r| async move {
+            let (password, kept) = ops
+                .add_app_password(&r.request_id, &r.account, &r.name)
+                .await?;
+            Ok(proto::AddAppPasswordResponse {
+                password,
+                app_password: Some(app_password(kept)),
+            })
+        })
+        .await
     }
 
     async fn list_app_passwords(
         &self,
-        _request: Request<proto::ListAppPasswordsRequest>,
+        request: Request<proto::ListAppPasswordsRequest>,
     ) -> Result<Response<proto::ListAppPasswordsResponse>, Status> {
-        Err(Status::unimplemented("list_app_passwords"))
+        self.call(request, |ops, r| async move {
+            let (has_password, kept) = ops.list_app_passwords(&r.account).await?;
+            Ok(proto::ListAppPasswordsResponse {
+                has_password,
+                app_passwords: kept.into_iter().map(app_password).collect(),
+            })
+        })
+        .await
     }
 
     async fn remove_app_password(
         &self,
-        _request: Request<proto::RemoveAppPasswordRequest>,
+        request: Request<proto::RemoveAppPasswordRequest>,
     ) -> Result<Response<proto::RemoveAppPasswordResponse>, Status> {
-        Err(Status::unimplemented("remove_app_password"))
+        self.call(request, |ops, r| async move {
+            ops.remove_app_password(&r.request_id, &r.account, &r.name)
+                .await?;
+            Ok(proto::RemoveAppPasswordResponse {})
+        })
+        .await
     }
 
     async fn authenticate(
         &self,
-        _request: Request<proto::AuthenticateRequest>,
+        request: Request<proto::AuthenticateRequest>,
     ) -> Result<Response<proto::AuthenticateResponse>, Status> {
-        Err(Status::unimplemented("authenticate"))
+        self.call(request, |ops, r| async move {
+            let who = ops.authenticate(&r.account, r.password, &r.peer).await?;
+            Ok(proto::AuthenticateResponse {
+                account: Some(account(who.account)),
+                app_password: who.app_password.unwrap_or_default(),
+            })
+        })
+        .await
     }
 }

@@ -1,4 +1,5 @@
-//! Everything that touches the world outside the process: wall clock, disk, network, randomness.
+//! Everything that touches the world outside the process: wall clock, disk, network, randomness,
+//! threads.
 //!
 //! The node reaches the world through [`Env`] alone, so that the simulator can run the very same
 //! code on a simulated world. Timers are `tokio::time`, which the simulator pauses.
@@ -8,6 +9,7 @@
 
 pub mod certificates;
 pub mod clock;
+pub mod compute;
 pub mod disk;
 pub mod net;
 pub mod rng;
@@ -38,6 +40,8 @@ pub struct Env {
     pub spool: Arc<dyn spool::Spools>,
     /// TLS of the doors.
     pub certificates: Arc<dyn certificates::Certificates>,
+    /// Where long computations run.
+    pub compute: Arc<dyn compute::Compute>,
 }
 
 impl Env {
@@ -53,6 +57,7 @@ impl Env {
             index: Arc::new(crate::index::rocks::RocksOpener),
             spool: Arc::new(spool::TempSpools),
             certificates: Arc::new(certificates::CertificateFiles),
+            compute: Arc::new(compute::Threads),
         }
     }
 }

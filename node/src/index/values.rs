@@ -338,12 +338,22 @@ pub struct CredentialRow {
 }
 
 /// A hashed password.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Secret {
     /// Chosen by a person: a PHC string of argon2id.
     Password(String),
     /// Drawn at random, 128 bits: BLAKE3.
     App([u8; 32]),
+}
+
+/// Hashes are worth guessing at: they stay out of logs.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Secret::Password(_) => "Password(..)",
+            Secret::App(_) => "App(..)",
+        })
+    }
 }
 
 /// One change of an account.

@@ -35,6 +35,7 @@ struct Rows {
     requests: u64,
     request_bytes: u64,
     ages: Vec<u64>,
+    credentials: BTreeMap<AccountId, Vec<CredentialRow>>,
     blob_locs: BTreeMap<(BlobId, u32), ChunkLoc>,
     upload_locs: BTreeMap<(UploadId, u32), ChunkLoc>,
 }
@@ -140,8 +141,10 @@ fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
         Key::Thread { account, key } => drop(r.threads.insert((account, key), row!())),
         Key::GoingMailbox { .. }
         | Key::Subscription { .. }
-        | Key::Annotation { .. }
-        | Key::Credential { .. } => {}
+        | Key::Annotation { .. } => {}
+        Key::Credential { account, .. } => {
+            r.credentials.entry(account).or_default().push(row!());
+        }
         Key::System
         | Key::Node(_)
         | Key::Shard(_)
@@ -166,6 +169,7 @@ pub fn problems(view: &dyn View, space: Space) -> Result<Vec<String>, IndexError
     octets(&r, &mut found);
     threads(&r, &mut found);
     requests(&r, &mut found);
+    credentials(&r, &mut found);
     Ok(found)
 }
 
@@ -239,6 +243,27 @@ fn accounts(r: &Rows, found: &mut Vec<String>) {
         };
         let want: Vec<ModSeq> = (row.trimmed_modseq + 1..=row.highest_modseq).collect();
         differ(found, || format!("changes of account {id}"), kept, want);
+    }
+}
+
+fn credentials(r: &Rows, found: &mut Vec<String>) {
+    for (account, rows) in &r.credentials {
+        let Some(owner) = r.accounts.get(account) else {
+            found.push(format!(
+                "credentials of account {account}, which is not there"
+            ));
+            continue;
+        };
+        if rows.len() > super::limits::APP_PASSWORDS + 1 {
+            found.push(format!("account {account} has {} credentials", rows.len()));
+        }
+        let stamps: BTreeSet<ModSeq> = rows.iter().map(|row| row.modseq).collect();
+        let last = stamps.last().copied().unwrap_or(0);
+        if stamps.len() != rows.len() || last > owner.highest_modseq {
+            found.push(format!(
+                "stamps of the credentials of account {account}: {stamps:?}"
+            ));
+        }
     }
 }
 

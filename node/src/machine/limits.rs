@@ -33,6 +33,8 @@ pub const ANNOTATIONS: usize = 1_000;
 pub const ANNOTATION_BYTES: usize = 64 << 10;
 /// Application passwords of an account at most.
 pub const APP_PASSWORDS: usize = 100;
+/// Octets of the name of an application password at most.
+pub const APP_PASSWORD_NAME_BYTES: usize = 100;
 /// Subscriptions of an account at most.
 pub const SUBSCRIPTIONS: usize = 100_000;
 /// Messages of one `AppendMany` at most.

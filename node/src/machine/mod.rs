@@ -22,6 +22,7 @@
 
 pub mod audit;
 pub mod blob;
+pub mod changes;
 pub mod command;
 pub mod hash;
 pub mod keywords;

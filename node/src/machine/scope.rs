@@ -23,6 +23,14 @@ pub fn account(txn: &Txn, name: &AccountName) -> Result<(AccountId, AccountRow),
     Ok((account, txn.need(&Key::Account(account))?))
 }
 
+/// Whether messages may come into an account; by whatever way, they must ask this first.
+pub fn takes_mail(account: &AccountRow) -> Result<(), ApplyError> {
+    match account.state {
+        AccountState::Active | AccountState::Frozen => Ok(()),
+        AccountState::Closed => Err(ApplyError::Refused("the account is closed".into())),
+    }
+}
+
 /// A mailbox by its name or number.
 pub fn mailbox(
     txn: &Txn,

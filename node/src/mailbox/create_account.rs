@@ -15,6 +15,8 @@ pub struct AccountInfo {
     pub created_ms: u64,
     /// Its change counter.
     pub highest_modseq: ModSeq,
+    /// Who may do what with it.
+    pub state: AccountState,
 }
 
 impl Operations {
@@ -37,6 +39,7 @@ impl Operations {
                 created_ms,
                 // Its INBOX is its first change.
                 highest_modseq: 1,
+                state: AccountState::Active,
             }),
             Reply::Error(e) => Err(from_apply(e, What::Account)),
             other => Err(unexpected(&other)),

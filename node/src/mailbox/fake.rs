@@ -2,14 +2,15 @@
 //! the stored octets in a map.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use parking_lot::Mutex;
 
+use super::watch::Hub;
 use super::{BlobError, BlobReader, Limits, Operations, Proposer, Replicas, Result, Routes, codec};
 use crate::env::Env;
 use crate::index::Index;
@@ -31,6 +32,8 @@ pub struct FakeShard {
     pub leads: AtomicBool,
     /// What the next proposals answer instead of being applied.
     pub failures: Mutex<Vec<ShardError>>,
+    /// Whom applied commands are told to.
+    hub: OnceLock<Arc<Hub>>,
 }
 
 impl FakeShard {
@@ -41,6 +44,7 @@ impl FakeShard {
             log: Mutex::default(),
             leads: AtomicBool::new(true),
             failures: Mutex::default(),
+            hub: OnceLock::new(),
         })
     }
 
@@ -76,8 +80,11 @@ impl Proposer for FakeShard {
         self.log.lock().push(command.op.clone());
         let mut txn = Txn::new(&*self.index, Space::FIRST, location);
         let reply = apply(&mut txn, &command).expect("a sound index");
-        let (batch, _) = txn.finish();
+        let (batch, events) = txn.finish();
         self.index.write(batch).expect("a sound index");
+        if let Some(hub) = self.hub.get() {
+            hub.publish(&events);
+        }
         Ok(reply)
     }
 
@@ -91,6 +98,13 @@ impl Proposer for FakeShard {
                 leader: self.leader(),
             }),
         }
+    }
+
+    fn local_view(&self) -> Result<ReadView, ShardError> {
+        Ok(ReadView {
+            view: self.index.view(),
+            space: Space::FIRST,
+        })
     }
 
     fn is_leader(&self) -> bool {
@@ -172,6 +186,9 @@ pub fn node_with(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>) {
         Env::real(),
         limits,
     );
+    for shard in &node.shards {
+        let _ = shard.hub.set(Arc::clone(ops.hub()));
+    }
     (node, Arc::new(ops))
 }
 

@@ -23,6 +23,8 @@ pub struct Limits {
     pub default_deadline: Duration,
     /// Whether chunks are compressed.
     pub compress: bool,
+    /// What it costs to hash a password.
+    pub password_cost: PasswordCost,
 }
 
 impl Default for Limits {
@@ -37,9 +39,47 @@ impl Default for Limits {
             chunks_in_flight: 4,
             default_deadline: Duration::from_secs(30),
             compress: true,
+            password_cost: PasswordCost::default(),
         }
     }
 }
+
+/// Parameters of Argon2id (RFC 9106). Those of a stored hash are in it; these are for new ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordCost {
+    /// Memory, KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes, which are filled one after the other all the same.
+    pub lanes: u32,
+}
+
+impl Default for PasswordCost {
+    /// What the OWASP Password Storage Cheat Sheet recommends as the least.
+    fn default() -> Self {
+        PasswordCost {
+            memory_kib: 19_456,
+            passes: 2,
+            lanes: 1,
+        }
+    }
+}
+
+/// Octets of a password.
+pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
+/// Hashes of passwords that are computed at the same time.
+pub const HASHES_AT_ONCE: usize = 2;
+/// Callers that wait for one; more are told to come back.
+pub const HASHES_WAITING: usize = 128;
+/// Changes that one answer looks at, at most and by default.
+pub const MAX_CHANGES: u32 = 10_000;
+/// Ranges of uids in the changes that one answer looks at; the last of them may go past it.
+pub const MAX_CHANGE_RANGES: usize = 100_000;
+/// Accounts that one stream watches.
+pub const MAX_WATCHED: usize = 100_000;
+/// Changes that an event looks at to name the mailboxes; with more, the caller reads anew.
+pub const WATCH_CHANGES: u64 = 1_000;
 
 /// Recipients of one delivery.
 pub const MAX_RECIPIENTS: usize = 1000;

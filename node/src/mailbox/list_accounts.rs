@@ -23,12 +23,14 @@ pub struct Usage {
     pub deleted: u64,
 }
 
-fn info(id: AccountId, row: AccountRow) -> AccountInfo {
+/// An account as callers see it.
+pub(super) fn info(id: AccountId, row: AccountRow) -> AccountInfo {
     AccountInfo {
         name: row.name,
         id,
         created_ms: row.created_ms,
         highest_modseq: row.highest_modseq,
+        state: row.state,
     }
 }
 

@@ -9,20 +9,25 @@
 //! fetch_messages ─▶ section ─▶ decode, octets                  parts of mail going out
 //! search (plan, run, scan, sort, thread)                       mail looked for
 //! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
+//! changes         watch                                        what has changed, and what does
+//! credentials ─▶ attempts, passwords                           who may log in
 //! check  limits  window  error  route                          what all of them share
 //! ```
 //!
-//! Architecture invariants: nothing here keeps state between calls but the byte windows and idle
-//! compressors; nothing is proposed before every field has passed its check; a message is
+//! Architecture invariants: nothing here keeps state between calls but the byte windows, idle
+//! compressors, who watches, and what is remembered of logins; nothing is proposed before every field has passed its check; a message is
 //! acknowledged only by the reply of the command that stores it.
 
 pub mod append;
+pub mod attempts;
+pub mod changes;
 pub mod check;
 pub mod codec;
 pub mod copy;
 pub mod create_account;
 pub mod create_mailbox;
 pub mod decode;
+pub mod credentials;
 pub mod delete_account;
 pub mod deliver;
 pub mod error;
@@ -35,12 +40,14 @@ pub mod list_accounts;
 pub mod list_mailboxes;
 pub mod list_messages;
 pub mod octets;
+pub mod passwords;
 pub mod route;
 pub mod section;
 pub mod search;
 pub mod set_flags;
 pub mod split;
 pub mod summary;
+pub mod watch;
 pub mod window;
 
 #[cfg(test)]
@@ -76,6 +83,9 @@ pub struct Operations {
     /// Of mail going out: apart, so that slow readers never keep mail from coming in.
     read_window: Arc<ByteWindow>,
     compressors: codec::Compressors,
+    hub: Arc<watch::Hub>,
+    passwords: passwords::Passwords,
+    attempts: attempts::Attempts,
 }
 
 /// Who calls: what an operation must know of the connection that a request came by.
@@ -105,6 +115,9 @@ impl Operations {
             replicas,
             routes,
             blobs,
+            passwords: passwords::Passwords::new(&env, limits.password_cost),
+            attempts: attempts::Attempts::default(),
+            hub: Arc::default(),
             env,
             window: ByteWindow::new(limits.node_window_bytes),
             read_window: ByteWindow::new(limits.node_read_window_bytes),
@@ -121,6 +134,11 @@ impl Operations {
     /// What this node knows of the placement.
     pub fn routes(&self) -> &Arc<dyn Routes> {
         &self.routes
+    }
+
+    /// Where changes of accounts are told to those who watch them.
+    pub fn hub(&self) -> &Arc<watch::Hub> {
+        &self.hub
     }
 
     /// A window for a new connection.
@@ -199,6 +217,11 @@ impl Operations {
             .propose(self.command(op), Bytes::new())
             .await
             .map_err(|e| self.shard_error(e))
+    }
+
+    /// What is applied here: enough for what this node knows to be applied.
+    fn local_view(&self, led: &Led) -> Result<ReadView> {
+        led.replica.local_view().map_err(|e| self.shard_error(e))
     }
 
     async fn read(&self, led: &Led) -> Result<ReadView> {

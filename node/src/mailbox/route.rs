@@ -36,6 +36,8 @@ pub trait Proposer: Send + Sync {
     async fn propose(&self, command: Command, stored: Bytes) -> Result<Reply, ShardError>;
     /// A linearizable view; only the leader has it.
     async fn read(&self) -> Result<ReadView, ShardError>;
+    /// What this replica has applied, however old.
+    fn local_view(&self) -> Result<ReadView, ShardError>;
     /// Whether this replica believes to lead.
     fn is_leader(&self) -> bool;
     /// Who leads, as far as this replica knows.
@@ -49,6 +51,9 @@ impl Proposer for Shard {
     }
     async fn read(&self) -> Result<ReadView, ShardError> {
         Shard::read(self).await
+    }
+    fn local_view(&self) -> Result<ReadView, ShardError> {
+        Shard::local_view(self)
     }
     fn is_leader(&self) -> bool {
         Shard::is_leader(self)

@@ -259,23 +259,10 @@ impl Starting {
             started,
             startup: (started.elapsed().as_millis() as u64, replayed),
         });
-        self.work(
-            &running,
-            events_rx,
-            file,
-            info,
-            remembered.into_keys().collect(),
-            Storage {
-                space,
-                scrub,
-                compaction,
-                missing: Arc::new(Missing::new(Arc::clone(&blobs))),
-            },
-        );
-
         let limits = Limits {
             max_message_bytes: self.config.max_message_bytes,
             compress: self.config.compress,
+            password_cost: self.config.password_cost(),
             ..Limits::default()
         };
         let routes = Arc::new(PlacementRoutes {
@@ -289,6 +276,20 @@ impl Starting {
             self.env.clone(),
             limits,
         ));
+        self.work(
+            &running,
+            (events_rx, Arc::clone(ops.hub())),
+            file,
+            info,
+            remembered.into_keys().collect(),
+            Storage {
+                space,
+                scrub,
+                compaction,
+                missing: Arc::new(Missing::new(Arc::clone(&blobs))),
+            },
+        );
+
         let peer_service = PeerService {
             identity: identity.clone(),
             groups,

@@ -6,6 +6,7 @@ use crate::api::cluster::Running;
 use crate::identity::IdentityFile;
 use crate::machine::Event;
 use crate::machine::command::NodeInfo;
+use crate::mailbox::watch::Hub;
 use crate::types::*;
 use crate::workers::compaction::Compaction;
 use crate::workers::leaders::Leaders;
@@ -33,7 +34,7 @@ impl Starting {
     pub(super) fn work(
         &self,
         running: &Arc<Running>,
-        mut events: mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>,
+        (mut events, hub): (mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>, Arc<Hub>),
         file: IdentityFile,
         info: NodeInfo,
         asked: BTreeSet<NodeId>,
@@ -121,7 +122,7 @@ impl Starting {
             let compaction = Arc::clone(&compaction);
             async move { compaction.turn().await }
         });
-        // A change of the placement takes effect at once.
+        // A change of the placement takes effect at once, and watchers hear of accounts.
         let (placer, groups, stop) = (
             Arc::clone(&running.placer),
             Arc::clone(&running.groups),
@@ -129,15 +130,21 @@ impl Starting {
         );
         tokio::spawn(async move {
             loop {
-                let (shard, _) = tokio::select! {
+                let (shard, news) = tokio::select! {
                     () = stop.cancelled() => return,
                     event = events.recv() => match event {
                         Some(event) => event,
                         None => return,
                     },
                 };
-                if shard == ShardId::SYSTEM
-                    && let Some(system) = groups.shards().get(shard)
+                if shard != ShardId::SYSTEM {
+                    hub.publish(&news);
+                    let placed = |e: &Event| matches!(e, Event::PlacementChanged { .. });
+                    if news.iter().any(placed) {
+                        // A snapshot was installed.
+                        hub.interrupt();
+                    }
+                } else if let Some(system) = groups.shards().get(shard)
                     && let Err(e) = placer.load(&system)
                 {
                     tracing::warn!("cannot read the placement: {e:#}");

@@ -82,6 +82,9 @@ impl NodeSlot {
             keep_entries: s.keep_entries,
             heartbeat_ms: s.heartbeat_ms,
             election_ms: s.election_ms,
+            // The least that Argon2 allows: its work is real also where time is not.
+            password_memory_kib: 8,
+            password_passes: 1,
             ..Config::default()
         };
         NodeSlot {

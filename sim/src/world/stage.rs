@@ -6,6 +6,7 @@ use posthouse_gateway::spool::{MemorySpool, Spool};
 use posthouse_gateway::tls::{Source, Tls, TlsError};
 use posthouse_node::env::Env;
 use posthouse_node::env::certificates::Certificates;
+use posthouse_node::env::compute::AtOnce;
 use posthouse_node::env::rpc::{Http2, Rpc};
 use posthouse_node::env::spool::Spools;
 
@@ -188,6 +189,7 @@ impl Stage {
             index: host.index.process(fence),
             spool: Arc::new(InMemory),
             certificates: Arc::new(NoTls),
+            compute: Arc::new(AtOnce),
         }
     }
 

@@ -90,6 +90,9 @@ impl Reply {
                 rare::hit(Rare::NoAnswerFromStore);
                 UNAVAILABLE.clone()
             }
+            StoreError::Closed => {
+                Reply::with(550, "5.2.1", format!("<{recipient}> the account is closed"))
+            }
             StoreError::Refused(_) => REFUSED.clone(),
         }
     }
@@ -162,7 +165,7 @@ pub static LARGE_HEADER: Reply = Reply::new(552, "5.3.4", "the header is too lar
 /// The store lost the body on its way.
 pub static BROKEN_OFF: Reply = Reply::new(451, "4.3.0", "the message broke off");
 /// The store refuses the message.
-pub static REFUSED: Reply = Reply::new(554, "5.3.0", "the store refuses this message");
+pub static REFUSED: Reply = Reply::new(550, "5.2.0", "the store refuses this message");
 /// The door closes.
 pub static GOING_DOWN: Reply = Reply::new(421, "4.3.2", "shutting down, try again");
 /// Nothing came for too long.

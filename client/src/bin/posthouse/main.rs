@@ -15,6 +15,7 @@ mod exit;
 mod mail;
 mod mailbox;
 mod output;
+mod password;
 mod shards;
 mod uids;
 
@@ -37,7 +38,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Create, look up, list and delete accounts
+    /// Create, look up, list and delete accounts; set passwords; freeze and close
     #[command(subcommand)]
     Account(account::Command),
     /// Create and list mailboxes of an account
@@ -104,6 +105,9 @@ mod tests {
             "posthouse mail deliver --to a@b,c@d --to e@f one.eml two.eml",
             "posthouse mail flag ann@example.org 1:5,9:* --add \\Seen",
             "posthouse mail search ann@example.org INBOX --from bob --since 2024-01-31 --sort -date,size",
+            "posthouse account set-password ann@example.org",
+            "posthouse account app-password add ann@example.org phone",
+            "posthouse account close ann@example.org",
             "posthouse bench deliver --size 4K,32K,1M --clients 1,16,64 --seconds 5",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

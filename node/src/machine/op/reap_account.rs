@@ -42,6 +42,7 @@ pub(in crate::machine) fn apply(
             name: "",
         },
         Key::Change { account, modseq: 0 },
+        Key::Credential { account, name: "" },
         Key::MailboxName { account, name: "" },
         Key::Mailbox {
             account,

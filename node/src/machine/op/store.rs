@@ -78,6 +78,7 @@ fn one(
     if let Some(first) = request::target(txn, &request)? {
         return Ok(as_duplicate(first));
     }
+    scope::takes_mail(&account)?;
     arrived.clone()?;
     placing::check_room(&mailbox, 1)?;
     let named = scope::find_flags(txn, id, mailbox_id, &mailbox, &target.flags, true)?;

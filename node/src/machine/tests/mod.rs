@@ -1,6 +1,7 @@
 //! Tests of the machine: a cluster of one, without a log.
 
 mod messages;
+mod credentials;
 mod model;
 mod operations;
 mod system;
