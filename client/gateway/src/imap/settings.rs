@@ -67,7 +67,7 @@ impl Default for Settings {
             line_bytes: 65_536,
             literal_bytes: 262_144,
             command_bytes: 1 << 20,
-            nesting: 50,
+            nesting: 200,
             set_ranges: 20_000,
             items: 1_000,
             append_messages: 1_000,

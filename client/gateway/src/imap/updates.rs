@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 use super::respond::text::{all_flags, flags, number, put, set};
 use super::session::Session;
 use super::store::{Event, Wanted};
-use super::view::{self, View};
+use super::view::View;
 use super::wire::Gone;
 
 /// When the store is asked for changes.
@@ -130,7 +130,7 @@ impl Session {
         let (view, wire) = (&mut selected.view, &mut self.wire);
         let patience = self.door.config.data_timeout();
         let wanted = Wanted {
-            uids: view::ranges(uids),
+            uids: view.spans(uids),
             ..Wanted::default()
         };
         let mut rows = self

@@ -9,7 +9,6 @@ use crate::imap::respond::text::ranges;
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 use crate::imap::updates::Ask;
-use crate::imap::view;
 
 async fn transfer(
     s: &mut Session,
@@ -24,12 +23,12 @@ async fn transfer(
         false => &s.selected()?.view,
     };
     let (uids, from) = (view.resolve(uid, set)?, view.mailbox());
+    let spans = view.spans(&uids);
     let to = MailboxRef::Name(s.name(to)?);
     if uids.is_empty() {
         return Ok(None);
     }
-    let uids = view::ranges(&uids);
-    let done = s.door.store.copy(&account, from, uids, to, moved).await;
+    let done = s.door.store.copy(&account, from, spans, to, moved).await;
     done.map(Some)
         .map_err(|error| Done::of_target_error(&error).into())
 }

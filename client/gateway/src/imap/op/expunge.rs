@@ -6,14 +6,13 @@ use crate::imap::parse::Set;
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 use crate::imap::updates::Ask;
-use crate::imap::view;
 
 /// Removes what is `\Deleted`: of the messages that the client knows, or of a set of them.
 pub(super) async fn expunge(s: &mut Session, set: Option<Set>) -> Result<Done, Stop> {
     let account = s.account()?;
     let view = &s.writable()?.view;
     let ranges = match &set {
-        Some(set) => view::ranges(&view.by_uid(set)),
+        Some(set) => view.spans(&view.by_uid(set)),
         None => {
             let all = |last| UidRange { first: 1, last };
             view.uids().max().map(all).into_iter().collect()

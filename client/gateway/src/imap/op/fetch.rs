@@ -22,7 +22,7 @@ use crate::imap::respond::{Done, Stop};
 use crate::imap::session::{Enabled, Session};
 use crate::imap::store::{Event, Wanted};
 use crate::imap::updates::learn;
-use crate::imap::view::{self, View};
+use crate::imap::view::View;
 use crate::imap::wire::Gone;
 
 /// FETCH.
@@ -85,7 +85,7 @@ async fn see(s: &mut Session, uids: &RoaringBitmap, since: u64) -> Result<Roarin
     let view = &s.selected()?.view;
     let (mailbox, before) = (view.mailbox(), view.modseq);
     let wanted = Wanted {
-        uids: view::ranges(uids),
+        uids: view.spans(uids),
         changed_since: since,
         ..Wanted::default()
     };
@@ -104,7 +104,7 @@ async fn see(s: &mut Session, uids: &RoaringBitmap, since: u64) -> Result<Roarin
         return Ok(unseen);
     }
     let change = FlagChange {
-        uids: view::ranges(&unseen),
+        uids: s.selected()?.view.spans(&unseen),
         mode: FlagMode::Add,
         flags: vec!["\\Seen".to_owned()],
         unchanged_since: None,
@@ -184,7 +184,7 @@ async fn tell(
     };
     let (view, wire) = (&mut selected.view, &mut s.wire);
     let wanted = Wanted {
-        uids: view::ranges(uids),
+        uids: view.spans(uids),
         ..plan.wanted.clone()
     };
     let mut events = door.store.fetch(&account, view.mailbox(), wanted);

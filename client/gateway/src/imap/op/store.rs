@@ -21,6 +21,7 @@ pub(super) async fn store(
     let account = s.account()?;
     let view = &s.writable()?.view;
     let (uids, mailbox, before) = (view.resolve(uid, set)?, view.mailbox(), view.modseq);
+    let spans = view.spans(&uids);
     if command.unchanged_since.is_some() {
         s.use_condstore();
     }
@@ -32,7 +33,7 @@ pub(super) async fn store(
         return Ok(Done::ok("no such messages"));
     }
     let change = FlagChange {
-        uids: view::ranges(&uids),
+        uids: spans,
         mode: command.mode,
         flags: command.flags,
         unchanged_since: command.unchanged_since,
