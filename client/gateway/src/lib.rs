@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`lmtp`] | takes mail in: RFC 2033 with the extensions that mail servers use |
+//! | [`imap`] | hands mail out and takes it in: RFC 9051 and RFC 3501 with their extensions |
 //! | [`pop3`] | hands mail out: RFC 1939 with the extensions that mail programs use |
 //! | [`store`] | what a door needs of the cluster |
 //! | [`cluster`] | the client library, as such a store |
@@ -25,6 +26,7 @@
 
 pub mod cluster;
 pub mod config;
+pub mod imap;
 pub mod listen;
 pub mod lmtp;
 pub mod pop3;

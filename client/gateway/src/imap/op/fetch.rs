@@ -1,0 +1,414 @@
+//! FETCH (RFC 9051, section 6.4.5; RFC 3516, 7162, 8474, 8514, 8970).
+//!
+//! Messages stream: a row at a time from the store, its octets piece by piece, to the client. An
+//! answer that breaks off inside a literal ends the connection, since nothing can be told behind
+//! it that the client would not take for the message.
+
+use bytes::BytesMut;
+use futures::StreamExt;
+use posthouse_client::FlagChange;
+use posthouse_client::proto::section_data::Outcome;
+use posthouse_client::proto::{Envelope, Fetched, FlagMode, SectionData};
+use roaring::RoaringBitmap;
+
+use super::select::vanished_since;
+use crate::imap::parse::Set;
+use crate::imap::parse::date::write_date_time;
+use crate::imap::parse::fetch::{FetchItems, Form, Item, SectionItem};
+use crate::imap::respond::envelope::envelope;
+use crate::imap::respond::structure::structure;
+use crate::imap::respond::text::{SEEN, flags, number, put, set, string};
+use crate::imap::respond::{Done, Stop};
+use crate::imap::session::{Enabled, Session};
+use crate::imap::store::{Event, Wanted};
+use crate::imap::updates::learn;
+use crate::imap::view::View;
+use crate::imap::wire::Gone;
+
+/// FETCH.
+pub(super) async fn fetch(
+    s: &mut Session,
+    uid: bool,
+    set_of: &Set,
+    mut command: FetchItems,
+) -> Result<Done, Stop> {
+    let view = &s.selected()?.view;
+    let uids = view.resolve(uid, set_of)?;
+    let asked = view.uids_below_next(set_of);
+    if command.vanished && !(uid && s.enabled.qresync) {
+        return Err(Done::bad("VANISHED needs UID FETCH and QRESYNC").into());
+    }
+    if uid && !command.items.contains(&Item::Uid) {
+        command.items.insert(0, Item::Uid);
+    }
+    if command.changed_since.is_some() && !command.items.contains(&Item::ModSeq) {
+        command.items.push(Item::ModSeq);
+    }
+    if command.items.contains(&Item::ModSeq) {
+        s.use_condstore();
+    }
+    if let (true, Some(since)) = (command.vanished, command.changed_since) {
+        let vanished = vanished_since(s, since, asked, 0).await?;
+        if !vanished.is_empty() {
+            let out = s.wire.out();
+            put(out, "* VANISHED (EARLIER) ");
+            set(out, &vanished);
+            put(out, "\r\n");
+        }
+    }
+    if uids.is_empty() {
+        return Ok(Done::ok("no such messages"));
+    }
+    let mut told_flags = RoaringBitmap::new();
+    let sets_seen = |item: &Item| matches!(item, Item::Section(section) if section.sets_seen);
+    if command.items.iter().any(sets_seen) && !s.selected()?.view.read_only {
+        told_flags = see(s, &uids, command.changed_since.unwrap_or(0)).await?;
+    }
+    let plan = Plan::new(command.items, command.changed_since.unwrap_or(0));
+    let outcome = tell(s, &uids, &plan, &told_flags).await?;
+    if outcome.unknown_encoding {
+        let text = "a part is encoded in a way that is not known";
+        return Err(Done::no("UNKNOWN-CTE", text).into());
+    }
+    // Of messages that are gone, and that the client knows by number, it is told that they are.
+    if !uid && plan.wanted.changed_since == 0 && outcome.messages < uids.len() {
+        s.refresh().await?;
+        return Err(Done::no("EXPUNGEISSUED", "some of the messages are gone").into());
+    }
+    Ok(Done::ok("that is all"))
+}
+
+/// Sets `\Seen` on those of the messages that lack it, before they are read; their flags are told
+/// with them.
+async fn see(s: &mut Session, uids: &RoaringBitmap, since: u64) -> Result<RoaringBitmap, Stop> {
+    let account = s.account()?;
+    let view = &s.selected()?.view;
+    let (mailbox, before) = (view.mailbox(), view.modseq);
+    let wanted = Wanted {
+        uids: view.spans(uids),
+        changed_since: since,
+        ..Wanted::default()
+    };
+    let mut unseen = RoaringBitmap::new();
+    let mut rows = s.door.store.fetch(&account, mailbox.clone(), wanted);
+    while let Some(event) = rows.next().await {
+        match event? {
+            Event::Message(row) if row.flags & SEEN == 0 => {
+                unseen.insert(row.uid);
+            }
+            _ => {}
+        }
+    }
+    drop(rows);
+    if unseen.is_empty() {
+        return Ok(unseen);
+    }
+    let change = FlagChange {
+        uids: s.selected()?.view.spans(&unseen),
+        mode: FlagMode::Add,
+        flags: vec!["\\Seen".to_owned()],
+        unchanged_since: None,
+    };
+    let changed = s.door.store.set_flags(&account, mailbox, change).await?;
+    match changed.modseq == before + 1 {
+        true => s.selected()?.view.modseq = changed.modseq,
+        false => s.refresh().await?,
+    }
+    Ok(unseen)
+}
+
+/// What is asked of the store, and what is told of each message.
+struct Plan {
+    items: Vec<Item>,
+    /// The sections among the items, in their order.
+    sections: Vec<SectionItem>,
+    wanted: Wanted,
+}
+
+impl Plan {
+    fn new(items: Vec<Item>, changed_since: u64) -> Plan {
+        let section = |item: &Item| match item {
+            Item::Section(section) => Some(section.clone()),
+            _ => None,
+        };
+        let sections: Vec<SectionItem> = items.iter().filter_map(section).collect();
+        let wanted = Wanted {
+            uids: Vec::new(),
+            changed_since,
+            envelope: items.contains(&Item::Envelope),
+            structure: items.contains(&Item::Body) || items.contains(&Item::BodyStructure),
+            preview: items.contains(&Item::Preview),
+            email: items.contains(&Item::ThreadId),
+            sections: sections.iter().map(|s| s.section.clone()).collect(),
+        };
+        Plan {
+            items,
+            sections,
+            wanted,
+        }
+    }
+}
+
+/// How telling went.
+#[derive(Debug, Default)]
+struct Outcomes {
+    messages: u64,
+    unknown_encoding: bool,
+}
+
+/// Where in an answer the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Between messages.
+    Between,
+    /// In a message that is not told.
+    Passing,
+    /// In a message, between items.
+    Message,
+    /// In a literal, with so many octets to come.
+    Literal(u64),
+}
+
+async fn tell(
+    s: &mut Session,
+    uids: &RoaringBitmap,
+    plan: &Plan,
+    with_flags: &RoaringBitmap,
+) -> Result<Outcomes, Stop> {
+    let account = s.account()?;
+    let patience = s.door.config.data_timeout();
+    let enabled = s.enabled;
+    let door = s.door.clone();
+    let Some(selected) = &mut s.selected else {
+        return Err(Done::bad("select a mailbox first").into());
+    };
+    let (view, wire) = (&mut selected.view, &mut s.wire);
+    let wanted = Wanted {
+        uids: view.spans(uids),
+        ..plan.wanted.clone()
+    };
+    let mut events = door.store.fetch(&account, view.mailbox(), wanted);
+    let mut outcomes = Outcomes::default();
+    let mut at = At::Between;
+    let mut told = RoaringBitmap::new();
+    while let Some(event) = events.next().await {
+        let event = match (event, at) {
+            (Ok(event), _) => event,
+            (Err(error), At::Literal(_)) => {
+                tracing::warn!(%error, "a message broke off on its way to a client");
+                return Err(Gone::Broken.into());
+            }
+            (Err(error), at) => {
+                if at == At::Message {
+                    put(wire.out(), ")\r\n");
+                }
+                return Err(error.into());
+            }
+        };
+        match event {
+            Event::Keywords(keywords) => {
+                end(&mut at, wire.out())?;
+                learn(view, &keywords, wire.out());
+            }
+            Event::Message(row) => {
+                end(&mut at, wire.out())?;
+                outcomes.messages += 1;
+                at = match view.number(row.uid) {
+                    None => At::Passing,
+                    Some(n) => {
+                        let flags = with_flags.contains(row.uid);
+                        if message(wire.out(), view, (n, &row), plan, (flags, enabled)) {
+                            told.insert(row.uid);
+                        }
+                        At::Message
+                    }
+                };
+            }
+            Event::Section(piece) if at != At::Passing => {
+                let Some(item) = plan.sections.get(piece.index as usize) else {
+                    continue;
+                };
+                outcomes.unknown_encoding |= piece.outcome() == Outcome::UnknownEncoding;
+                at = section(wire.out(), item, &piece, at)?;
+            }
+            Event::Section(_) => {}
+        }
+        wire.relieve(patience).await?;
+    }
+    end(&mut at, wire.out())?;
+    // What was told is newer than the news.
+    view.told(&told);
+    Ok(outcomes)
+}
+
+/// Ends the message that was under way.
+fn end(at: &mut At, out: &mut BytesMut) -> Result<(), Gone> {
+    match std::mem::replace(at, At::Between) {
+        At::Message => put(out, ")\r\n"),
+        At::Literal(_) => return Err(Gone::Broken),
+        At::Between | At::Passing => {}
+    }
+    Ok(())
+}
+
+/// `* n FETCH (` and all items of a message but sections; whether its flags were among them.
+fn message(
+    out: &mut BytesMut,
+    view: &View,
+    (n, row): (u32, &Fetched),
+    plan: &Plan,
+    (with_flags, enabled): (bool, Enabled),
+) -> bool {
+    put(out, "* ");
+    number(out, n.into());
+    put(out, " FETCH (");
+    let start = out.len();
+    let (mut told_flags, mut told_modseq) = (false, false);
+    for item in plan.items.iter().filter(|i| !matches!(i, Item::Section(_))) {
+        put(out, if out.len() > start { " " } else { "" });
+        told_flags |= *item == Item::Flags;
+        told_modseq |= *item == Item::ModSeq;
+        one(out, view, row, item, enabled);
+    }
+    if with_flags {
+        // `\Seen` was set by this command.
+        let more = [
+            (!told_flags, Item::Flags),
+            (enabled.condstore && !told_modseq, Item::ModSeq),
+        ];
+        for (_, item) in more.iter().filter(|(more, _)| *more) {
+            put(out, if out.len() > start { " " } else { "" });
+            one(out, view, row, item, enabled);
+        }
+    }
+    // The first section follows without a space.
+    if out.len() > start && !plan.sections.is_empty() {
+        put(out, " ");
+    }
+    told_flags || with_flags
+}
+
+fn one(out: &mut BytesMut, view: &View, row: &Fetched, item: &Item, enabled: Enabled) {
+    let utf8 = enabled.utf8;
+    let counted = |out: &mut BytesMut, name: &str, n: u64| {
+        put(out, name);
+        number(out, n);
+    };
+    let dated = |out: &mut BytesMut, name: &str, ms: u64| {
+        let mut text = String::from(name);
+        write_date_time(&mut text, ms);
+        put(out, &text);
+    };
+    match item {
+        Item::Flags => {
+            put(out, "FLAGS ");
+            flags(out, row.flags, &row.keywords, &view.keywords);
+        }
+        Item::Uid => counted(out, "UID ", row.uid.into()),
+        Item::Size => counted(out, "RFC822.SIZE ", row.size),
+        Item::InternalDate => dated(out, "INTERNALDATE ", row.internal_date_ms),
+        Item::SaveDate => match row.save_date_ms {
+            0 => put(out, "SAVEDATE NIL"),
+            ms => dated(out, "SAVEDATE ", ms),
+        },
+        Item::ModSeq => {
+            counted(out, "MODSEQ (", row.modseq);
+            put(out, ")");
+        }
+        Item::EmailId => {
+            counted(out, "EMAILID (E", row.email_id);
+            put(out, ")");
+        }
+        Item::ThreadId => match row.thread_id {
+            0 => put(out, "THREADID NIL"),
+            id => {
+                counted(out, "THREADID (T", id);
+                put(out, ")");
+            }
+        },
+        Item::Preview => {
+            put(out, "PREVIEW ");
+            string(out, row.preview.as_bytes(), utf8);
+        }
+        Item::Envelope => {
+            put(out, "ENVELOPE ");
+            let none = Envelope::default();
+            envelope(out, row.envelope.as_ref().unwrap_or(&none), utf8);
+        }
+        Item::Body => {
+            put(out, "BODY ");
+            structure(out, &row.structure, false, utf8);
+        }
+        Item::BodyStructure => {
+            put(out, "BODYSTRUCTURE ");
+            structure(out, &row.structure, true, utf8);
+        }
+        Item::Section(_) => {}
+    }
+}
+
+/// A piece of a section.
+fn section(
+    out: &mut BytesMut,
+    item: &SectionItem,
+    piece: &SectionData,
+    at: At,
+) -> Result<At, Gone> {
+    let left = match at {
+        At::Literal(left) => left,
+        _ => {
+            if piece.index > 0 {
+                put(out, " ");
+            }
+            put(out, &item.label);
+            put(out, " ");
+            match (piece.outcome(), item.form) {
+                (Outcome::Data, Form::Size) => {
+                    number(out, piece.size);
+                    return Ok(At::Message);
+                }
+                (_, Form::Size) => {
+                    put(out, "0");
+                    return Ok(At::Message);
+                }
+                (Outcome::NoSuchPart | Outcome::UnknownEncoding, _) => {
+                    put(out, "NIL");
+                    return Ok(At::Message);
+                }
+                (Outcome::Data, form) => {
+                    put(out, if form == Form::Literal8 { "~{" } else { "{" });
+                    number(out, piece.size);
+                    put(out, "}\r\n");
+                    piece.size
+                }
+            }
+        }
+    };
+    // More, or fewer, than was announced would make the rest of the answer mean something else.
+    let left = left
+        .checked_sub(piece.data.len() as u64)
+        .ok_or(Gone::Broken)?;
+    out.extend_from_slice(&piece.data);
+    match (left, piece.last) {
+        (0, _) => Ok(At::Message),
+        (_, true) => Err(Gone::Broken),
+        (left, false) => Ok(At::Literal(left)),
+    }
+}
+
+impl Session {
+    /// Tells flags and modseqs of messages that have changed since.
+    pub(in crate::imap) async fn tell_changed(
+        &mut self,
+        uids: &RoaringBitmap,
+        since: u64,
+    ) -> Result<(), Stop> {
+        if uids.is_empty() {
+            return Ok(());
+        }
+        let plan = Plan::new(vec![Item::Uid, Item::Flags, Item::ModSeq], since);
+        tell(self, uids, &plan, &RoaringBitmap::new())
+            .await
+            .map(drop)
+    }
+}

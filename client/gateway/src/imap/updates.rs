@@ -1,0 +1,199 @@
+//! What a client is told of the selected mailbox without asking (RFC 9051, sections 5.2, 5.5 and
+//! 7.5.1).
+//!
+//! Two steps: `refresh` takes up what has happened in the store, `tell` says it at a moment when
+//! that is allowed. Between them lies the view, which keeps numbers as the client knows them.
+
+use futures::StreamExt;
+use posthouse_client::Error;
+use posthouse_client::ids::Uid;
+use posthouse_client::proto::{Fetched, Keyword};
+use roaring::RoaringBitmap;
+
+use super::respond::text::{all_flags, flags, number, put, set};
+use super::session::Session;
+use super::store::{Event, Wanted};
+use super::view::View;
+use super::wire::Gone;
+
+/// When the store is asked for changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// In any case.
+    Always,
+    /// When there is news.
+    IfNews,
+    /// Not at all.
+    Never,
+}
+
+impl Session {
+    /// Asks the store as `ask` says, and tells the client; of messages that are gone only if
+    /// `expunges` are allowed now.
+    pub(super) async fn update(&mut self, ask: Ask, expunges: bool) -> Result<(), Gone> {
+        let Some(selected) = &mut self.selected else {
+            return Ok(());
+        };
+        let refresh = match ask {
+            Ask::Always => true,
+            Ask::IfNews => selected.watching.has_news(),
+            Ask::Never => false,
+        };
+        if refresh {
+            self.refresh().await?;
+        }
+        self.tell(expunges).await
+    }
+
+    /// Takes up what has happened in the selected mailbox. A store that is silent right now does
+    /// not end the session: it will be asked again.
+    pub(super) async fn refresh(&mut self) -> Result<(), Gone> {
+        let (Some(selected), Some(login)) = (&mut self.selected, &self.login) else {
+            return Ok(());
+        };
+        // Before the question: news of later changes must stay.
+        let _ = selected.watching.has_news();
+        selected.watching.asked();
+        let view = &mut selected.view;
+        loop {
+            let asked = self
+                .door
+                .store
+                .changes(&login.account, view.mailbox(), view.modseq);
+            let changes = match asked.await {
+                Ok(changes) => changes,
+                Err(Error::NotFound { .. }) => return Err(Gone::MailboxGone),
+                Err(Error::TooOld { .. }) => return Err(Gone::Lost),
+                Err(error) => {
+                    tracing::debug!(%error, "changes of a mailbox could not be read");
+                    return Ok(());
+                }
+            };
+            for mailbox in &changes.mailboxes {
+                if mailbox.mailbox_id == view.id.0 {
+                    if mailbox.destroyed {
+                        return Err(Gone::MailboxGone);
+                    }
+                    view.absorb(mailbox, changes.up_to);
+                }
+            }
+            let further = changes.up_to > view.modseq;
+            view.modseq = view.modseq.max(changes.up_to);
+            if !changes.more || changes.mailboxes.is_empty() && !further {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells the client what has been taken up.
+    pub(super) async fn tell(&mut self, expunges: bool) -> Result<(), Gone> {
+        let Some(selected) = &mut self.selected else {
+            return Ok(());
+        };
+        let view = &mut selected.view;
+        if !view.has_news() {
+            return Ok(());
+        }
+        let news = view.take_news(expunges);
+        let out = self.wire.out();
+        if self.enabled.qresync && !news.vanished.is_empty() {
+            put(out, "* VANISHED ");
+            set(out, &news.vanished);
+            put(out, "\r\n");
+        } else {
+            for n in news.expunged {
+                put(out, "* ");
+                number(out, n.into());
+                put(out, " EXPUNGE\r\n");
+            }
+        }
+        if let Some(exists) = news.exists {
+            put(out, "* ");
+            number(out, exists);
+            put(out, " EXISTS\r\n");
+        }
+        self.tell_flags(&news.updated, true).await
+    }
+
+    /// Tells the flags (or the modseqs alone) of messages, as they are now.
+    pub(super) async fn tell_flags(
+        &mut self,
+        uids: &RoaringBitmap,
+        with_flags: bool,
+    ) -> Result<(), Gone> {
+        let (Some(selected), Some(login)) = (&mut self.selected, &self.login) else {
+            return Ok(());
+        };
+        if uids.is_empty() {
+            return Ok(());
+        }
+        let (view, wire) = (&mut selected.view, &mut self.wire);
+        let patience = self.door.config.data_timeout();
+        let wanted = Wanted {
+            uids: view.spans(uids),
+            ..Wanted::default()
+        };
+        let mut rows = self
+            .door
+            .store
+            .fetch(&login.account, view.mailbox(), wanted);
+        let mut left = uids.clone();
+        while let Some(event) = rows.next().await {
+            match event {
+                Ok(Event::Keywords(keywords)) => learn(view, &keywords, wire.out()),
+                Ok(Event::Message(row)) => {
+                    left.remove(row.uid);
+                    let style = (with_flags, self.enabled.condstore);
+                    flags_line(wire.out(), view, &row, style);
+                    wire.relieve(patience).await?;
+                }
+                Ok(Event::Section(_)) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "flags could not be read");
+                    view.tell(&left);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes up names of keywords; new ones are told before they are used.
+pub(super) fn learn(view: &mut View, keywords: &[Keyword], out: &mut bytes::BytesMut) {
+    if view.learn(keywords) {
+        put(out, "* FLAGS (");
+        all_flags(out, &view.keywords);
+        put(out, ")\r\n");
+    }
+}
+
+/// `* n FETCH (UID … FLAGS (…) MODSEQ (…))`; nothing for a message that the client does not know.
+fn flags_line(
+    out: &mut bytes::BytesMut,
+    view: &View,
+    row: &Fetched,
+    (with_flags, modseq): (bool, bool),
+) {
+    let Some(n) = view.number(row.uid) else {
+        return;
+    };
+    begin(out, n, row.uid);
+    if with_flags {
+        put(out, " FLAGS ");
+        flags(out, row.flags, &row.keywords, &view.keywords);
+    }
+    if modseq {
+        put(out, " MODSEQ (");
+        number(out, row.modseq);
+        put(out, ")");
+    }
+    put(out, ")\r\n");
+}
+
+fn begin(out: &mut bytes::BytesMut, n: u32, uid: Uid) {
+    put(out, "* ");
+    number(out, n.into());
+    put(out, " FETCH (UID ");
+    number(out, uid.into());
+}

@@ -1,0 +1,77 @@
+//! Whether something has happened in the selected mailbox (RFC 9051, section 5.2).
+//!
+//! A session listens to its account. So it asks the store for changes when there are some, and a
+//! command that changes nothing costs no question; during IDLE the same news wake it up. A
+//! listener that fails is made up for by asking from time to time.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use posthouse_client::ids::{AccountName, MailboxId, ModSeq};
+
+use super::store::{Change, Follow, Store};
+
+/// How often the store is asked when nobody tells.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+
+/// A session's ear.
+pub struct Watching {
+    follow: Option<Box<dyn Follow>>,
+    mailbox: MailboxId,
+    /// There is news that nobody has asked the store for.
+    news: bool,
+}
+
+impl Watching {
+    /// Listens for changes of a mailbox after `since`.
+    pub fn new(
+        store: &dyn Store,
+        account: &AccountName,
+        mailbox: MailboxId,
+        since: ModSeq,
+    ) -> Watching {
+        Watching {
+            follow: Some(store.follow(account, since)),
+            mailbox,
+            news: false,
+        }
+    }
+
+    /// Whether there is news by now.
+    pub fn has_news(&mut self) -> bool {
+        while let Some(follow) = &mut self.follow {
+            match follow.next().now_or_never() {
+                None => break,
+                Some(change) => self.hear(change),
+            }
+        }
+        self.news || self.follow.is_none()
+    }
+
+    /// Waits for news. Nothing is lost when it is dropped.
+    pub async fn wait(&mut self) {
+        while !self.news {
+            let Some(follow) = &mut self.follow else {
+                tokio::time::sleep(ASK_EVERY).await;
+                return;
+            };
+            let change = follow.next().await;
+            self.hear(change);
+        }
+    }
+
+    /// The store has been asked up to this moment.
+    pub fn asked(&mut self) {
+        self.news = false;
+    }
+
+    fn hear(&mut self, change: Option<Change>) {
+        match change {
+            None => self.follow = None,
+            Some(change) => {
+                let mine = change.mailboxes.contains(&self.mailbox.0);
+                self.news |= mine || change.resync || change.gone;
+            }
+        }
+    }
+}
