@@ -47,7 +47,10 @@ pub struct Config {
     /// No new mail below so many free octets of disk; 0: derived from the segment size and the
     /// size of the disk.
     pub disk_reserve_bytes: u64,
-    /// Timing of elections, ms.
+    /// How often a leader makes itself heard, ms. An answer that takes longer than three quarters of
+    /// it counts for nothing, and a leader without answers serves neither reads nor, after a while,
+    /// writes: so it is longer than a round trip between any two nodes and a sync of the disk, with
+    /// as much to spare.
     pub heartbeat_ms: u64,
     /// Shortest and longest time without a heartbeat until a follower stands for election, ms.
     pub election_ms: (u64, u64),

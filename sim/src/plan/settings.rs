@@ -67,10 +67,17 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
 
 /// Elections as early as the network and the disks allow: with less, no leader would last.
 fn hasty(rng: &mut crate::stream::Stream, network: &Network, disk: &Disk) -> (u64, (u64, u64)) {
-    let one_way = network.delay_ms + network.jitter_ms + network.zone_delay_ms;
+    // As `world::link` draws it; and a packet that arrives within a slice, which is as long as the
+    // shortest way between two hosts, is seen when the next one begins.
+    let zone_jitter_ms = network.zone_delay_ms.div_ceil(2);
+    let slice_ms = network.delay_ms.max(1);
+    let one_way =
+        network.delay_ms + network.jitter_ms + network.zone_delay_ms + zone_jitter_ms + slice_ms;
     let round = 2 * one_way + disk.sync_ms + disk.sync_jitter_ms;
-    // A heartbeat that is not answered before the next one is due counts as lost.
-    let least = round.div_ceil(10).max(2);
+    // A heartbeat counts as lost when its answer takes longer than three quarters of the time to the
+    // next one (`RPCOption::soft_ttl` of openraft). A leader that gets no answer in time gives no
+    // linearizable reads, and takes no writes once its lease is over.
+    let least = (4 * round).div_ceil(30).max(2);
     let heartbeat_ms = rng.random_range(least..=least.max(10)) * 10;
     let least = (2 * heartbeat_ms + 10).max(3 * round);
     let first = least + rng.random_range(0..=10) * 10;
