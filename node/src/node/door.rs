@@ -7,6 +7,7 @@ use crate::env::net::Listener;
 use crate::raft::fault::Fault;
 use posthouse_client::connect::{Terms, Wiring};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 impl Starting {
@@ -20,6 +21,7 @@ impl Starting {
         let refused = |cause: String| StartError::Fault(Fault::Refused(cause));
         let wiring = client_wiring(&self.env);
         let settings = posthouse_client::Settings {
+            deadline: Duration::from_millis(self.config.lmtp_deadline_ms),
             wiring: wiring.clone(),
             ..Default::default()
         };

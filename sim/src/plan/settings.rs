@@ -27,13 +27,26 @@ pub fn shipped() -> Settings {
         scrub_every_ms: 7 * 24 * 3600 * 1000,
         compaction_every_ms: 5000,
         compaction_live_percent: 50,
+        answer_ms: answer_ms(),
+        lmtp_deadline_ms: lmtp_deadline_ms(),
     }
+}
+
+/// `answer_ms` as shipped, and of plans that do not name it.
+pub(super) fn answer_ms() -> u64 {
+    20_000
+}
+
+/// `lmtp_deadline_ms` as shipped, and of plans that do not name it.
+pub(super) fn lmtp_deadline_ms() -> u64 {
+    30_000
 }
 
 /// Draws them; `like_shipped`: which half.
 pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Disk) -> Settings {
     let drawn = one_in(&mut stream(seed, "settings", 0), 2);
     let rng = &mut stream(seed, "settings", 1);
+    let patience = &mut stream(seed, "settings", 2);
     match like_shipped.unwrap_or(drawn) {
         true => Settings {
             segment_bytes: rng.random_range(1..=4) << 20,
@@ -60,6 +73,10 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
                 scrub_every_ms: weighted(rng, &[(3, 1000), (1, 4000)]),
                 compaction_every_ms: weighted(rng, &[(2, 200), (1, 1000)]),
                 compaction_live_percent: weighted(rng, &[(1, 50), (2, 95)]),
+                // Shorter than what a run leaves a shard without a quorum, or a disk without a
+                // sync: who waits for either hears that nothing is known, or of a full window.
+                answer_ms: weighted(patience, &[(2, 1000), (2, 4000), (1, 20_000)]),
+                lmtp_deadline_ms: weighted(patience, &[(2, 2000), (1, 30_000)]),
             }
         }
     }

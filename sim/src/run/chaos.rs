@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use super::budget::{Budget, destroys};
 use super::cluster::Cluster;
 use super::nodes::{DATA, NodeSlot};
+use super::rot;
 use crate::outcome::EventKind;
-use crate::plan::{CrashPoint, Fault, FaultKind, Plan};
+use crate::plan::{CrashPoint, Fault, FaultKind, Plan, RotPlace};
 use crate::stream::stream;
 use crate::world::HostId;
 use crate::world::disk::{Armed, Decay, Image as DiskImage};
@@ -23,6 +24,10 @@ use rand::RngExt;
 
 /// How long a process that dies at a point of its work may take to get there, ms.
 const POINT_WAIT_MS: u64 = 5_000;
+
+/// Within this a node is reminded of what it has promised, once it reaches the others again, ms: an
+/// attempt that is under way ends, then comes the next turn.
+const REMINDED_MS: u64 = 6_000;
 
 /// Something that happens later because of a fault.
 enum Later {
@@ -170,6 +175,7 @@ impl Chaos {
             h.ppm = 0;
             h.clock.freeze(false);
             h.disk.heal();
+            h.disk.set_used(0);
             h.index.heal();
             let node = &mut cluster.nodes[*n as usize];
             node.short_lives = None;
@@ -191,7 +197,10 @@ impl Chaos {
                 let rule = cluster.stage.net().links().add(Rule::Clogged(host));
                 self.later(until, Later::Rule(rule));
             }
-            Later::Space(host) => cluster.stage.host(host).disk.full(false),
+            Later::Space(host) => {
+                cluster.stage.host(host).disk.full(false);
+                cluster.stage.host(host).disk.set_used(0);
+            }
             Later::Thaw(host) => cluster.stage.host(host).clock.freeze(false),
             Later::Steady(host) => cluster.stage.host_mut(host).ppm = 0,
             Later::GiveUp(host) => {
@@ -405,9 +414,15 @@ impl Chaos {
                 cluster.stage.host(host_of(cluster, node)).disk.stall_ms(ms);
                 (Some(node % count), Some(now + ms))
             }
-            FaultKind::DiskSlow { node, times, ms } => {
+            FaultKind::DiskSlow {
+                node,
+                times,
+                ms,
+                reads_ms,
+            } => {
                 let host = host_of(cluster, node);
                 cluster.stage.host(host).disk.slow(times, ms);
+                cluster.stage.host(host).disk.slow_reads(reads_ms, ms);
                 (Some(node % count), Some(now + ms))
             }
             FaultKind::DiskError {
@@ -422,9 +437,12 @@ impl Chaos {
                     .fail_next(call, calls);
                 (Some(node % count), None)
             }
-            FaultKind::DiskFull { node, ms } => {
+            FaultKind::DiskFull { node, ms, left } => {
                 let host = host_of(cluster, node);
-                cluster.stage.host(host).disk.full(true);
+                match left {
+                    0 => cluster.stage.host(host).disk.full(true),
+                    left => cluster.stage.host(host).disk.leave(left),
+                }
                 self.later(now + ms, Later::Space(host));
                 (Some(node % count), Some(now + ms))
             }
@@ -432,12 +450,13 @@ impl Chaos {
                 node,
                 sectors,
                 index,
+                place,
             } => {
                 let host = host_of(cluster, node);
                 let h = cluster.stage.host(host);
-                let rotten = match index {
-                    true => h.index.rot().into_iter().collect(),
-                    false => {
+                let rotten = match (index, place) {
+                    (true, _) => h.index.rot().into_iter().collect(),
+                    (false, RotPlace::Files) => {
                         let identity = Path::new(DATA).join("identity.json");
                         let newest = newest_segment(&h.disk.files());
                         // The last batch of the stream has nothing after it that would say
@@ -447,6 +466,10 @@ impl Chaos {
                             path if Some(path) == newest.as_deref() => Decay::Settled,
                             _ => Decay::Synced,
                         })
+                    }
+                    (false, place) => {
+                        let draws = &mut stream(cluster.plan.seed, "rot", number as u64);
+                        rot::strike(node % count, place, sectors, cluster, draws)
                     }
                 };
                 for what in rotten {
@@ -494,13 +517,26 @@ impl Chaos {
                 }
                 (Some(n), Some(now + down_ms))
             }
-            FaultKind::OldImage { node, down_ms, .. } => {
+            FaultKind::OldImage {
+                node,
+                down_ms,
+                alone_ms,
+                ..
+            } => {
                 let n = node % count;
                 // Not at once: who else ends until the node starts is known only then.
                 let back = now + down_ms.max(1);
                 cluster.kill(n, Death::Kill, back, "an old image is restored");
                 self.later(back, Later::Restore(n, number));
                 cluster.nodes[n as usize].may_refuse = true;
+                if alone_ms > 0 {
+                    let until = back + alone_ms;
+                    let others = cluster.nodes.iter().map(|node| (node.host, 0));
+                    let mut group_of: BTreeMap<HostId, u32> = others.collect();
+                    group_of.insert(host_of(cluster, n), 1);
+                    self.rule(cluster, Rule::Partition(group_of), until);
+                    cluster.nodes[n as usize].may_forget_until_ms = until + REMINDED_MS;
+                }
                 (Some(n), Some(back))
             }
             FaultKind::Copied { node } => {

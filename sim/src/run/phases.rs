@@ -198,9 +198,13 @@ impl Run {
         let mut found = std::mem::take(&mut self.cluster.found);
         let mut changed = Vec::new();
         let keep = self.cluster.plan.settings.keep_entries;
+        let nodes = self.cluster.nodes.iter();
+        let may_forget: Vec<bool> = nodes.map(|n| now < n.may_forget_until_ms).collect();
         let (raft, replicas, roles) = (&mut self.raft, &mut self.replicas, &mut self.roles);
         self.cluster.for_each_replica(|r, shard| {
-            raft.look(r, &|index| look::id_at(shard, index), &mut found);
+            let may_forget = may_forget[r.node as usize];
+            let id_at = |index| look::id_at(shard, index);
+            raft.look(r, may_forget, &id_at, &mut found);
             bounds::replica(r, keep, &mut found);
             let role = (r.role, r.term);
             if roles.insert((r.node, r.shard), role) != Some(role) {
