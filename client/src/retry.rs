@@ -188,13 +188,16 @@ impl Hunt {
                 let pause = self.backoff.next(wiring, BACKOFF_MAX);
                 Step::Wait(pause.max(at_least.min(RETRY_AFTER_MAX)))
             }
-            Advice::Refresh(version) if version > self.refreshed_for => {
+            Advice::Refresh(version) => {
                 rare::hit(Rare::MapTooOld);
-                self.refreshed_for = version;
-                Step::Refresh(version)
+                if version > self.refreshed_for {
+                    self.refreshed_for = version;
+                    return Step::Refresh(version);
+                }
+                // The new map did not help, or the node has none itself yet: the nodes do not
+                // agree.
+                Step::Wait(self.backoff.next(wiring, BACKOFF_MAX))
             }
-            // The new map did not help: the nodes do not agree yet.
-            Advice::Refresh(_) => Step::Wait(self.backoff.next(wiring, BACKOFF_MAX)),
             Advice::Follow { addr: hint, .. } if hint != addr && !self.tried.contains(&hint) => {
                 self.tried.insert(addr.to_owned());
                 self.hint = Some(hint);

@@ -61,12 +61,17 @@ pub struct Config {
     /// No new mail below so many free octets of disk; 0: derived from the segment size and the
     /// size of the disk.
     pub disk_reserve_bytes: u64,
-    /// Timing of elections, ms.
+    /// How often a leader makes itself heard, ms. An answer that takes longer than three quarters of
+    /// it counts for nothing, and a leader without answers serves neither reads nor, after a while,
+    /// writes: so it is longer than a round trip between any two nodes and a sync of the disk, with
+    /// as much to spare.
     pub heartbeat_ms: u64,
     /// Shortest and longest time without a heartbeat until a follower stands for election, ms.
     pub election_ms: (u64, u64),
     /// Octets of proposals under way in one shard; a larger one goes alone.
     pub raft_window_bytes: u64,
+    /// A proposal or a read that a shard has not answered after so long is called unknown, ms.
+    pub answer_ms: u64,
     /// Octets of append requests under way to one replica; a larger one goes alone.
     pub replicate_window_bytes: u64,
     /// Octets of the newest log entries kept in memory, for each shard.
@@ -92,6 +97,9 @@ pub struct Config {
     pub password_passes: u32,
     /// ... and lanes.
     pub password_lanes: u32,
+    /// How long the LMTP door waits for the store before it tells a client to try again, ms; a
+    /// second more for each MiB of the message.
+    pub lmtp_deadline_ms: u64,
 }
 
 impl Default for Config {
@@ -126,6 +134,7 @@ impl Default for Config {
             heartbeat_ms: raft.heartbeat_ms,
             election_ms: raft.election_ms,
             raft_window_bytes: raft.window_bytes as u64,
+            answer_ms: raft.answer_ms,
             replicate_window_bytes: raft.replicate_bytes as u64,
             entry_cache_bytes: raft.cache_bytes as u64,
             scrub_every_ms: 7 * 24 * 3600 * 1000,
@@ -138,6 +147,7 @@ impl Default for Config {
             password_memory_kib: password.memory_kib,
             password_passes: password.passes,
             password_lanes: password.lanes,
+            lmtp_deadline_ms: 30_000,
         }
     }
 }
@@ -192,6 +202,7 @@ impl Config {
             return refuse("replication", self.replication.to_string(), "1 to 9");
         }
         let (gib, year_ms) = (1 << 30, 366 * 24 * 3600 * 1000);
+        let minute_ms = 60_000;
         for (name, value, range, why) in [
             (
                 "segment_bytes",
@@ -210,6 +221,18 @@ impl Config {
                 self.raft_window_bytes,
                 1 << 10..=gib,
                 "1 KiB to 1 GiB",
+            ),
+            (
+                "answer_ms",
+                self.answer_ms,
+                500..=10 * minute_ms,
+                "half a second to ten minutes",
+            ),
+            (
+                "lmtp_deadline_ms",
+                self.lmtp_deadline_ms,
+                500..=minute_ms,
+                "half a second to a minute: the door gives up after that in any case",
             ),
             (
                 "replicate_window_bytes",
@@ -333,6 +356,7 @@ impl Config {
             heartbeat_ms: self.heartbeat_ms,
             election_ms: self.election_ms,
             window_bytes: self.raft_window_bytes as usize,
+            answer_ms: self.answer_ms,
             replicate_bytes: self.replicate_window_bytes as usize,
             cache_bytes: self.entry_cache_bytes as usize,
         }
@@ -383,6 +407,8 @@ mod tests {
             "segment_bytes = 65535",
             "segment_bytes = 2147483649",
             "raft_window_bytes = 0",
+            "answer_ms = 0",
+            "lmtp_deadline_ms = 60001",
             "replicate_window_bytes = 4294967296",
             "entry_cache_bytes = 4294967296",
             "scrub_every_ms = 0",

@@ -112,7 +112,6 @@ posthouse_client::rare_situations! {
         CompactionSkipped = "octets could not be moved, because they are damaged",
         CompactionHeld = "compaction waited for a snapshot on its way",
         SegmentFreed = "a segment was freed",
-        SegmentInUse = "a segment that was to be freed had come into use again",
         ScrubWaitsForPeer = "a scrub found damaged octets, and nobody to give good ones yet",
         ScrubRepaired = "a scrub repaired damaged octets",
         ScrubFoundDeadDamage = "a scrub found damage in what nobody needs any more",

@@ -422,10 +422,12 @@ fn simpler_faults(kind: &FaultKind) -> Vec<FaultKind> {
             node,
             sectors,
             index,
+            place,
         } if sectors > 1 => vec![FaultKind::Rot {
             node,
             sectors: 1,
             index,
+            place,
         }],
         _ => Vec::new(),
     }

@@ -253,6 +253,10 @@ async fn another_cluster_at_the_address_of_a_node() {
     let ann = AccountName::new(account).unwrap();
     let error = client.create_account(&ann, None).await.unwrap_err();
     assert!(matches!(error, Error::WrongCluster { .. }), "{error:?}");
+    let error = client.create_join_token(0).await.unwrap_err();
+    assert!(matches!(error, Error::WrongCluster { .. }), "{error:?}");
+    let error = client.status(&Target::Any).await.unwrap_err();
+    assert!(matches!(error, Error::WrongCluster { .. }), "{error:?}");
     assert!(stranger.is_running());
     assert!(cluster.inbox(account).await.unwrap().is_empty());
     stranger.kill();

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use posthouse_client::error::to_status;
+use posthouse_client::error::{CLUSTER_METADATA, to_status};
 use posthouse_client::proto;
 use proto::cluster_server::Cluster;
 use proto::{ErrorDetail, ErrorKind};
@@ -120,6 +120,21 @@ impl ClusterService {
                 "this node is not a member of a cluster yet; run `posthouse cluster init`, or start it with --join",
             )
         })
+    }
+
+    /// The node, if it is a member of the cluster that the caller means. A client that knows its
+    /// cluster must not take the placement of a stranger at a known address for a newer one, nor an
+    /// operator get a token from there.
+    fn member<T>(&self, request: &Request<T>) -> Result<&Arc<Running>, Status> {
+        let running = self.running()?;
+        let ours = uuid_text(&running.peers.identity.cluster_id);
+        match request.metadata().get(CLUSTER_METADATA) {
+            Some(theirs) if !theirs.as_bytes().eq_ignore_ascii_case(ours.as_bytes()) => Err(error(
+                ErrorKind::WrongCluster,
+                format!("this node belongs to cluster {ours}"),
+            )),
+            _ => Ok(running),
+        }
     }
 }
 
@@ -404,9 +419,9 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Cluster for ClusterService {
     async fn get_placement(
         &self,
-        _: Request<proto::GetPlacementRequest>,
+        request: Request<proto::GetPlacementRequest>,
     ) -> Answer<proto::GetPlacementResponse> {
-        let r = self.running()?;
+        let r = self.member(&request)?;
         let state = r.placement.state();
         let node = |n: &NodeInfo| proto::Node {
             node_id: n.id.0 as u64,
@@ -432,16 +447,17 @@ impl Cluster for ClusterService {
 
     async fn get_status(
         &self,
-        _: Request<proto::GetStatusRequest>,
+        request: Request<proto::GetStatusRequest>,
     ) -> Answer<proto::GetStatusResponse> {
-        Ok(Response::new(self.running()?.status().await))
+        let r = self.member(&request)?;
+        Ok(Response::new(r.status().await))
     }
 
     async fn list_nodes(
         &self,
-        _: Request<proto::ListNodesRequest>,
+        request: Request<proto::ListNodesRequest>,
     ) -> Answer<proto::ListNodesResponse> {
-        let r = self.running()?;
+        let r = self.member(&request)?;
         let nodes = r.nodes().await;
         Ok(Response::new(proto::ListNodesResponse {
             nodes,
@@ -453,16 +469,17 @@ impl Cluster for ClusterService {
         &self,
         request: Request<proto::ListShardsRequest>,
     ) -> Answer<proto::ListShardsResponse> {
-        let shards = self.running()?.shards(request.into_inner().local).await;
+        let r = self.member(&request)?;
+        let shards = r.shards(request.into_inner().local).await;
         Ok(Response::new(proto::ListShardsResponse { shards }))
     }
 
     async fn list_workers(
         &self,
-        _: Request<proto::ListWorkersRequest>,
+        request: Request<proto::ListWorkersRequest>,
     ) -> Answer<proto::ListWorkersResponse> {
-        let workers = self
-            .running()?
+        let r = self.member(&request)?;
+        let workers = r
             .workers
             .list()
             .into_iter()
@@ -512,7 +529,7 @@ impl Cluster for ClusterService {
         &self,
         request: Request<proto::CreateJoinTokenRequest>,
     ) -> Answer<proto::CreateJoinTokenResponse> {
-        let r = self.running()?;
+        let r = self.member(&request)?;
         let ttl_ms = match request.into_inner().ttl_ms {
             0 => TOKEN_MS,
             ttl_ms => ttl_ms.min(30 * 24 * 3600 * 1000),
@@ -530,7 +547,7 @@ impl Cluster for ClusterService {
     }
 
     async fn join(&self, request: Request<proto::JoinRequest>) -> Answer<proto::JoinResponse> {
-        let r = self.running()?;
+        let r = self.member(&request)?;
         let request = request.into_inner();
         let join_id: [u8; 16] = request.join_id.as_ref().try_into().map_err(|_| {
             to_status(ErrorDetail {
@@ -579,7 +596,7 @@ impl Cluster for ClusterService {
         &self,
         request: Request<proto::TransferLeaderRequest>,
     ) -> Answer<proto::TransferLeaderResponse> {
-        let r = self.running()?;
+        let r = self.member(&request)?;
         let request = request.into_inner();
         let id = ShardId(request.shard);
         let shard = r.groups.shards().get(id);
@@ -622,8 +639,9 @@ impl Cluster for ClusterService {
         }
     }
 
-    async fn flush(&self, _: Request<proto::FlushRequest>) -> Answer<proto::FlushResponse> {
-        self.running()?.persist.flush().await.map_err(unavailable)?;
+    async fn flush(&self, request: Request<proto::FlushRequest>) -> Answer<proto::FlushResponse> {
+        let r = self.member(&request)?;
+        r.persist.flush().await.map_err(unavailable)?;
         Ok(Response::new(proto::FlushResponse {}))
     }
 
@@ -631,7 +649,7 @@ impl Cluster for ClusterService {
         &self,
         request: Request<proto::HashStateRequest>,
     ) -> Answer<proto::HashStateResponse> {
-        let r = self.running()?;
+        let r = self.member(&request)?;
         let id = ShardId(request.into_inner().shard);
         let shard = r.groups.shards().get(id);
         let shard = shard
@@ -649,8 +667,9 @@ impl Cluster for ClusterService {
         }))
     }
 
-    async fn scrub(&self, _: Request<proto::ScrubRequest>) -> Answer<proto::ScrubResponse> {
-        let outcome = self.running()?.scrub.run().await.map_err(unavailable)?;
+    async fn scrub(&self, request: Request<proto::ScrubRequest>) -> Answer<proto::ScrubResponse> {
+        let r = self.member(&request)?;
+        let outcome = r.scrub.run().await.map_err(unavailable)?;
         Ok(Response::new(outcome))
     }
 }

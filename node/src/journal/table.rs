@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,6 +16,13 @@ use crate::types::Location;
 
 /// Files that readers keep open at most.
 const OPEN_FILES: usize = 128;
+/// How often a read that the disk has refused is repeated. What follows from damage cannot be taken
+/// back: an entry that counts as lost may cost a shard its only replica. A read changes nothing on
+/// the disk, so that, unlike a write or a sync, it may be repeated; a sector that the medium gave up
+/// is refused each time, a hiccup on the way to it is not.
+pub const READ_REPEATS: u32 = 3;
+/// How long before each.
+const READ_PAUSE: Duration = Duration::from_millis(20);
 
 /// One segment, as others may know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +61,11 @@ struct State {
     slots: BTreeMap<u64, Slot>,
     open: BTreeMap<u64, Arc<dyn File>>,
     opened: VecDeque<u64>,
+}
+
+/// Whether the disk itself could not read.
+fn is_refused(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// All segments of a journal.
@@ -237,7 +250,14 @@ impl Table {
     ) -> Result<Bytes, JournalError> {
         let number = location.segment;
         let file = self.file(number).await?;
-        let read = file.read_at(offset, len).await;
+        let mut read = file.read_at(offset, len).await;
+        for _ in 0..READ_REPEATS {
+            if !read.as_ref().is_err_and(is_refused) {
+                break;
+            }
+            tokio::time::sleep(READ_PAUSE).await;
+            read = file.read_at(offset, len).await;
+        }
         // A freed segment's file may be overwritten by a new life, but only after it left the
         // table: while it is in there, these bytes are its own.
         if self.get(number).is_none() {
@@ -247,7 +267,7 @@ impl Table {
             std::io::ErrorKind::UnexpectedEof => self.damaged(location, Cause::Short, None),
             // A sector that the medium gave up is damage like any other: good octets are fetched
             // from elsewhere.
-            _ if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            _ if is_refused(&e) => {
                 rare::hit(Rare::UnreadableSector);
                 self.damaged(location, Cause::Unreadable, None)
             }

@@ -389,7 +389,8 @@ pub enum SystemOp {
     AddToken {
         /// BLAKE3 of the token.
         hash: [u8; 32],
-        /// When it stops working, ms since the epoch.
+        /// When it stops working, ms since the epoch, by the clock that `time_ms` was read from:
+        /// how long it works is what counts.
         expires_ms: u64,
     },
     /// Spends a token and adds a node under the next node id. Repeating it with the same

@@ -22,7 +22,8 @@ pub enum Chunk {
 }
 
 impl Chunk {
-    fn key(self) -> Key<'static> {
+    /// Its location row.
+    pub fn key(self) -> Key<'static> {
         match self {
             Chunk::Blob(blob, seq) => Key::BlobLoc { blob, seq },
             Chunk::Upload(upload, seq) => Key::UploadLoc { upload, seq },

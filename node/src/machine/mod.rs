@@ -169,7 +169,7 @@ pub fn apply(txn: &mut Txn, command: &Command) -> Result<Reply, IndexError> {
         Op::PutChunk { upload, seq, chunk } => op::upload::put_chunk(txn, *upload, *seq, chunk),
         Op::DropUpload { upload } => op::upload::drop_one(txn, *upload),
         Op::DropUploadsBefore { before_ms } => op::upload::drop_before(txn, *before_ms),
-        Op::System(op) => system::apply(txn, op),
+        Op::System(op) => system::apply(txn, command.time_ms, op),
         Op::DeleteAccount { request_id, name } => op::delete_account::apply(txn, *request_id, name),
         Op::ReapAccount { account, limit } => op::reap_account::apply(txn, *account, *limit),
         Op::SetFlags {

@@ -2,7 +2,8 @@
 
 use roaring::RoaringBitmap;
 
-use super::command::ChunkMeta;
+use super::command::{ChunkMeta, UploadId};
+use super::local::Chunk;
 use crate::index::keys::{Key, KeyRange, Space, tag};
 use crate::index::uids::UidPart;
 use crate::index::values::{
@@ -433,8 +434,7 @@ pub struct MissingChunk {
 }
 
 /// Chunks of blobs after `after` without a location, looking at about `limit` blobs; and the blob
-/// to go on after, if there are more. Also those of arrivals are local, but a broken arrival is
-/// simply sent again.
+/// to go on after, if there are more.
 #[allow(clippy::type_complexity)]
 pub fn missing_chunks(
     view: &dyn View,
@@ -485,6 +485,43 @@ pub fn reapable_mailbox(
         Next::Stop
     })?;
     Ok(found)
+}
+
+/// Chunks of arrivals after `after` without a location, looking at about `limit` chunks; and the one
+/// to go on after, if there are more.
+#[allow(clippy::type_complexity)]
+pub fn missing_arrivals(
+    view: &dyn View,
+    space: Space,
+    after: Option<(UploadId, u32)>,
+    limit: usize,
+) -> Result<(Vec<(Chunk, ChunkMeta)>, Option<(UploadId, u32)>), IndexError> {
+    let mut range = KeyRange::tag(space, tag::UPLOAD_CHUNK);
+    if let Some((upload, seq)) = after {
+        let last = Key::UploadChunk { upload, seq };
+        range.from = [&last.encode(space)[..], &[0]].concat().into();
+    }
+    let mut arrived = Vec::new();
+    each(view, Family::State, &range, |key, chunk: ChunkMeta| {
+        if let Key::UploadChunk { upload, seq } = key {
+            arrived.push((upload, seq, chunk));
+        }
+        match arrived.len() < limit.max(1) {
+            true => Next::Continue,
+            false => Next::Stop,
+        }
+    })?;
+    let next = (arrived.len() >= limit.max(1))
+        .then(|| arrived.last().map(|(upload, seq, _)| (*upload, *seq)))
+        .flatten();
+    let mut missing = Vec::new();
+    for (upload, seq, chunk) in arrived {
+        let key = Key::UploadLoc { upload, seq };
+        if view.get(key.family(), &key.encode(space))?.is_none() {
+            missing.push((Chunk::Upload(upload, seq), chunk));
+        }
+    }
+    Ok((missing, next))
 }
 
 /// An account whose rows wait to be removed.

@@ -97,7 +97,8 @@ pub fn load(view: &dyn View, space: Space) -> Result<Option<SystemState>, IndexE
     }
 }
 
-pub(super) fn apply(txn: &mut Txn, op: &SystemOp) -> Result<Reply, Stop> {
+/// Applies `op` of a command that was made at `time_ms` by its proposer's clock.
+pub(super) fn apply(txn: &mut Txn, time_ms: u64, op: &SystemOp) -> Result<Reply, Stop> {
     let system: Option<SystemRow> = txn.get(&Key::System)?;
     let formed = system.ok_or_else(|| refused("the cluster is not formed yet"));
     match op {
@@ -112,7 +113,7 @@ pub(super) fn apply(txn: &mut Txn, op: &SystemOp) -> Result<Reply, Stop> {
         },
         SystemOp::AddToken { hash, expires_ms } => {
             formed?;
-            add_token(txn, *hash, *expires_ms)
+            add_token(txn, *hash, expires_ms.saturating_sub(time_ms))
         }
         SystemOp::JoinNode {
             token_hash,
@@ -185,8 +186,11 @@ fn slots_of(shard: u32, shards: u32) -> Option<(Slot, Slot)> {
     Some((Slot(first as u16), Slot((start(shard) - 1) as u16)))
 }
 
-fn add_token(txn: &mut Txn, hash: [u8; 32], expires_ms: u64) -> Result<Reply, Stop> {
+fn add_token(txn: &mut Txn, hash: [u8; 32], lasts_ms: u64) -> Result<Reply, Stop> {
     let now_ms = txn.now_ms()?;
+    // By the time that a join is judged by: a proposer whose clock is behind it by more than the
+    // token lasts would give out nothing but tokens that have expired already.
+    let expires_ms = now_ms.saturating_add(lasts_ms);
     let range = KeyRange::tag(txn.space(), tag::TOKEN);
     let mut expired = Vec::new();
     txn.scan(Family::State, &range.from, &range.to, &mut |key, value| {

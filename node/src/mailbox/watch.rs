@@ -117,7 +117,7 @@ impl Hub {
             let (account, note) = match *event {
                 Event::AccountChanged { account, modseq } => (account, Note::Changed(modseq)),
                 Event::AccountGoing { account } => (account, Note::Gone),
-                Event::PlacementChanged { .. } => continue,
+                Event::PlacementChanged { .. } | Event::MailboxGoing { .. } => continue,
             };
             for inbox in subscribers.accounts.get(&account).into_iter().flatten() {
                 let mut notes = inbox.notes.lock();

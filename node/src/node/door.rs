@@ -12,6 +12,7 @@ use posthouse_gateway::lmtp::{self, Lmtp};
 use posthouse_gateway::pop3::{self, Pop3};
 use posthouse_gateway::tls::{Source, Tls};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Where self-signed certificates are, in the data directory.
@@ -111,6 +112,7 @@ impl Starting {
         }
         let wiring = client_wiring(&self.env);
         let settings = posthouse_client::Settings {
+            deadline: Duration::from_millis(self.config.lmtp_deadline_ms),
             wiring: wiring.clone(),
             ..Default::default()
         };

@@ -42,6 +42,8 @@ pub struct RaftSettings {
     pub election_ms: (u64, u64),
     /// Octets of proposals under way in one shard.
     pub window_bytes: usize,
+    /// A proposal or a read that is not answered after so long is called unknown, ms.
+    pub answer_ms: u64,
     /// Octets of append requests under way to one replica.
     pub replicate_bytes: usize,
     /// Octets of the newest entries kept in memory, for each shard.
@@ -54,6 +56,7 @@ impl Default for RaftSettings {
             heartbeat_ms: 100,
             election_ms: (350, 600),
             window_bytes: 32 << 20,
+            answer_ms: 20_000,
             replicate_bytes: 16 << 20,
             cache_bytes: 8 << 20,
         }
@@ -477,6 +480,7 @@ impl Groups {
             replicated,
             replica,
             self.settings.window_bytes,
+            Duration::from_millis(self.settings.answer_ms),
             self.disk.clone(),
         ));
         self.shards.insert(shard, Arc::clone(&shard_handle));

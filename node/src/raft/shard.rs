@@ -22,8 +22,6 @@ use crate::workers::space::SpaceState;
 
 /// How long a proposal waits for room in the shard's window before it is refused as busy.
 const WINDOW_WAIT: Duration = Duration::from_millis(500);
-/// How long a proposal or a read may take before its outcome is called unknown.
-const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// How long a successor may take to become leader.
 const TRANSFER_WAIT: Duration = Duration::from_millis(1500);
 /// What a refused caller is told to wait.
@@ -76,17 +74,20 @@ pub struct Shard {
     replica: ReplicaId,
     window: Arc<Semaphore>,
     window_bytes: usize,
+    answer_wait: Duration,
     disk: watch::Receiver<SpaceState>,
 }
 
 impl Shard {
     /// The replica with these parts. `window_bytes`: octets of proposals that may be under way.
+    /// `answer_wait`: how long a proposal or a read may take before its outcome is called unknown.
     pub fn new(
         raft: Raft<TypeConfig, StateMachine>,
         log: Arc<Log>,
         replicated: Arc<Replicated>,
         replica: ReplicaId,
         window_bytes: usize,
+        answer_wait: Duration,
         disk: watch::Receiver<SpaceState>,
     ) -> Shard {
         let window = Arc::new(Semaphore::new(window_bytes));
@@ -97,6 +98,7 @@ impl Shard {
             replica,
             window,
             window_bytes,
+            answer_wait,
             disk,
         }
     }
@@ -143,7 +145,7 @@ impl Shard {
                 });
             }
         };
-        match tokio::time::timeout(ANSWER_WAIT, self.raft.client_write(proposal)).await {
+        match tokio::time::timeout(self.answer_wait, self.raft.client_write(proposal)).await {
             Err(_) => {
                 rare::hit(Rare::OutcomeUnknown);
                 Err(ShardError::Unknown)
@@ -188,7 +190,7 @@ impl Shard {
                 .await
                 .map_err(|_| ShardError::Stopped)
         };
-        match tokio::time::timeout(ANSWER_WAIT, ready).await {
+        match tokio::time::timeout(self.answer_wait, ready).await {
             Ok(ready) => ready.map(drop)?,
             Err(_) => {
                 rare::hit(Rare::ReadTimedOut);

@@ -1,4 +1,4 @@
-//! Sending a snapshot: the rows first, then only the blobs that the receiver lacks.
+//! Sending a snapshot: the rows first, then only the octets that the receiver lacks.
 //!
 //! ```text
 //!   leader                                    receiver
@@ -9,6 +9,9 @@
 //!   done                            ───────▶  openraft installs: one row switches the space
 //!                                   ◀───────  its vote
 //! ```
+//!
+//! Octets of arrivals go with it like those of blobs: the message that they become is acknowledged
+//! by its last entry alone, which a receiver of the snapshot applies without their entries.
 //!
 //! What breaks off leaves a space that nothing points to; the next start removes it.
 
@@ -30,7 +33,9 @@ use crate::index::keys::{Key, Space};
 use crate::index::values::{self, ChunkLoc};
 use crate::index::{Batch, Family, Index, IndexError, View};
 use crate::journal::{Append, Journal, JournalError, RecordHead, RecordKind};
-use crate::machine::read::{self, MissingChunk};
+use crate::machine::command::{ChunkMeta, UploadId};
+use crate::machine::local;
+use crate::machine::read;
 use crate::machine::rows::{self, Cursor, SpaceRow};
 use crate::raft::state_machine::space_of;
 use crate::raft::types::*;
@@ -41,7 +46,7 @@ use crate::types::*;
 const ROWS_BYTES: usize = 1 << 20;
 /// Chunks asked for at once; each is about 1 MiB at most.
 const WANTS: usize = 32;
-/// Blobs looked at in one step.
+/// Blobs, or chunks of arrivals, looked at in one step.
 const BLOBS_PER_STEP: usize = 1024;
 /// How long either side waits for the other's next message.
 const QUIET: Duration = Duration::from_secs(60);
@@ -88,8 +93,38 @@ pub struct Opening {
     pub meta: SnapshotMeta,
 }
 
+/// A chunk that the receiver has the rows of, and no octets yet.
+#[derive(Debug, Clone, Copy)]
+struct Lacking {
+    at: local::Chunk,
+    meta: ChunkMeta,
+}
+
 fn broken(e: impl ToString) -> SnapshotError {
     SnapshotError::Broken(e.to_string())
+}
+
+/// How a chunk is asked for: a blob by its 32 octets, an arrival by its 16.
+fn want(at: local::Chunk) -> Want {
+    let (id, seq) = match at {
+        local::Chunk::Blob(blob, seq) => (blob.0.to_vec(), seq),
+        local::Chunk::Upload(upload, seq) => (upload.0.to_vec(), seq),
+    };
+    Want {
+        blob_id: id.into(),
+        seq,
+    }
+}
+
+/// The chunk that is asked for so.
+fn named(id: &[u8], seq: u32) -> Result<local::Chunk, SnapshotError> {
+    if let Ok(id) = <[u8; 32]>::try_from(id) {
+        return Ok(local::Chunk::Blob(BlobId(id), seq));
+    }
+    match <[u8; 16]>::try_from(id) {
+        Ok(id) => Ok(local::Chunk::Upload(UploadId(id), seq)),
+        Err(_) => Err(broken("not the id of a blob or of an arrival")),
+    }
 }
 
 /// Sends a snapshot and waits until it is installed or refused.
@@ -181,13 +216,8 @@ pub async fn send(
 }
 
 async fn wanted(source: &Source, want: &Want) -> Result<Chunk, SnapshotError> {
-    let id: [u8; 32] = want
-        .blob_id
-        .as_ref()
-        .try_into()
-        .map_err(|_| broken("not the id of a blob"))?;
-    let blob = BlobId(id);
-    let loc = read::chunk_loc(&*source.view, source.space, blob, want.seq)?;
+    let at = named(&want.blob_id, want.seq)?;
+    let loc = local::loc(&*source.view, source.space, at)?;
     let stored = match loc {
         Some(loc) => source.chunks.stored(loc).await,
         None => None,
@@ -244,12 +274,27 @@ impl Receiver {
         loop {
             let (missing, more) =
                 read::missing_chunks(&*self.index, self.space, after, BLOBS_PER_STEP)?;
-            let lacking = self.reuse(missing)?;
-            for wants in lacking.chunks(WANTS) {
-                self.fetch(wants, requests, answers).await?;
-            }
+            let missing = missing.iter().map(|m| Lacking {
+                at: local::Chunk::Blob(m.blob, m.seq),
+                meta: m.chunk,
+            });
+            self.complete(missing.collect(), requests, answers).await?;
             match more {
                 Some(blob) => after = Some(blob),
+                None => break,
+            }
+        }
+        let mut after = None;
+        loop {
+            let (missing, more) =
+                read::missing_arrivals(&*self.index, self.space, after, BLOBS_PER_STEP)?;
+            let missing = missing.iter().map(|(at, meta)| Lacking {
+                at: *at,
+                meta: *meta,
+            });
+            self.complete(missing.collect(), requests, answers).await?;
+            match more {
+                Some(chunk) => after = Some(chunk),
                 None => break,
             }
         }
@@ -267,16 +312,30 @@ impl Receiver {
         }
     }
 
+    /// Gets the octets of chunks, from the replica's old space or from the sender.
+    async fn complete(
+        &self,
+        missing: Vec<Lacking>,
+        requests: &mut tonic::Streaming<SnapshotRequest>,
+        answers: &Answers,
+    ) -> Result<(), SnapshotError> {
+        let lacking = self.reuse(missing)?;
+        for wants in lacking.chunks(WANTS) {
+            self.fetch(wants, requests, answers).await?;
+        }
+        Ok(())
+    }
+
     /// Locates the chunks that the replica's old space has; the rest is lacking.
-    fn reuse(&self, missing: Vec<MissingChunk>) -> Result<Vec<MissingChunk>, SnapshotError> {
+    fn reuse(&self, missing: Vec<Lacking>) -> Result<Vec<Lacking>, SnapshotError> {
         let Some(old) = space_of(&*self.index, self.shard)? else {
             return Ok(missing);
         };
         let mut batch = Batch::default();
         let mut lacking = Vec::new();
         for chunk in missing {
-            match read::chunk_loc(&*self.index, old, chunk.blob, chunk.seq)? {
-                Some(loc) if loc.crc == chunk.chunk.crc => {
+            match local::loc(&*self.index, old, chunk.at)? {
+                Some(loc) if loc.crc == chunk.meta.crc => {
                     rare::hit(Rare::SnapshotChunkReused);
                     self.locate(&mut batch, &chunk, loc.location)
                 }
@@ -287,13 +346,9 @@ impl Receiver {
         Ok(lacking)
     }
 
-    fn locate(&self, batch: &mut Batch, chunk: &MissingChunk, location: Location) {
-        let key = Key::BlobLoc {
-            blob: chunk.blob,
-            seq: chunk.seq,
-        };
-        let row = values::Row::encode(&ChunkLoc::new(location, &chunk.chunk));
-        batch.put(Family::Local, key.encode(self.space), row);
+    fn locate(&self, batch: &mut Batch, chunk: &Lacking, location: Location) {
+        let row = values::Row::encode(&ChunkLoc::new(location, &chunk.meta));
+        batch.put(Family::Local, chunk.at.key().encode(self.space), row);
         batch.add(
             Key::SegmentLive(location.segment).encode(Space::NODE),
             location.len as i64,
@@ -302,19 +357,12 @@ impl Receiver {
 
     async fn fetch(
         &self,
-        wants: &[MissingChunk],
+        wants: &[Lacking],
         requests: &mut tonic::Streaming<SnapshotRequest>,
         answers: &Answers,
     ) -> Result<(), SnapshotError> {
-        let wanted: BTreeMap<(BlobId, u32), &MissingChunk> =
-            wants.iter().map(|w| ((w.blob, w.seq), w)).collect();
-        let ask = wants
-            .iter()
-            .map(|w| Want {
-                blob_id: w.blob.0.to_vec().into(),
-                seq: w.seq,
-            })
-            .collect();
+        let wanted: BTreeMap<local::Chunk, &Lacking> = wants.iter().map(|w| (w.at, w)).collect();
+        let ask = wants.iter().map(|w| want(w.at)).collect();
         let answer = SnapshotAnswer {
             wants: ask,
             ..Default::default()
@@ -329,17 +377,13 @@ impl Receiver {
         while seen < wants.len() {
             for chunk in next(requests).await?.chunks {
                 seen += 1;
-                let id: [u8; 32] = chunk
-                    .blob_id
-                    .as_ref()
-                    .try_into()
-                    .map_err(|_| broken("not the id of a blob"))?;
-                let Some(want) = wanted.get(&(BlobId(id), chunk.seq)) else {
+                let at = named(&chunk.blob_id, chunk.seq)?;
+                let Some(want) = wanted.get(&at) else {
                     return Err(broken("a chunk that was not asked for"));
                 };
                 // What the sender lacks too is repaired later, from whoever has it.
                 let crc = crc32fast::hash(&chunk.stored);
-                if chunk.missing || crc != want.chunk.crc {
+                if chunk.missing || crc != want.meta.crc {
                     rare::hit(Rare::SnapshotChunkMissing);
                     continue;
                 }

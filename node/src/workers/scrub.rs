@@ -17,7 +17,7 @@ use crate::blobs::{Blobs, DamageLog, Mended};
 use crate::env::Env;
 use crate::index::keys::Key;
 use crate::index::{Index, IndexError};
-use crate::journal::{DamagedRange, Journal, JournalError};
+use crate::journal::{Cause, DamagedRange, Journal, JournalError};
 use crate::machine::read;
 use crate::rare::{self, Rare};
 use crate::types::*;
@@ -156,7 +156,23 @@ impl Scrub {
         bad: &mut BTreeMap<(u64, u32), DamagedRange>,
     ) -> Result<(), JournalError> {
         let mut stride = 0;
-        for (head, location) in self.journal.records(segment).await? {
+        let records = self.journal.records(segment).await?;
+        if records.is_empty() {
+            // Every segment begins with a checkpoint: of this one nothing could be read, and it
+            // lists nothing. What rows expect in it is fetched again.
+            let listed = self.journal.segments();
+            let bytes = listed.iter().find(|s| s.number == segment);
+            let range = DamagedRange {
+                file: self.journal.segment_file(segment),
+                segment,
+                offset: 0,
+                len: bytes.map_or(0, |s| s.bytes),
+                cause: Cause::SegmentHeader,
+                record: None,
+            };
+            bad.insert((segment, 0), range);
+        }
+        for (head, location) in records {
             match self.journal.read(location).await {
                 Ok(_) => {}
                 Err(JournalError::Damaged(mut range)) => {
@@ -187,8 +203,10 @@ impl Scrub {
     ) -> anyhow::Result<()> {
         let record_of = |at: &Location| {
             let (key, range) = bad.range(..=(at.segment, at.offset)).next_back()?;
-            let (_, record) = range.record.as_ref()?;
-            let end = record.offset as u64 + record.len as u64;
+            let end = match &range.record {
+                Some((_, record)) => record.offset as u64 + record.len as u64,
+                None => range.offset + range.len,
+            };
             let inside = at.segment == key.0 && (at.offset as u64) < end;
             inside.then_some(*key)
         };

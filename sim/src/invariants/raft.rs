@@ -17,8 +17,9 @@ pub const NAME: &str = "raft";
 /// Everything that was ever seen.
 #[derive(Default)]
 pub struct Raft {
-    /// The committed entries of each shard, by index.
-    committed: BTreeMap<u32, BTreeMap<u64, LogId>>,
+    /// The committed entries of each shard, by index, each with the lowest term of a replica that
+    /// knew it to be committed: it was committed in that term or before.
+    committed: BTreeMap<u32, BTreeMap<u64, (LogId, u64)>>,
     /// How far each life of a replica has been compared with them.
     compared: BTreeMap<(u32, u64, u32), u64>,
     /// The term, the committed and the applied position of each life of a replica.
@@ -35,9 +36,11 @@ fn index(id: Option<LogId>) -> u64 {
 
 impl Raft {
     /// Looks at one replica. `id_at` gives the id of an entry of its log, where it still holds it.
+    /// `may_forget`: it runs with an old image and could not ask anyone yet what it has promised.
     pub fn look(
         &mut self,
         r: &Replica,
+        may_forget: bool,
         id_at: &dyn Fn(u64) -> Option<LogId>,
         found: &mut Findings,
     ) {
@@ -50,11 +53,15 @@ impl Raft {
         };
         self.positions(r, &mut bad);
         self.monotonic(r, &mut bad);
+        if !may_forget {
+            self.remembers(r, &mut bad);
+        }
         self.compare(r, id_at, &mut bad);
         self.leadership(r, id_at, &mut bad);
     }
 
-    /// `purged <= persisted <= applied <= committed <= last`.
+    /// `purged <= persisted <= applied <= committed <= last`. A group that has stopped may have ended
+    /// between the rows of a snapshot and the log that begins behind them: its start sees to that.
     fn positions(&self, r: &Replica, bad: &mut dyn FnMut(String)) {
         let order = [
             ("purged", index(r.purged)),
@@ -69,7 +76,7 @@ impl Raft {
                 ));
             }
         }
-        if index(r.applied) > index(r.last) {
+        if r.role != "down" && index(r.applied) > index(r.last) {
             bad(format!(
                 "applied {} is beyond the last entry {}",
                 index(r.applied),
@@ -78,7 +85,7 @@ impl Raft {
         }
     }
 
-    /// Terms, commits and applies of one life never go back; a term that was led never does.
+    /// Terms, commits and applies of one life never go back.
     fn monotonic(&mut self, r: &Replica, bad: &mut dyn FnMut(String)) {
         let life = (r.shard, r.id, r.incarnation);
         let now = (r.term, index(r.committed), index(r.applied));
@@ -92,6 +99,10 @@ impl Raft {
                 bad(format!("its {what} went back from {before} to {now}"));
             }
         }
+    }
+
+    /// What was promised in one life still holds in the next ones.
+    fn remembers(&self, r: &Replica, bad: &mut dyn FnMut(String)) {
         if let Some(&led) = self.led.get(&(r.shard, r.id))
             && r.term < led
         {
@@ -128,17 +139,13 @@ impl Raft {
         let mut next = (*upto + 1).max(index(r.purged) + 1);
         while next <= end {
             if let Some(id) = id_at(next) {
-                match committed.get(&next) {
-                    Some(known) if *known != id => {
-                        bad(format!(
-                            "entry {next} is {id} here and was committed as {known}"
-                        ));
-                    }
-                    Some(_) => {}
-                    None => {
-                        committed.insert(next, id);
-                    }
+                let (known, term) = committed.entry(next).or_insert((id, r.term));
+                if *known != id {
+                    bad(format!(
+                        "entry {next} is {id} here and was committed as {known}"
+                    ));
                 }
+                *term = (*term).min(r.term);
             }
             next += 1;
         }
@@ -158,12 +165,10 @@ impl Raft {
         let led = self.led.entry((r.shard, r.id)).or_default();
         *led = (*led).max(r.term);
         let committed = self.committed.entry(r.shard).or_default();
-        let before = |id: &LogId| {
-            let leader = id.committed_leader_id();
-            (leader.term, leader.node_id.0) < (r.term, r.id)
-        };
-        let earlier = committed.iter().rev().find(|(_, id)| before(id));
-        if let Some((&at, id)) = earlier
+        // By the term of its commit, not of its entry: one of an earlier term may be committed by a
+        // later leader, of which one that was cut off since its election knows nothing.
+        let earlier = committed.iter().rev().find(|(_, (_, term))| *term < r.term);
+        if let Some((&at, (id, _))) = earlier
             && at > index(r.purged)
             && id_at(at) != Some(*id)
         {

@@ -181,6 +181,9 @@ impl Plan {
         ] {
             within(format!("settings.{name}"), value, least..=YEAR_MS as u64)?;
         }
+        within("settings.answer_ms", s.answer_ms, 500..=600_000)?;
+        let ms = s.lmtp_deadline_ms;
+        within("settings.lmtp_deadline_ms", ms, 500..=60_000)?;
         let percent = s.compaction_live_percent.into();
         within("settings.compaction_live_percent", percent, 0..=95)
     }
@@ -336,12 +339,23 @@ impl Plan {
             FaultKind::Resets { per_mille, .. } | FaultKind::Disorder { per_mille, .. } => {
                 within(at("per_mille"), (*per_mille).into(), 0..=1000)
             }
-            FaultKind::DiskSlow { times, .. } => within(at("times"), (*times).into(), 1..=10_000),
+            FaultKind::DiskSlow {
+                times, reads_ms, ..
+            } => {
+                within(at("times"), (*times).into(), 1..=10_000)?;
+                within(at("reads_ms"), *reads_ms, 0..=10_000)
+            }
+            FaultKind::DiskFull { left, .. } => within(at("left"), *left, 0..=1 << 42),
             FaultKind::DiskError { count, .. } => within(at("count"), (*count).into(), 1..=10_000),
             FaultKind::Rot { sectors, .. } => {
                 within(at("sectors"), (*sectors).into(), 1..=1_000_000)
             }
-            FaultKind::OldImage { age_ms, .. } => within(at("age_ms"), *age_ms, 0..=LONGEST_MS),
+            FaultKind::OldImage {
+                age_ms, alone_ms, ..
+            } => {
+                within(at("age_ms"), *age_ms, 0..=LONGEST_MS)?;
+                within(at("alone_ms"), *alone_ms, 0..=LONGEST_MS)
+            }
             FaultKind::ClockJump { by_ms, .. } => match (-YEAR_MS..=YEAR_MS).contains(by_ms) {
                 true => Ok(()),
                 false => Err(wrong(at("by_ms"), by_ms, "within a year")),
@@ -355,7 +369,6 @@ impl Plan {
             | FaultKind::Pause { .. }
             | FaultKind::HalfOpen { .. }
             | FaultKind::DiskStall { .. }
-            | FaultKind::DiskFull { .. }
             | FaultKind::Misdirect { .. }
             | FaultKind::DiskLost { .. }
             | FaultKind::Wiped { .. }

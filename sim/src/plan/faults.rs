@@ -6,7 +6,7 @@
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, shuffled, some, weighted};
-use super::{CrashPoint, DiskCall, Fault, FaultKind, Plan, Transport};
+use super::{CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport};
 use crate::stream::{Stream, stream};
 
 /// Faults of one sort.
@@ -81,10 +81,15 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
         } else {
             at_once(own, scene.nodes)
         };
-        let first = scene.strike(own, family);
+        let mut first = scene.strike(own, family);
         let others = some(own, struck, scene.nodes);
         let aim = first.aim();
+        // What was thought of later comes from a stream of its own: the rest stays as it was.
+        let more = &mut stream(plan.seed, "faults-more", i as u64);
+        scene.sharpen(more, &mut first);
+        let company = scene.company(more, at_ms, &first);
         drawn.push(Fault { at_ms, kind: first });
+        drawn.extend(company);
         for node in others.into_iter().skip(1).filter(|n| Some(*n) != aim) {
             let mut kind = scene.strike(own, family);
             if kind.aim_at(node) {
@@ -96,6 +101,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
             }
         }
     }
+    drawn.extend(scene.around_large());
     drawn.sort_by_key(|f| f.at_ms);
     plan.faults = drawn;
 }
@@ -319,6 +325,7 @@ impl Scene<'_> {
                 node,
                 times: scaled(rng, 2, 20) as u32,
                 ms: self.long(rng),
+                reads_ms: 0,
             },
         }
     }
@@ -329,6 +336,7 @@ impl Scene<'_> {
             true => FaultKind::DiskFull {
                 node,
                 ms: self.long(rng),
+                left: 0,
             },
             false => FaultKind::DiskError {
                 node,
@@ -391,6 +399,7 @@ impl Scene<'_> {
                 node,
                 sectors: scaled(rng, 1, 16) as u32,
                 index: one_in(rng, 3),
+                place: RotPlace::Files,
             },
         }
     }
@@ -409,6 +418,7 @@ impl Scene<'_> {
                 node,
                 age_ms: scaled(rng, 100, 8000),
                 down_ms,
+                alone_ms: 0,
             },
             4 => FaultKind::Copied { node },
             _ => FaultKind::WrongCluster {
@@ -416,6 +426,200 @@ impl Scene<'_> {
                 ms: self.long(rng),
             },
         }
+    }
+}
+
+/// What a fault has at times beside its kind, and what comes with it: blows that are aimed at what
+/// the same fault anywhere else hardly ever meets.
+impl Scene<'_> {
+    fn sharpen(&self, rng: &mut Stream, kind: &mut FaultKind) {
+        match kind {
+            FaultKind::DiskFull { ms, left, .. } => match rng.random_range(0..3) {
+                // Between the reserve of a node and a quarter of it.
+                0 => *left = rng.random_range(40..=120) << 20,
+                // Until everything heals: a process that stops meanwhile finds no space either.
+                1 => *ms = 30_000,
+                _ => {}
+            },
+            FaultKind::DiskSlow {
+                times,
+                ms,
+                reads_ms,
+                ..
+            } if one_in(rng, 2) => {
+                (*times, *ms) = (1, (*ms).max(4000));
+                *reads_ms = scaled(rng, 20, 300);
+            }
+            FaultKind::OldImage {
+                age_ms, alone_ms, ..
+            } if one_in(rng, 2) => {
+                *age_ms = (*age_ms).max(1000);
+                *alone_ms = rng.random_range(1500..=4000);
+            }
+            FaultKind::Rot {
+                sectors,
+                index: false,
+                place,
+                ..
+            } => {
+                // Where two nodes may be hurt, both may lose the same.
+                let twice = self.plan.replication >= 5 && self.nodes >= 5;
+                *place = weighted(
+                    rng,
+                    &[
+                        (if twice { 20 } else { 5 }, RotPlace::Files),
+                        (1, RotPlace::Seals),
+                        (1, RotPlace::Segment),
+                        (2, RotPlace::Votes),
+                        (2, RotPlace::Unflushed),
+                    ],
+                );
+                if *place == RotPlace::Files && (one_in(rng, 2) || twice) {
+                    // So much that a worker has to mend for a while, and meets others who do.
+                    *sectors = scaled(rng, 50, 600) as u32;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn company(&self, rng: &mut Stream, at_ms: u64, kind: &FaultKind) -> Vec<Fault> {
+        let last = self.plan.duration_ms;
+        let at = |at_ms: u64, kind| Fault {
+            at_ms: at_ms.min(last),
+            kind,
+        };
+        let crash = |node, power, down_ms| FaultKind::Crash {
+            node,
+            point: CrashPoint::Now,
+            power,
+            down_ms,
+        };
+        match kind {
+            FaultKind::Rot {
+                node,
+                sectors,
+                index: false,
+                place: RotPlace::Files,
+            } => match rng.random_range(0..3) {
+                // Nobody who has good octets can be asked.
+                0 => {
+                    let others = (0..self.nodes).filter(|n| n != node).collect();
+                    let groups = vec![vec![*node], others];
+                    let groups = groups.into_iter().filter(|g| !g.is_empty()).collect();
+                    let ms = rng.random_range(3000..=8000);
+                    vec![at(at_ms, FaultKind::Partition { groups, ms })]
+                }
+                // As far as replication tolerates it, somebody else has lost the same.
+                1 | 2 if self.plan.replication >= 5 && self.nodes >= 5 => {
+                    let kind = FaultKind::Rot {
+                        node: (node + 1 + rng.random_range(0..self.nodes - 1)) % self.nodes,
+                        sectors: (*sectors).max(400),
+                        index: false,
+                        place: RotPlace::Files,
+                    };
+                    vec![at(at_ms, kind)]
+                }
+                _ => Vec::new(),
+            },
+            // A start finds it, before a newer segment says the same once more.
+            FaultKind::Rot {
+                node,
+                index: false,
+                place,
+                ..
+            } => {
+                let (power, down_ms) = (one_in(rng, 2), scaled(rng, 50, 1000));
+                let mut company = vec![at(at_ms + 1, crash(*node, power, down_ms))];
+                if *place == RotPlace::Unflushed {
+                    // A start seals what was there and applies it again: for a while no flush of
+                    // the index has caught up with sealed segments.
+                    let before = at_ms.saturating_sub(rng.random_range(800..=1600));
+                    company.push(at(before, crash(*node, false, 50)));
+                }
+                company
+            }
+            // The journal of a new life needs a segment at once, and its node is asked to stop.
+            FaultKind::DiskFull { node, ms, left: 0 } if *ms >= 10_000 => {
+                let begin = at_ms + scaled(rng, 20, 500);
+                let down_ms = self.down(rng);
+                let node = *node;
+                let stop = at(
+                    begin + rng.random_range(1500..=4000),
+                    FaultKind::Stop { node, down_ms },
+                );
+                vec![at(begin, crash(node, false, 50)), stop]
+            }
+            // The same image once more: it is older than the replicas that came after the first.
+            FaultKind::OldImage {
+                node,
+                age_ms,
+                alone_ms: 0,
+                ..
+            } => {
+                let later = rng.random_range(3500..=5000);
+                if at_ms + later > last {
+                    return Vec::new();
+                }
+                let again = FaultKind::OldImage {
+                    node: *node,
+                    age_ms: age_ms + later,
+                    down_ms: scaled(rng, 50, 500),
+                    alone_ms: rng.random_range(1500..=3000),
+                };
+                vec![at(at_ms + later, again)]
+            }
+            // It is back long before the others: without its index it knows of no shard, and
+            // nobody can tell it.
+            FaultKind::Rot {
+                node, index: true, ..
+            } if self.nodes > 1 && one_in(rng, 2) => {
+                let cut = FaultKind::PowerCut {
+                    nodes: (0..self.nodes).filter(|n| n != node).collect(),
+                    down_ms: rng.random_range(4000..=7000),
+                };
+                let own = crash(*node, true, 50);
+                vec![at(at_ms + 1, cut), at(at_ms + 1, own)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Large messages take long to come in and to be read: leaders move and connections break
+    /// meanwhile.
+    fn around_large(&self) -> Vec<Fault> {
+        let rng = &mut stream(self.plan.seed, "faults-large", 0);
+        let size = |kind: &OpKind| match kind {
+            OpKind::Deliver { size, .. } | OpKind::Append { size, .. } => *size,
+            OpKind::Lmtp { size, .. } => *size,
+            _ => 0,
+        };
+        let large = self.plan.ops.iter().filter(|op| size(&op.kind) > 1 << 20);
+        let large: Vec<u64> = large.map(|op| op.at_ms).collect();
+        if large.is_empty() || !one_in(rng, 2) {
+            return Vec::new();
+        }
+        let last = self.plan.duration_ms;
+        let mut faults = Vec::new();
+        for begin in large.into_iter().take(4) {
+            let node = self.node(rng);
+            let kind = match one_in(rng, 3) {
+                true => FaultKind::Pause { node, ms: 1200 },
+                false => FaultKind::MoveLeaders { node },
+            };
+            let at_ms = (begin + scaled(rng, 1, 300)).min(last);
+            faults.push(Fault { at_ms, kind });
+        }
+        if one_in(rng, 2) {
+            let per_mille = scaled(rng, 2, 30) as u32;
+            let kind = FaultKind::Resets {
+                per_mille,
+                ms: last,
+            };
+            let at_ms = rng.random_range(0..=last / 2);
+            faults.push(Fault { at_ms, kind });
+        }
+        faults
     }
 }
 

@@ -143,6 +143,12 @@ pub struct Settings {
     pub compaction_every_ms: u64,
     /// `compaction_live_percent` of the node.
     pub compaction_live_percent: u32,
+    /// `answer_ms` of the node.
+    #[serde(default = "settings::answer_ms")]
+    pub answer_ms: u64,
+    /// `lmtp_deadline_ms` of the node.
+    #[serde(default = "settings::lmtp_deadline_ms")]
+    pub lmtp_deadline_ms: u64,
 }
 
 /// One operation of one client.
@@ -328,6 +334,23 @@ pub enum DiskCall {
     Sync,
 }
 
+/// Where sectors of files rot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RotPlace {
+    /// Anywhere.
+    #[default]
+    Files,
+    /// In the seals of segments that are followed by others.
+    Seals,
+    /// Everywhere in one segment that is followed by others.
+    Segment,
+    /// In the votes that the newest segment holds.
+    Votes,
+    /// In entries of sealed segments that no flush of the index has caught up with.
+    Unflushed,
+}
+
 /// What goes wrong. Durations are in ms; `node` is a number of the plan, modulo the number of nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
@@ -446,6 +469,9 @@ pub enum FaultKind {
         times: u32,
         /// How long.
         ms: u64,
+        /// Each read takes so much longer, ms: the drive tries it again and again.
+        #[serde(default)]
+        reads_ms: u64,
     },
     /// The next calls of a kind fail with EIO.
     DiskError {
@@ -456,12 +482,15 @@ pub enum FaultKind {
         /// How many.
         count: u32,
     },
-    /// The disk has no space left.
+    /// The disk has no space left, or little.
     DiskFull {
         /// Whose.
         node: u32,
         /// How long.
         ms: u64,
+        /// Octets that are left.
+        #[serde(default)]
+        left: u64,
     },
     /// Sectors of files at rest change.
     Rot {
@@ -471,6 +500,9 @@ pub enum FaultKind {
         sectors: u32,
         /// Of the index instead of the files.
         index: bool,
+        /// Where in the files.
+        #[serde(default)]
+        place: RotPlace,
     },
     /// The next write goes to another place of the file.
     Misdirect {
@@ -502,6 +534,10 @@ pub enum FaultKind {
         age_ms: u64,
         /// How long it stays away.
         down_ms: u64,
+        /// How long it is cut off from all other nodes once it is back: nobody can remind its start
+        /// of what it has forgotten.
+        #[serde(default)]
+        alone_ms: u64,
     },
     /// A copy of the node's directory is started at another address.
     Copied {

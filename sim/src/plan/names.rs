@@ -1,6 +1,6 @@
 //! Names of operations and faults, and what a person reads about them.
 
-use super::{CrashPoint, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan};
+use super::{CrashPoint, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan, RotPlace};
 
 impl LmtpCut {
     /// All places, in the order of the dialogue.
@@ -351,18 +351,40 @@ impl FaultKind {
             }
             FaultKind::HalfOpen { .. } => format!("{node}forgets its connections"),
             FaultKind::DiskStall { ms, .. } => format!("{node}disk stalls for {ms} ms"),
-            FaultKind::DiskSlow { times, ms, .. } => {
-                format!("{node}disk is {times} times slower for {ms} ms")
-            }
+            FaultKind::DiskSlow {
+                times,
+                ms,
+                reads_ms,
+                ..
+            } => match reads_ms {
+                0 => format!("{node}disk is {times} times slower for {ms} ms"),
+                each => format!(
+                    "{node}disk is {times} times slower for {ms} ms, each read by {each} ms"
+                ),
+            },
             FaultKind::DiskError { call, count, .. } => {
                 let call = format!("{call:?}").to_lowercase();
                 format!("{node}disk: the next {count} {call} calls fail")
             }
-            FaultKind::DiskFull { ms, .. } => format!("{node}disk is full for {ms} ms"),
-            FaultKind::Rot { sectors, index, .. } => {
-                let of = if *index { "index" } else { "files" };
-                format!("{node}{sectors} sectors of its {of} rot")
-            }
+            FaultKind::DiskFull { ms, left, .. } => match left {
+                0 => format!("{node}disk is full for {ms} ms"),
+                left => format!("{node}disk has {} MiB left for {ms} ms", left >> 20),
+            },
+            FaultKind::Rot {
+                sectors,
+                index,
+                place,
+                ..
+            } => match (index, place) {
+                (true, _) => format!("{node}{sectors} sectors of its index rot"),
+                (_, RotPlace::Files) => format!("{node}{sectors} sectors of its files rot"),
+                (_, RotPlace::Seals) => format!("{node}up to {sectors} seals of segments rot"),
+                (_, RotPlace::Segment) => format!("{node}a whole segment rots"),
+                (_, RotPlace::Votes) => format!("{node}up to {sectors} votes rot"),
+                (_, RotPlace::Unflushed) => {
+                    format!("{node}up to {sectors} entries rot that its index lacks")
+                }
+            },
             FaultKind::Misdirect { .. } => format!("{node}next write goes astray"),
             FaultKind::DiskLost { down_ms, .. } => {
                 format!("{node}loses its disk; a new node joins after {down_ms} ms")
@@ -380,8 +402,17 @@ impl FaultKind {
                 format!("{node}is wiped{but}, down {down_ms} ms")
             }
             FaultKind::OldImage {
-                age_ms, down_ms, ..
-            } => format!("{node}gets its disk of {age_ms} ms ago, down {down_ms} ms"),
+                age_ms,
+                down_ms,
+                alone_ms,
+                ..
+            } => {
+                let alone = match alone_ms {
+                    0 => String::new(),
+                    ms => format!(", cut off for {ms} ms more"),
+                };
+                format!("{node}gets its disk of {age_ms} ms ago, down {down_ms} ms{alone}")
+            }
             FaultKind::Copied { .. } => format!("{node}is started twice, from a copied directory"),
             FaultKind::WrongCluster { ms, .. } => {
                 format!("{node}address answers for another cluster for {ms} ms")

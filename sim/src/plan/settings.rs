@@ -27,13 +27,26 @@ pub fn shipped() -> Settings {
         scrub_every_ms: 7 * 24 * 3600 * 1000,
         compaction_every_ms: 5000,
         compaction_live_percent: 50,
+        answer_ms: answer_ms(),
+        lmtp_deadline_ms: lmtp_deadline_ms(),
     }
+}
+
+/// `answer_ms` as shipped, and of plans that do not name it.
+pub(super) fn answer_ms() -> u64 {
+    20_000
+}
+
+/// `lmtp_deadline_ms` as shipped, and of plans that do not name it.
+pub(super) fn lmtp_deadline_ms() -> u64 {
+    30_000
 }
 
 /// Draws them; `like_shipped`: which half.
 pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Disk) -> Settings {
     let drawn = one_in(&mut stream(seed, "settings", 0), 2);
     let rng = &mut stream(seed, "settings", 1);
+    let patience = &mut stream(seed, "settings", 2);
     match like_shipped.unwrap_or(drawn) {
         true => Settings {
             segment_bytes: rng.random_range(1..=4) << 20,
@@ -60,6 +73,10 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
                 scrub_every_ms: weighted(rng, &[(3, 1000), (1, 4000)]),
                 compaction_every_ms: weighted(rng, &[(2, 200), (1, 1000)]),
                 compaction_live_percent: weighted(rng, &[(1, 50), (2, 95)]),
+                // Shorter than what a run leaves a shard without a quorum, or a disk without a
+                // sync: who waits for either hears that nothing is known, or of a full window.
+                answer_ms: weighted(patience, &[(2, 1000), (2, 4000), (1, 20_000)]),
+                lmtp_deadline_ms: weighted(patience, &[(2, 2000), (1, 30_000)]),
             }
         }
     }
@@ -67,10 +84,17 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
 
 /// Elections as early as the network and the disks allow: with less, no leader would last.
 fn hasty(rng: &mut crate::stream::Stream, network: &Network, disk: &Disk) -> (u64, (u64, u64)) {
-    let one_way = network.delay_ms + network.jitter_ms + network.zone_delay_ms;
+    // As `world::link` draws it; and a packet that arrives within a slice, which is as long as the
+    // shortest way between two hosts, is seen when the next one begins.
+    let zone_jitter_ms = network.zone_delay_ms.div_ceil(2);
+    let slice_ms = network.delay_ms.max(1);
+    let one_way =
+        network.delay_ms + network.jitter_ms + network.zone_delay_ms + zone_jitter_ms + slice_ms;
     let round = 2 * one_way + disk.sync_ms + disk.sync_jitter_ms;
-    // A heartbeat that is not answered before the next one is due counts as lost.
-    let least = round.div_ceil(10).max(2);
+    // A heartbeat counts as lost when its answer takes longer than three quarters of the time to the
+    // next one (`RPCOption::soft_ttl` of openraft). A leader that gets no answer in time gives no
+    // linearizable reads, and takes no writes once its lease is over.
+    let least = (4 * round).div_ceil(30).max(2);
     let heartbeat_ms = rng.random_range(least..=least.max(10)) * 10;
     let least = (2 * heartbeat_ms + 10).max(3 * round);
     let first = least + rng.random_range(0..=10) * 10;

@@ -60,7 +60,7 @@ struct Style {
     large: u32,
 }
 
-fn style(rng: &mut Stream, accounts: u32) -> Style {
+fn style(rng: &mut Stream, seed: u64, accounts: u32) -> Style {
     let all = [
         (2, Kind::Accounts),
         (2, Kind::CreateMailbox),
@@ -85,6 +85,11 @@ fn style(rng: &mut Stream, accounts: u32) -> Style {
         kinds.push((20, Kind::Deliver));
     }
     let large = one_in(rng, LARGE);
+    // Some seeds read more than they write, and those with large messages read them.
+    let readers = one_in(&mut stream(seed, "readers", 0), 8);
+    if large || readers {
+        kinds.push((40, Kind::Fetch));
+    }
     Style {
         kinds,
         arrival: weighted(
@@ -115,7 +120,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<u32>) {
     plan.clients = rng.random_range(1..=6);
     let count = scaled(rng, 60, 250) as u32;
     let count = wanted.unwrap_or(count);
-    let style = style(rng, plan.accounts);
+    let style = style(rng, plan.seed, plan.accounts);
     let mut ops = Vec::new();
     opening(plan, &style, &mut ops);
     let mut writer = Writer {
@@ -295,7 +300,8 @@ impl Writer {
             return scaled(rng, 2 << 20, 20 << 20).min(self.left / 2);
         }
         if rng.random_range(0..100) < self.style.medium {
-            return scaled(rng, 64 << 10, 1 << 20);
+            // Up to two chunks, so that messages that come in pieces are not only the large ones.
+            return scaled(rng, 64 << 10, 2 << 20);
         }
         weighted(rng, &[(1, 0), (9, 1), (40, 2)]) * scaled(rng, 60, 4 << 10)
     }
@@ -307,8 +313,12 @@ impl Writer {
                 mailbox: rng.random_range(1..=self.style.mailboxes + 1),
             },
             Kind::Deliver => {
-                let (also, repeat) = (self.also(rng, account), self.repeat(rng));
+                let (mut also, repeat) = (self.also(rng, account), self.repeat(rng));
                 let (size, body) = self.octets(rng, 1 + repeat);
+                if size > 1 << 20 && one_in(rng, 2) {
+                    // Into several shards at once, each of which may fail on the way.
+                    also = (0..self.accounts).filter(|a| *a != account).collect();
+                }
                 OpKind::Deliver {
                     also,
                     size,

@@ -4,6 +4,10 @@
 //! what they have acknowledged. So of all nodes only that many ever suffer a destructive fault in
 //! one run: the others may crash, lose power, be cut off or fill up as they like, because what they
 //! have synced stays.
+//!
+//! An old image is a lost disk that goes on voting, unless those to whom it promised something since
+//! tell it so. They remember that in memory alone, so it is not restored either when one of them
+//! has ended since or cannot be asked (`chaos`).
 
 use std::collections::BTreeSet;
 

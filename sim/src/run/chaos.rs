@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use super::budget::{Budget, destroys};
 use super::cluster::Cluster;
 use super::nodes::{DATA, NodeSlot};
+use super::rot;
 use crate::outcome::EventKind;
-use crate::plan::{CrashPoint, Fault, FaultKind, Plan};
+use crate::plan::{CrashPoint, Fault, FaultKind, Plan, RotPlace};
 use crate::stream::stream;
 use crate::world::HostId;
 use crate::world::disk::{Armed, Decay, Image as DiskImage};
@@ -23,6 +24,10 @@ use rand::RngExt;
 
 /// How long a process that dies at a point of its work may take to get there, ms.
 const POINT_WAIT_MS: u64 = 5_000;
+
+/// Within this a node is reminded of what it has promised, once it reaches the others again, ms: an
+/// attempt that is under way ends, then comes the next turn.
+const REMINDED_MS: u64 = 6_000;
 
 /// Something that happens later because of a fault.
 enum Later {
@@ -42,6 +47,8 @@ enum Later {
     Die(u32, Death, u64),
     /// An image of the directory is taken, for the fault with this number.
     Image(u32, usize),
+    /// That image takes the place of the directory of a node that is about to start.
+    Restore(u32, usize),
     /// A new node joins; in whose place.
     Join { zone: u32, replaces: Option<u32> },
     /// A process that does not belong there ends.
@@ -58,7 +65,8 @@ pub struct Chaos {
     count: u64,
     begin_ms: u64,
     budget: Budget,
-    images: BTreeMap<usize, (DiskImage, IndexImage)>,
+    /// Images for the faults with these numbers, and when they were taken, ms.
+    images: BTreeMap<usize, (u64, DiskImage, IndexImage)>,
     joining: Vec<(u32, Option<u32>, Token)>,
     /// Processes beside the nodes of the cluster.
     extra: Vec<NodeSlot>,
@@ -149,7 +157,8 @@ impl Chaos {
                 Later::Space(h) | Later::Thaw(h) | Later::Steady(h) | Later::GiveUp(h) => {
                     hosts.contains(h)
                 }
-                Later::Die(n, ..) => nodes.contains(n),
+                // A node that heals comes back with the directory that it has.
+                Later::Die(n, ..) | Later::Restore(n, _) => nodes.contains(n),
                 Later::Join { .. } | Later::EndExtra(_) => false,
             };
             if !done {
@@ -166,6 +175,7 @@ impl Chaos {
             h.ppm = 0;
             h.clock.freeze(false);
             h.disk.heal();
+            h.disk.set_used(0);
             h.index.heal();
             let node = &mut cluster.nodes[*n as usize];
             node.short_lives = None;
@@ -187,7 +197,10 @@ impl Chaos {
                 let rule = cluster.stage.net().links().add(Rule::Clogged(host));
                 self.later(until, Later::Rule(rule));
             }
-            Later::Space(host) => cluster.stage.host(host).disk.full(false),
+            Later::Space(host) => {
+                cluster.stage.host(host).disk.full(false);
+                cluster.stage.host(host).disk.set_used(0);
+            }
             Later::Thaw(host) => cluster.stage.host(host).clock.freeze(false),
             Later::Steady(host) => cluster.stage.host_mut(host).ppm = 0,
             Later::GiveUp(host) => {
@@ -200,9 +213,10 @@ impl Chaos {
             }
             Later::Image(n, fault) => {
                 let host = cluster.stage.host(cluster.nodes[n as usize].host);
-                let image = (host.disk.image(), host.index.image());
+                let image = (now, host.disk.image(), host.index.image());
                 self.images.insert(fault, image);
             }
+            Later::Restore(n, fault) => self.restore(n, fault, cluster),
             Later::Join { zone, replaces } => {
                 let client = cluster.client().with_deadline(Duration::from_secs(20));
                 let token = cluster.spawn_on(HostId::CLIENTS, async move {
@@ -260,7 +274,8 @@ impl Chaos {
             if cluster.nodes[n as usize].retired.is_some() {
                 return Some("the node is gone".to_owned());
             }
-            self.budget.take(n).err()
+            let forgotten = self.forgotten(number, n, cluster);
+            forgotten.or_else(|| self.budget.take(n).err())
         });
         let (name, aim, what) = (kind.name().to_owned(), kind.aim(), kind.words());
         if let Some(why) = refused {
@@ -399,9 +414,15 @@ impl Chaos {
                 cluster.stage.host(host_of(cluster, node)).disk.stall_ms(ms);
                 (Some(node % count), Some(now + ms))
             }
-            FaultKind::DiskSlow { node, times, ms } => {
+            FaultKind::DiskSlow {
+                node,
+                times,
+                ms,
+                reads_ms,
+            } => {
                 let host = host_of(cluster, node);
                 cluster.stage.host(host).disk.slow(times, ms);
+                cluster.stage.host(host).disk.slow_reads(reads_ms, ms);
                 (Some(node % count), Some(now + ms))
             }
             FaultKind::DiskError {
@@ -416,9 +437,12 @@ impl Chaos {
                     .fail_next(call, calls);
                 (Some(node % count), None)
             }
-            FaultKind::DiskFull { node, ms } => {
+            FaultKind::DiskFull { node, ms, left } => {
                 let host = host_of(cluster, node);
-                cluster.stage.host(host).disk.full(true);
+                match left {
+                    0 => cluster.stage.host(host).disk.full(true),
+                    left => cluster.stage.host(host).disk.leave(left),
+                }
                 self.later(now + ms, Later::Space(host));
                 (Some(node % count), Some(now + ms))
             }
@@ -426,12 +450,13 @@ impl Chaos {
                 node,
                 sectors,
                 index,
+                place,
             } => {
                 let host = host_of(cluster, node);
                 let h = cluster.stage.host(host);
-                let rotten = match index {
-                    true => h.index.rot().into_iter().collect(),
-                    false => {
+                let rotten = match (index, place) {
+                    (true, _) => h.index.rot().into_iter().collect(),
+                    (false, RotPlace::Files) => {
                         let identity = Path::new(DATA).join("identity.json");
                         let newest = newest_segment(&h.disk.files());
                         // The last batch of the stream has nothing after it that would say
@@ -441,6 +466,10 @@ impl Chaos {
                             path if Some(path) == newest.as_deref() => Decay::Settled,
                             _ => Decay::Synced,
                         })
+                    }
+                    (false, place) => {
+                        let draws = &mut stream(cluster.plan.seed, "rot", number as u64);
+                        rot::strike(node % count, place, sectors, cluster, draws)
                     }
                 };
                 for what in rotten {
@@ -488,16 +517,27 @@ impl Chaos {
                 }
                 (Some(n), Some(now + down_ms))
             }
-            FaultKind::OldImage { node, down_ms, .. } => {
+            FaultKind::OldImage {
+                node,
+                down_ms,
+                alone_ms,
+                ..
+            } => {
                 let n = node % count;
-                let host = host_of(cluster, n);
-                cluster.kill(n, Death::Kill, now + down_ms, "an old image is restored");
-                if let Some((disk, index)) = self.images.remove(&number) {
-                    cluster.stage.host(host).disk.restore(&disk);
-                    cluster.stage.host(host).index.restore(&index);
-                }
+                // Not at once: who else ends until the node starts is known only then.
+                let back = now + down_ms.max(1);
+                cluster.kill(n, Death::Kill, back, "an old image is restored");
+                self.later(back, Later::Restore(n, number));
                 cluster.nodes[n as usize].may_refuse = true;
-                (Some(n), Some(now + down_ms))
+                if alone_ms > 0 {
+                    let until = back + alone_ms;
+                    let others = cluster.nodes.iter().map(|node| (node.host, 0));
+                    let mut group_of: BTreeMap<HostId, u32> = others.collect();
+                    group_of.insert(host_of(cluster, n), 1);
+                    self.rule(cluster, Rule::Partition(group_of), until);
+                    cluster.nodes[n as usize].may_forget_until_ms = until + REMINDED_MS;
+                }
+                (Some(n), Some(back))
             }
             FaultKind::Copied { node } => {
                 let n = node % count;
@@ -615,6 +655,56 @@ impl Chaos {
         );
     }
 
+    /// Puts the image that was taken for a fault in the place of a node's directory, unless that
+    /// would break what restoring an image demands of the others.
+    fn restore(&mut self, n: u32, number: usize, cluster: &mut Cluster) {
+        let forgotten = self.forgotten(number, n, cluster);
+        let Some((_, disk, index)) = self.images.remove(&number) else {
+            return;
+        };
+        let node = &cluster.nodes[n as usize];
+        let host = node.host;
+        let why = if node.retired.is_some() {
+            Some("the node is gone".to_owned())
+        } else if node.is_up(&cluster.stage) {
+            Some("the node has started meanwhile".to_owned())
+        } else {
+            forgotten.or_else(|| unasked(n, cluster))
+        };
+        if let Some(why) = why {
+            cluster.stats.held_back += 1;
+            let event = EventKind::Fault {
+                fault: number as u32,
+                what: format!("the old image of node {n} is put in place"),
+                until_ms: None,
+                held_back: Some(why),
+            };
+            cluster.event(Some(n), event);
+            return;
+        }
+        cluster.stage.host(host).disk.restore(&disk);
+        cluster.stage.host(host).index.restore(&index);
+    }
+
+    /// Why nobody may remember what a node has promised since the image for fault `number` was
+    /// taken, if there is one. Promises are remembered in memory alone, those of a follower by its
+    /// leader alone (`node/ARCHITECTURE.md`): a process that has ended since has taken its share of
+    /// them along, and no node could know of an image that it is old.
+    fn forgotten(&self, number: usize, n: u32, cluster: &Cluster) -> Option<String> {
+        let (since, ..) = self.images.get(&number)?;
+        if !cluster.plan.budget {
+            return None;
+        }
+        let lately = cluster.events.iter().rev();
+        let mut lately = lately.take_while(|e| e.at_ms >= *since);
+        lately.find_map(|event| match (&event.kind, event.node) {
+            (EventKind::Ended { .. }, Some(other)) if other != n => {
+                Some(format!("node {other} has ended since the image was taken"))
+            }
+            _ => None,
+        })
+    }
+
     /// A node dies and loses its directory, but for what `keep` says; a new one joins instead.
     fn lose(
         &mut self,
@@ -643,6 +733,20 @@ fn newest_segment(files: &[(PathBuf, u64)]) -> Option<PathBuf> {
         .filter(|p| p.extension().is_some_and(|e| e == "seg"))
         .max()
         .cloned()
+}
+
+/// Why a node that starts now could not ask all others what it has promised, where that must not be.
+fn unasked(n: u32, cluster: &Cluster) -> Option<String> {
+    if !cluster.plan.budget {
+        return None;
+    }
+    if !cluster.stage.net().links().calm() {
+        return Some("what it has promised cannot be asked for on a broken network".to_owned());
+    }
+    let now = cluster.stage.now_us();
+    let mut others = cluster.nodes.iter().zip(0u32..).filter(|(_, o)| *o != n);
+    let paused = others.find(|(node, _)| cluster.stage.host(node.host).paused_until_us > now);
+    paused.map(|(_, other)| format!("node {other} stands still and cannot be asked"))
 }
 
 fn death(power: bool) -> Death {

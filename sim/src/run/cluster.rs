@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use posthouse_client::connect::{Terms, Wiring};
 use posthouse_client::{Client, Settings};
 use posthouse_node::env::Env;
+use posthouse_node::identity::uuid_text;
 
 use super::nodes::NodeSlot;
 use crate::history::Record;
@@ -35,6 +36,8 @@ pub struct Cluster {
     /// Counts.
     pub stats: Stats,
     clients: Env,
+    /// The id of the cluster, once it has one.
+    cluster_id: Option<String>,
     records: Arc<Mutex<Vec<Record>>>,
     /// The numbers that the cluster gave to the nodes, by those of the plan.
     pub node_ids: BTreeMap<u32, u32>,
@@ -57,6 +60,7 @@ impl Cluster {
             events: Vec::new(),
             stats: Stats::default(),
             clients,
+            cluster_id: None,
             records: Arc::default(),
             node_ids: BTreeMap::new(),
             replacements: BTreeMap::new(),
@@ -113,6 +117,11 @@ impl Cluster {
             if let Some(event) = self.nodes[n].turn(&mut self.stage) {
                 if let Some(running) = self.nodes[n].running() {
                     self.node_ids.insert(n as u32, running.node.0);
+                    // The first that ever serves is the one that forms the cluster.
+                    let identity = &running.peers.identity;
+                    if self.cluster_id.is_none() {
+                        self.cluster_id = Some(uuid_text(&identity.cluster_id));
+                    }
                 }
                 self.event(Some(n as u32), event);
             }
@@ -157,12 +166,17 @@ impl Cluster {
         }
     }
 
-    /// A client of the cluster, on the clients' host.
+    /// A client of the cluster for an operator, on the clients' host. Operators know which cluster
+    /// is theirs: each of these clients is new, and one that met a stranger at the address of a node
+    /// first would take its cluster for this one, and let new nodes join there.
     pub fn client(&self) -> Client {
-        self.client_factory()(0)
+        self.client_factory(self.cluster_id.clone())(0)
     }
 
-    fn client_factory(&self) -> Arc<dyn Fn(u32) -> Client + Send + Sync> {
+    fn client_factory(
+        &self,
+        cluster_id: Option<String>,
+    ) -> Arc<dyn Fn(u32) -> Client + Send + Sync> {
         let addrs: Vec<String> = self
             .nodes
             .iter()
@@ -184,6 +198,7 @@ impl Cluster {
             let n = addrs.len().max(1);
             addrs.rotate_left(number as usize % n);
             let settings = Settings {
+                cluster_id: cluster_id.clone(),
                 wiring: wiring.clone(),
                 ..Settings::default()
             };
@@ -203,7 +218,7 @@ impl Cluster {
             async move { net.connect(&addr).await }.boxed()
         };
         let access = Access {
-            client: self.client_factory(),
+            client: self.client_factory(None),
             connect: Arc::new(connect),
             now_ms: Arc::new(move || queue.now_us() / 1000),
             record: Arc::new(move |record| records.lock().push(record)),

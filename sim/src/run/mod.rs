@@ -18,6 +18,7 @@ mod cluster;
 pub mod look;
 pub mod nodes;
 mod phases;
+mod rot;
 
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;

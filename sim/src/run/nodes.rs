@@ -54,6 +54,8 @@ pub struct NodeSlot {
     pub retired: Option<String>,
     /// Whether a refusal to start is what should happen.
     pub may_refuse: bool,
+    /// Until then it may run with less than it has promised: nobody could remind it, ms.
+    pub may_forget_until_ms: u64,
     /// Lives that are left to die after so many polls each, and whether by power failure.
     pub short_lives: Option<(u32, u64, bool)>,
     /// Whether it has ever been a member.
@@ -85,6 +87,14 @@ impl NodeSlot {
             // The least that Argon2 allows: its work is real also where time is not.
             password_memory_kib: 8,
             password_passes: 1,
+            raft_window_bytes: s.raft_window_bytes,
+            answer_ms: s.answer_ms,
+            replicate_window_bytes: s.replicate_window_bytes,
+            entry_cache_bytes: s.entry_cache_bytes,
+            scrub_every_ms: s.scrub_every_ms,
+            compaction_every_ms: s.compaction_every_ms,
+            compaction_live_percent: s.compaction_live_percent.into(),
+            lmtp_deadline_ms: s.lmtp_deadline_ms,
             ..Config::default()
         };
         NodeSlot {
@@ -94,6 +104,7 @@ impl NodeSlot {
             start_at_ms: 0,
             retired: None,
             may_refuse: false,
+            may_forget_until_ms: 0,
             short_lives: None,
             joined: false,
             stop: CancellationToken::new(),

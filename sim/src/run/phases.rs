@@ -198,9 +198,13 @@ impl Run {
         let mut found = std::mem::take(&mut self.cluster.found);
         let mut changed = Vec::new();
         let keep = self.cluster.plan.settings.keep_entries;
+        let nodes = self.cluster.nodes.iter();
+        let may_forget: Vec<bool> = nodes.map(|n| now < n.may_forget_until_ms).collect();
         let (raft, replicas, roles) = (&mut self.raft, &mut self.replicas, &mut self.roles);
         self.cluster.for_each_replica(|r, shard| {
-            raft.look(r, &|index| look::id_at(shard, index), &mut found);
+            let may_forget = may_forget[r.node as usize];
+            let id_at = |index| look::id_at(shard, index);
+            raft.look(r, may_forget, &id_at, &mut found);
             bounds::replica(r, keep, &mut found);
             let role = (r.role, r.term);
             if roles.insert((r.node, r.shard), role) != Some(role) {
@@ -423,6 +427,9 @@ impl Run {
             probes.iter().all(|(_, slot)| slot.lock().is_some())
         });
         let _ = done;
+        // Damage from before may be met only now: the process ends, its replicas are lost, and the
+        // shard has no majority here for which it could answer.
+        let still_able = self.able(&healthy);
         for (shard, slot) in probes {
             let result = slot.lock().take();
             let why = match result {
@@ -430,6 +437,9 @@ impl Run {
                 Some(Err(e)) => e,
                 None => "no answer".into(),
             };
+            if !still_able.contains(&shard) {
+                continue;
+            }
             let what = format!(
                 "shard {shard} has a healthy majority in nodes {healthy:?} and takes no write within {MAJORITY_MS} ms: {why}"
             );
@@ -489,7 +499,8 @@ impl Run {
         let mut whole: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
         let mut sets: BTreeMap<u32, BTreeSet<Vec<u64>>> = BTreeMap::new();
         self.cluster.for_each_replica(|r, _| {
-            if nodes.contains(&r.node) {
+            // A process that is about to end still shows its replicas, which do nothing any more.
+            if nodes.contains(&r.node) && r.role != "down" {
                 whole.entry(r.shard).or_default().insert(r.id);
                 sets.entry(r.shard)
                     .or_default()

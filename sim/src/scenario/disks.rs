@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::{Base, draws, strike};
 use crate::plan::draw::shuffled;
-use crate::plan::{FaultKind, Plan};
+use crate::plan::{FaultKind, Plan, RotPlace};
 
 /// All disks full within a second, for some seconds: reads go on, nothing acknowledged is lost, and
 /// service comes back by itself.
@@ -15,7 +15,8 @@ pub fn disk_full_everywhere(seed: u64) -> Plan {
         .map(|node| {
             let ms = rng.random_range(3000..6000);
             let at_ms = rng.random_range(2000..3000);
-            (at_ms, FaultKind::DiskFull { node, ms })
+            let left = 0;
+            (at_ms, FaultKind::DiskFull { node, ms, left })
         })
         .collect();
     strike(&mut plan, full);
@@ -31,6 +32,7 @@ pub fn slow_follower(seed: u64) -> Plan {
         node,
         times: 20,
         ms: 13_000,
+        reads_ms: 0,
     };
     let stall = FaultKind::DiskStall { node, ms: 5000 };
     strike(
@@ -54,6 +56,7 @@ pub fn rot_everywhere(seed: u64) -> Plan {
                 node,
                 sectors: rng.random_range(1..=8),
                 index: turn == 2,
+                place: RotPlace::Files,
             };
             (2500 + turn * 2500, kind)
         })
@@ -87,6 +90,7 @@ pub fn old_image(seed: u64) -> Plan {
         node: rng.random_range(0..5),
         age_ms: rng.random_range(500..5000),
         down_ms: rng.random_range(100..2000),
+        alone_ms: 0,
     };
     strike(&mut plan, [(rng.random_range(5500..9000), image)]);
     plan

@@ -81,6 +81,11 @@ impl Links {
         self.rules.clear();
     }
 
+    /// Whether no rule is in force.
+    pub fn calm(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether packets get from one host to another.
     pub fn open(&self, from: HostId, to: HostId) -> bool {
         !self.rules.values().any(|rule| match rule {

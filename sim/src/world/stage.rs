@@ -5,8 +5,8 @@ use std::sync::Arc;
 use posthouse_gateway::spool::{MemorySpool, Spool};
 use posthouse_gateway::tls::{Source, Tls, TlsError};
 use posthouse_node::env::Env;
-use posthouse_node::env::compute::AtOnce;
 use posthouse_node::env::certificates::Certificates;
+use posthouse_node::env::compute::AtOnce;
 use posthouse_node::env::rpc::{Http2, Rpc};
 use posthouse_node::env::spool::Spools;
 

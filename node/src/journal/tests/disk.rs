@@ -61,6 +61,7 @@ struct State {
     locks: BTreeSet<PathBuf>,
     fail_syncs: bool,
     fail_writes: bool,
+    fail_reads: u32,
     free: Option<u64>,
     syncs: u64,
     incarnation: u64,
@@ -135,6 +136,11 @@ impl FakeDisk {
     /// Every write fails from now on, or works again.
     pub fn fail_writes(&self, fail: bool) {
         self.state.lock().fail_writes = fail;
+    }
+
+    /// The next so many reads fail.
+    pub fn fail_reads(&self, times: u32) {
+        self.state.lock().fail_reads = times;
     }
 
     /// Space that allocations may still take.
@@ -223,7 +229,12 @@ fn ready<T: Send + 'static>(result: io::Result<T>) -> BoxFuture<'static, io::Res
 
 impl File for FakeFile {
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, io::Result<Bytes>> {
-        let state = self.disk.state.lock();
+        let mut state = self.disk.state.lock();
+        if state.fail_reads > 0 {
+            state.fail_reads -= 1;
+            let refused = rustix::io::Errno::IO.raw_os_error();
+            return ready(Err(io::Error::from_raw_os_error(refused)));
+        }
         let cache = &state.inodes[self.inode].cache;
         let range = offset as usize..offset as usize + len;
         ready(match cache.get(range) {

@@ -187,3 +187,19 @@ fn verify_names_the_records_that_fail_although_their_footer_is_whole() {
         assert_eq!((head.index, location), (3, at[3]));
     });
 }
+
+#[test]
+fn a_read_that_the_disk_refuses_is_damage_only_when_it_is_refused_again_and_again() {
+    block_on(async {
+        let disk = FakeDisk::default();
+        let (journal, _) = open(&disk, 1).await;
+        let at = journal.append(vec![entry(0, 120)]).await.unwrap();
+        disk.fail_reads(table::READ_REPEATS);
+        assert_eq!(journal.read(at[0]).await.unwrap(), payload(0, 120));
+        disk.fail_reads(table::READ_REPEATS + 1);
+        match journal.read(at[0]).await {
+            Err(JournalError::Damaged(damage)) => assert_eq!(damage.cause, Cause::Unreadable),
+            other => panic!("{other:?}"),
+        }
+    });
+}

@@ -1,8 +1,8 @@
 //! Tests of the machine: a cluster of one, without a log.
 
+mod credentials;
 mod mailboxes;
 mod messages;
-mod credentials;
 mod model;
 mod operations;
 mod system;

@@ -531,6 +531,35 @@ fn missing_octets_are_found_and_filled_by_the_next_arrival() {
 }
 
 #[test]
+fn chunks_of_arrivals_without_octets_are_found() {
+    let mut b = Bench::new();
+    for upload in [1, 2] {
+        for seq in 0..2 {
+            b.apply(Op::PutChunk {
+                upload: UploadId([upload; 16]),
+                seq,
+                chunk: chunk(b"x"),
+            });
+        }
+    }
+    let lost = local::Chunk::Upload(UploadId([2; 16]), 0);
+    let loc = local::loc(&*b.index, b.space, lost).unwrap().unwrap();
+    let forgotten = local::forget(&*b.index, b.space, lost, loc.location).unwrap();
+    b.index.write(forgotten.unwrap()).unwrap();
+    let (mut found, mut after) = (vec![], None);
+    loop {
+        let (page, next) = read::missing_arrivals(&*b.index, b.space, after, 1).unwrap();
+        found.extend(page.iter().map(|(chunk, _)| *chunk));
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, [lost]);
+    b.audit();
+}
+
+#[test]
 fn pages_go_on_where_they_ended() {
     let mut b = Bench::new();
     let ann = b.create("ann@x");

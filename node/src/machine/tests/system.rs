@@ -108,6 +108,24 @@ fn a_token_lets_one_node_in_and_a_repeated_join_gets_the_same_number() {
 }
 
 #[test]
+fn a_token_from_a_clock_that_is_behind_works_as_long_as_any() {
+    let mut b = formed(1);
+    let time_ms = b.now_ms - 3 * 24 * 3600 * 1000;
+    let (hash, expires_ms) = ([1; 32], time_ms + 100);
+    let late = |op| Command {
+        time_ms,
+        op: Op::System(op),
+    };
+    b.batch(&[late(SystemOp::AddToken { hash, expires_ms })]);
+    b.now_ms += 99;
+    assert_eq!(join(&mut b, 1, 1), Reply::Joined { node: NodeId(2) });
+    let hash = [2; 32];
+    b.batch(&[late(SystemOp::AddToken { hash, expires_ms })]);
+    b.now_ms += 100;
+    assert_eq!(join(&mut b, 2, 2), Reply::Error(ApplyError::BadToken));
+}
+
+#[test]
 fn generations_are_never_used_again() {
     let mut b = formed(1);
     let hash = [1; 32];

@@ -232,7 +232,7 @@ async fn a_mailbox_is_named_by_its_number_too() {
         uidvalidity,
         ..request()
     };
-    let page = ops.list_mailboxes(ACCOUNT).await.unwrap().0;
+    let page = ops.list_mailboxes(ACCOUNT).await.unwrap().mailboxes;
     let (number, validity) = (page[0].id.0, page[0].uidvalidity);
     for good in [
         by("", number, 0),

@@ -1,6 +1,8 @@
 //! What goes wrong on a disk while it works: errors, stalls, slowness, no space, writes to the
 //! wrong place, and the moment at which its process is to die.
 
+use std::sync::atomic::Ordering;
+
 use rand::RngExt;
 
 use super::{SimDisk, State};
@@ -34,6 +36,8 @@ pub(super) struct Faults {
     stalled_until_ms: u64,
     /// How many times everything takes longer, and until when.
     slow: (u32, u64),
+    /// By how many ms each read takes longer, and until when.
+    reads: (u64, u64),
 }
 
 /// What becomes of a call.
@@ -70,6 +74,14 @@ impl Faults {
         match self.slower(now_ms) {
             1 => 0,
             times => times.div_ceil(CALLS_PER_MS),
+        }
+    }
+
+    /// By how much a read takes longer, ms.
+    pub fn read_ms(&self, now_ms: u64) -> u64 {
+        match self.reads.1 > now_ms {
+            true => self.reads.0,
+            false => 0,
         }
     }
 
@@ -138,6 +150,12 @@ impl SimDisk {
         self.0.state.lock().faults.slow = (times, self.0.time.now_ms() + ms);
     }
 
+    /// Each read takes `each_ms` longer for `ms` from now on, as with a drive that tries a weak
+    /// sector again and again.
+    pub fn slow_reads(&self, each_ms: u64, ms: u64) {
+        self.0.state.lock().faults.reads = (each_ms, self.0.time.now_ms() + ms);
+    }
+
     /// The next `count` calls of this kind fail with EIO. Of a failed write a part is in the cache;
     /// what a failed sync should have written stays in the cache, clean, and is not on the platter.
     pub fn fail_next(&self, call: DiskCall, count: u32) {
@@ -158,6 +176,12 @@ impl SimDisk {
     /// Something beside the files takes up so many octets.
     pub fn set_used(&self, bytes: u64) {
         self.0.state.lock().faults.other_used = bytes;
+    }
+
+    /// Something beside the files takes up all but so many of the octets that are free now.
+    pub fn leave(&self, bytes: u64) {
+        let taken = self.0.used.load(Ordering::Relaxed) + bytes;
+        self.set_used(self.0.settings.bytes.saturating_sub(taken));
     }
 
     /// The next write that has another place in its file goes there; the right place stays as it

@@ -140,7 +140,17 @@ impl Device {
             self.state().counters.octets_read += read.len() as u64;
         }
         self.hop().await;
+        self.linger().await;
         read.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+    }
+
+    /// A drive that has trouble reading takes its time.
+    async fn linger(&self) {
+        let ms = self.state().faults.read_ms(self.disk.0.time.now_ms());
+        if ms > 0 {
+            sleep(Duration::from_millis(ms)).await;
+            self.ready().await;
+        }
     }
 
     /// Puts a write into the cache. Nobody runs in between; the caller yields.

@@ -1,6 +1,7 @@
 //! What happens to files at rest: they are copied, put back, wiped, and they rot.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -133,6 +134,45 @@ impl SimDisk {
         drop(state);
         self.note(10, struck.len() as u64, rng.random(), &[]);
         struck
+    }
+
+    /// Octets of one file change, in pages that `decay` allows: all of `range`, or, unless `whole`,
+    /// one bit in each of its pages. Says what was struck.
+    pub fn rot_range(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+        whole: bool,
+        decay: Decay,
+    ) -> Option<String> {
+        let mut rng = self.event_stream("disk.rot.range");
+        let file = self.0.state.lock().tree.file(path).ok().flatten()?;
+        let struck = file.with(|inode| {
+            let mut struck = 0;
+            for page in at_rest(inode, decay) {
+                let begin = u64::from(page) * PAGE as u64;
+                let from = range.start.max(begin) - begin;
+                let to = range.end.min(begin + PAGE as u64).saturating_sub(begin);
+                let Some(Some(content)) = inode.pages.get_mut(page as usize) else {
+                    continue;
+                };
+                if from >= to {
+                    continue;
+                }
+                let part = &mut Arc::make_mut(content)[from as usize..to as usize];
+                if whole {
+                    rng.fill(part);
+                } else {
+                    let octet = rng.random_range(0..part.len());
+                    part[octet] ^= 1 << rng.random_range(0..8);
+                }
+                struck += 1;
+            }
+            struck
+        });
+        self.note(11, struck, rng.random(), &[]);
+        let (from, path) = (range.start, path.display());
+        (struck > 0).then(|| format!("{path} from {from} on: {struck} pages"))
     }
 }
 
