@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use posthouse_client::Client;
 use posthouse_gateway::config::Config;
+use posthouse_gateway::imap::{self, Imap};
 use posthouse_gateway::listen::TcpDoor;
 use posthouse_gateway::lmtp::Lmtp;
 use posthouse_gateway::pop3::Pop3;
@@ -17,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The doors of a Posthouse cluster: takes mail in over LMTP, hands it out over POP3.
+/// The doors of a Posthouse cluster: takes mail in over LMTP, hands it out over IMAP and POP3.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -30,6 +31,12 @@ struct Arguments {
     /// Where to listen for LMTP; '' for no LMTP door
     #[arg(long, value_name = "ADDR")]
     lmtp: Option<String>,
+    /// Where to listen for IMAP
+    #[arg(long, value_name = "ADDR")]
+    imap: Option<String>,
+    /// Where to listen for IMAP with TLS from the first octet
+    #[arg(long, value_name = "ADDR")]
+    imaps: Option<String>,
     /// Where to listen for POP3
     #[arg(long, value_name = "ADDR")]
     pop3: Option<String>,
@@ -52,6 +59,12 @@ impl Arguments {
         }
         if let Some(listen) = self.lmtp {
             config.lmtp.listen = listen;
+        }
+        if let Some(listen) = self.imap {
+            config.imap.listen = listen;
+        }
+        if let Some(listen) = self.imaps {
+            config.imap.listen_tls = listen;
         }
         if let Some(listen) = self.pop3 {
             config.pop3.listen = listen;
@@ -82,20 +95,32 @@ async fn main() -> anyhow::Result<()> {
     let source = config.tls.source().map_err(anyhow::Error::msg)?;
     let tls = source.map(Tls::open).transpose().context("no TLS")?;
     let spool = config.spool.map_or_else(TempSpool::default, TempSpool::new);
+    let spool = Arc::new(spool);
     let lmtp = Lmtp::new(
         config.lmtp.clone(),
         Arc::new(client.clone()),
-        Arc::new(spool),
+        spool.clone(),
         Arc::new(move || wiring.request_id()),
     )
     .map_err(|why| anyhow::anyhow!("the setting lmtp.{why}"))?;
     let server = tls.as_ref().map(Tls::config);
+    let store = imap::cluster::Cluster::new(client.clone(), Arc::new(now_ms));
+    let imap = Imap::new(config.imap.clone(), Arc::new(store), spool, server.clone())
+        .map_err(|why| anyhow::anyhow!("the setting imap.{why}"))?;
     let pop3 = Pop3::new(config.pop3.clone(), Arc::new(client), server)
         .map_err(|why| anyhow::anyhow!("the setting pop3.{why}"))?;
 
     // All addresses first: nothing is served unless everything can be.
     let mut ready = String::from("ready");
     let lmtp_door = bind(&config.lmtp.listen, "lmtp", "lmtp.listen", &mut ready).await?;
+    let imap_door = bind(&config.imap.listen, "imap", "imap.listen", &mut ready).await?;
+    let imaps_door = bind(
+        &config.imap.listen_tls,
+        "imaps",
+        "imap.listen_tls",
+        &mut ready,
+    )
+    .await?;
     let pop3_door = bind(&config.pop3.listen, "pop3", "pop3.listen", &mut ready).await?;
     let pop3s_door = bind(
         &config.pop3.listen_tls,
@@ -104,12 +129,13 @@ async fn main() -> anyhow::Result<()> {
         &mut ready,
     )
     .await?;
-    if pop3s_door.is_some() && tls.is_none() {
+    if (imaps_door.is_some() || pop3s_door.is_some()) && tls.is_none() {
         anyhow::bail!(
-            "pop3.listen_tls needs a certificate: set tls.certificate and tls.key, or tls.directory"
+            "listen_tls needs a certificate: set tls.certificate and tls.key, or tls.directory"
         );
     }
-    if lmtp_door.is_none() && pop3_door.is_none() && pop3s_door.is_none() {
+    let doors = [&lmtp_door, &imap_door, &imaps_door, &pop3_door, &pop3s_door];
+    if doors.iter().all(|door| door.is_none()) {
         anyhow::bail!("no door has an address");
     }
     println!("{ready}");
@@ -119,6 +145,15 @@ async fn main() -> anyhow::Result<()> {
     if let Some(door) = lmtp_door {
         let stop = shutdown.clone();
         doors.spawn(async move { lmtp.serve(&door, stop).await });
+    }
+    for (door, start) in [
+        (imap_door, imap::Start::Plain),
+        (imaps_door, imap::Start::Tls),
+    ] {
+        if let Some(door) = door {
+            let (imap, stop) = (imap.clone(), shutdown.clone());
+            doors.spawn(async move { imap.serve(&door, start, stop).await });
+        }
     }
     if let Some(door) = pop3_door {
         let (pop3, stop) = (pop3.clone(), shutdown.clone());
@@ -147,6 +182,14 @@ async fn main() -> anyhow::Result<()> {
         ended.context("a door has failed")?;
     }
     Ok(())
+}
+
+/// The wall clock, ms since the epoch.
+fn now_ms() -> u64 {
+    #[allow(clippy::disallowed_methods)]
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Binds an address, unless it is empty, and adds it to what is told.

@@ -3,14 +3,12 @@
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use posthouse_client::ids::{AccountName, MailboxId, MailboxName, MailboxRef, Uid};
-use posthouse_client::proto::UidRange;
-use posthouse_client::{Client, Error, ListOptions};
+use posthouse_client::proto::section_data::Outcome;
+use posthouse_client::proto::{Section, UidRange};
+use posthouse_client::{Client, Error, FetchEvent, FetchOptions};
 
 use super::maildrop::Contents;
 use super::store::{Inbox, Octets, Store, StoreError};
-
-/// Messages asked for at a time.
-const PAGE: u32 = 10_000;
 
 impl Store for Client {
     fn login<'a>(
@@ -31,8 +29,7 @@ impl Store for Client {
         limit: usize,
     ) -> BoxFuture<'a, Result<Contents, StoreError>> {
         Box::pin(async move {
-            let name = MailboxName::inbox();
-            let opened = self.open_mailbox(account, name.clone()).await?;
+            let opened = self.open_mailbox(account, MailboxName::inbox()).await?;
             let inbox = Inbox {
                 id: MailboxId(opened.mailbox.mailbox_id),
                 uidvalidity: opened.mailbox.uidvalidity,
@@ -41,25 +38,19 @@ impl Store for Client {
             let Some(last) = opened.uids.iter().take(limit).last() else {
                 return Ok(contents);
             };
-            let options = ListOptions {
-                last,
-                page: PAGE,
-                ..ListOptions::default()
+            let options = FetchOptions {
+                uids: vec![UidRange { first: 1, last }],
+                ..FetchOptions::default()
             };
-            let mut pages = std::pin::pin!(self.list_pages(account, &name, options));
-            while let Some(page) = pages.try_next().await? {
-                let same = |m: &posthouse_client::proto::Mailbox| {
-                    m.mailbox_id == inbox.id.0 && m.uidvalidity == inbox.uidvalidity
-                };
-                if !page.mailbox.as_ref().is_some_and(same) {
-                    let why = "INBOX has been replaced meanwhile".to_owned();
-                    return Err(StoreError::Unavailable(why));
-                }
-                for message in &page.messages {
-                    // What has come since the uids were read is for the next session.
-                    if opened.uids.contains(message.uid) {
-                        contents.push(message.uid, message.size);
-                    }
+            let mut rows = self
+                .fetch_messages(account, reference(inbox), options)
+                .await?;
+            while let Some(event) = rows.next().await? {
+                // What has come since the uids were read is for the next session.
+                if let FetchEvent::Message(message) = event
+                    && opened.uids.contains(message.uid)
+                {
+                    contents.push(message.uid, message.size);
                 }
             }
             Ok(contents)
@@ -69,12 +60,38 @@ impl Store for Client {
     fn fetch<'a>(
         &'a self,
         account: &'a AccountName,
-        _: Inbox,
+        inbox: Inbox,
         uid: Uid,
     ) -> BoxFuture<'a, Result<Octets, StoreError>> {
         Box::pin(async move {
-            let fetched = Client::fetch(self, account, &MailboxName::inbox(), uid).await?;
-            Ok(fetched.octets.map_err(StoreError::from).boxed())
+            let options = FetchOptions {
+                uids: vec![UidRange {
+                    first: uid,
+                    last: uid,
+                }],
+                // With the blob id, so that the octets are checked on this side.
+                email: true,
+                sections: vec![Section::default()],
+                ..FetchOptions::default()
+            };
+            let mut events = self
+                .fetch_messages(account, reference(inbox), options)
+                .await?;
+            match events.next().await? {
+                Some(FetchEvent::Message(_)) => {}
+                _ => return Err(StoreError::Gone(format!("message {uid} is gone"))),
+            }
+            let octets = events.into_stream().try_filter_map(|event| async move {
+                match event {
+                    FetchEvent::Section(piece) if piece.outcome == Outcome::Data as i32 => {
+                        Ok(Some(piece.data))
+                    }
+                    _ => Err(Error::Corrupt {
+                        message: "something else came than the octets of a message".into(),
+                    }),
+                }
+            });
+            Ok(octets.map_err(StoreError::from).boxed())
         })
     }
 
@@ -84,19 +101,23 @@ impl Store for Client {
         inbox: Inbox,
         uids: Vec<(Uid, Uid)>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let mailbox = MailboxRef::Id {
-            id: inbox.id,
-            uidvalidity: inbox.uidvalidity,
-        };
         let range = |(first, last)| UidRange { first, last };
         let uids: Vec<UidRange> = uids.into_iter().map(range).collect();
         Box::pin(async move {
             if !uids.is_empty() {
                 // The client draws one request id, and repeats the call under it.
-                self.expunge(account, mailbox, uids, true, None).await?;
+                self.expunge(account, reference(inbox), uids, true, None)
+                    .await?;
             }
             Ok(())
         })
+    }
+}
+
+fn reference(inbox: Inbox) -> MailboxRef {
+    MailboxRef::Id {
+        id: inbox.id,
+        uidvalidity: inbox.uidvalidity,
     }
 }
 
