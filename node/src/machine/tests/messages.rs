@@ -57,10 +57,12 @@ fn mailbox(b: &Bench, account: AccountId, mailbox: MailboxId) -> MailboxRow {
     b.get(Key::Mailbox { account, mailbox }).unwrap()
 }
 
+/// Changes after a modseq, each with its first uid or 0.
 fn changes(b: &Bench, account: AccountId, since: ModSeq) -> Vec<(MailboxId, ChangeKind, Uid)> {
     let change = |modseq| b.get::<ChangeRow>(Key::Change { account, modseq });
     let rows = (since + 1..).map_while(change);
-    rows.map(|c| (c.mailbox, c.kind, c.uids[0].0)).collect()
+    rows.map(|c| (c.mailbox, c.kind, c.uids.first().map_or(0, |r| r.0)))
+        .collect()
 }
 
 fn item(octets: &[u8], flags: &[&str], upload: Option<UploadId>) -> AppendItem {
