@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_thousand_conditions_are_fine_and_one_more_is_not() {
-        let of = |n| Key::AnyOf(vec![Key::Email(1); n - 1]).check();
+        let of = |n: usize| Key::AnyOf(vec![Key::Email(1); n - 1]).check();
         assert!(of(1000).is_ok() && of(1001).is_err());
     }
 

@@ -330,7 +330,7 @@ proptest! {
 
 #[test]
 fn deep_and_hostile_references_cost_little() {
-    let n = 60_000;
+    let n: usize = 60_000;
     let id = |n: usize| format!("m{n}");
     let chain: Vec<Mail> = (0..n)
         .map(|i| {
