@@ -439,3 +439,48 @@ async fn calls_can_be_made_from_tasks() {
     }
     assert_eq!(mail(&cluster, &a).len(), 40);
 }
+
+#[tokio::test]
+async fn a_search_begins_again_and_its_deadline_counts_between_pieces() {
+    let cluster = FakeCluster::start().await;
+    let client = client(&cluster);
+    let a = cluster.account_of(1, "a");
+    let letters = vec![Bytes::from_static(b"x"); 8];
+    let inbox = MailboxName::inbox();
+    cluster.world.lock().mail.insert(a.to_string(), letters);
+    let all = |found: &Found| found.uids.iter().eq(1..=8) && found.count == 8;
+
+    // Nine pieces at 60 ms each take longer than the deadline, which none of them does.
+    let hasty = client.with_deadline(Duration::from_millis(400));
+    let found = hasty.search(&a, &inbox, SearchOptions::default()).await;
+    assert!(found.as_ref().is_ok_and(all), "{found:?}");
+
+    cluster.world.lock().search_breaks = (2, Some(3));
+    let found = client.search(&a, &inbox, SearchOptions::default()).await;
+    assert!(found.as_ref().is_ok_and(all), "{found:?}");
+    let last = |name| {
+        let world = cluster.world.lock();
+        let mut calls = world.calls.iter().rev();
+        calls.find(|(_, n)| *n == name).map(|(node, _)| *node)
+    };
+    assert_eq!(last("search"), Some(3));
+
+    // For ever is too often.
+    cluster.world.lock().search_breaks = (u32::MAX, None);
+    let broken = client.search(&a, &inbox, SearchOptions::default()).await;
+    assert!(broken.is_err());
+    cluster.world.lock().search_breaks.0 = 0;
+
+    let before = count(&cluster, "search");
+    let deep = (0..200).fold(search::keys::flag("x"), |key, n| match n % 2 {
+        0 => search::keys::any_of([key, search::keys::flag("y")]),
+        _ => search::keys::all_of([key, search::keys::flag("y")]),
+    });
+    let options = SearchOptions {
+        key: Some(deep),
+        ..SearchOptions::default()
+    };
+    let refused = client.search(&a, &inbox, options).await;
+    assert!(matches!(refused, Err(Error::BadRequest { .. })));
+    assert_eq!(count(&cluster, "search"), before);
+}

@@ -49,6 +49,8 @@ pub struct World {
     pub fetch_breaks: (usize, u32),
     /// With each break the next node becomes the leader.
     pub breaks_move_leader: bool,
+    /// Searches break off after their first piece, so many times; with a new leader from then on.
+    pub search_breaks: (u32, Option<u64>),
     /// Fetched octets are damaged.
     pub damage: bool,
     /// So many calls are answered with "stale placement".
@@ -548,11 +550,49 @@ impl Messages for FakeNode {
         Ok(self.answer(futures::stream::iter(answers).boxed()))
     }
 
+    /// Every message matches, one piece each; the total comes after a pause.
     async fn search(
         &self,
-        _: Request<SearchRequest>,
+        request: Request<SearchRequest>,
     ) -> Result<Response<Self::SearchStream>, Status> {
-        Err(Status::unimplemented("not by the fake"))
+        self.enter(&request, "search").await?;
+        let r = request.into_inner();
+        self.leads(&r.account)?;
+        let mut world = self.world.lock();
+        let count = world.mail[&r.account].len() as u32;
+        let piece = |uid| SearchResponse {
+            uids: vec![UidRange {
+                first: uid,
+                last: uid,
+            }],
+            searched: uid,
+            ..SearchResponse::default()
+        };
+        let mut pieces: Vec<Result<SearchResponse, Status>> =
+            (1..=count).map(|uid| Ok(piece(uid))).collect();
+        pieces.push(Ok(SearchResponse {
+            last: true,
+            count: u64::from(count),
+            matched_modseq: 9,
+            ..SearchResponse::default()
+        }));
+        if world.search_breaks.0 > 0 {
+            world.search_breaks.0 -= 1;
+            pieces.truncate(1);
+            pieces.push(Err(Status::unavailable("connection reset")));
+            if let Some(leader) = world.search_breaks.1 {
+                let shard = world.shard_of(&r.account);
+                if let Some(shard) = world.shards.get_mut(&shard) {
+                    shard.2 = leader;
+                }
+            }
+        }
+        drop(world);
+        let slow = futures::stream::iter(pieces).then(|piece| async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            piece
+        });
+        Ok(self.answer(slow.boxed()))
     }
 
     async fn copy(&self, _: Request<CopyRequest>) -> Result<Response<CopyResponse>, Status> {

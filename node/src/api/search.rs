@@ -125,3 +125,70 @@ impl Api {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(key: Wire) -> proto::SearchKey {
+        proto::SearchKey { key: Some(key) }
+    }
+
+    #[test]
+    fn keys_keep_their_meaning() {
+        let range = proto::search_key::Range { from: 1, to: 2 };
+        let span = Span { from: 1, to: 2 };
+        let text = || "x".to_owned();
+        let field = proto::search_key::Field {
+            name: "n".into(),
+            text: text(),
+        };
+        let header = Key::Header {
+            name: "n".into(),
+            text: text(),
+        };
+        let uids = proto::search_key::Uids {
+            uids: vec![proto::UidRange { first: 1, last: 0 }],
+        };
+        for (given, expected) in [
+            (Wire::Uids(uids), Key::Uids(vec![(1, 0)])),
+            (Wire::InternalDateMs(range), Key::InternalDate(span)),
+            (Wire::SentMs(range), Key::Sent(span)),
+            (Wire::SaveDateMs(range), Key::SaveDate(span)),
+            (Wire::Size(range), Key::Size(span)),
+            (Wire::Modseq(range), Key::ModSeq(span)),
+            (Wire::Header(field), header),
+            (Wire::From(text()), Key::From(text())),
+            (Wire::To(text()), Key::To(text())),
+            (Wire::Cc(text()), Key::Cc(text())),
+            (Wire::Bcc(text()), Key::Bcc(text())),
+            (Wire::Subject(text()), Key::Subject(text())),
+            (Wire::Body(text()), Key::Body(text())),
+            (Wire::Text(text()), Key::Text(text())),
+            (Wire::EmailId(7), Key::Email(7)),
+            (Wire::ThreadId(7), Key::Thread(7)),
+        ] {
+            let list = proto::search_key::Keys {
+                keys: vec![wire(given)],
+            };
+            let not = wire(Wire::Not(Box::new(wire(Wire::AllOf(list)))));
+            let any = proto::search_key::Keys { keys: vec![not] };
+            let all = Key::AllOf(vec![expected]);
+            let expected = Key::AnyOf(vec![Key::Not(Box::new(all))]);
+            assert_eq!(key(wire(Wire::AnyOf(any))), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        assert!(key(proto::SearchKey { key: None }).is_err());
+        let unknown = proto::SortKey {
+            by: 77,
+            reverse: false,
+        };
+        assert!(sort_key(unknown).is_err());
+        for by in 0..9 {
+            assert!(sort_key(proto::SortKey { by, reverse: true }).is_ok());
+        }
+    }
+}
