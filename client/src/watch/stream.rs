@@ -17,7 +17,7 @@ use crate::ids::AccountName;
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::{WatchRequest, WatchResponse, watch_request};
 use crate::rare::{self, Rare};
-use crate::retry::{BACKOFF_MAX, Hunt, Step};
+use crate::retry::{Hunt, Step};
 
 /// How long a stream may take to open.
 const OPEN: Duration = Duration::from_secs(2);
@@ -27,6 +27,8 @@ const SILENCE: Duration = Duration::from_secs(25);
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// A stream that has lasted so long counts as one that worked.
 const WORKED: Duration = Duration::from_secs(5);
+/// What was refused is tried again after so long.
+const REFUSED: Duration = Duration::from_secs(5);
 /// A stream without accounts is kept for so long.
 const LINGER: Duration = Duration::from_secs(30);
 /// Accounts of one request.
@@ -84,7 +86,7 @@ pub(super) async fn pause(client: &Client, step: Step) {
             sleep(pause).await;
             drop(client.router().refresh(0).await);
         }
-        Step::Fail => sleep(BACKOFF_MAX).await,
+        Step::Fail => sleep(REFUSED).await,
     }
 }
 
