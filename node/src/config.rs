@@ -294,11 +294,6 @@ impl Config {
                 "more than two heartbeats, and a range",
             );
         }
-        for (name, addr) in [("imap", &self.imap), ("imaps", &self.imaps)] {
-            if !addr.is_empty() {
-                return refuse(name, addr.clone(), "this node has no IMAP door");
-            }
-        }
         let given = |path: &Path| !path.as_os_str().is_empty();
         if given(&self.tls_certificate) != given(&self.tls_key) {
             let value = self.tls_key.display().to_string();

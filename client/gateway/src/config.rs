@@ -14,6 +14,10 @@
 //! listen = "127.0.0.1:2400"       # "": no LMTP door
 //! dedupe = true
 //!
+//! [imap]
+//! listen = "0.0.0.0:143"          # default: none
+//! listen_tls = "0.0.0.0:993"      # default: none
+//!
 //! [pop3]
 //! listen = "0.0.0.0:110"          # default: none
 //! listen_tls = "0.0.0.0:995"      # default: none
@@ -23,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::imap;
 use crate::lmtp::settings::Settings;
 use crate::pop3;
 use crate::tls::Source;
@@ -39,6 +44,8 @@ pub struct Config {
     pub tls: TlsSettings,
     /// The LMTP door.
     pub lmtp: Settings,
+    /// The IMAP door.
+    pub imap: imap::settings::Settings,
     /// The POP3 door.
     pub pop3: pop3::settings::Settings,
 }
@@ -88,6 +95,7 @@ impl Default for Config {
             spool: None,
             tls: TlsSettings::default(),
             lmtp: Settings::default(),
+            imap: imap::settings::Settings::default(),
             pop3: pop3::settings::Settings::default(),
         }
     }

@@ -8,6 +8,8 @@ use anyhow::Context;
 use clap::Parser;
 use posthouse_client::Client;
 use posthouse_gateway::config::Config;
+use posthouse_gateway::imap::Imap;
+use posthouse_gateway::imap::cluster::Cluster;
 use posthouse_gateway::listen::TcpDoor;
 use posthouse_gateway::lmtp::Lmtp;
 use posthouse_gateway::pop3::Pop3;
@@ -17,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The doors of a Posthouse cluster: takes mail in over LMTP, hands it out over POP3.
+/// The doors of a Posthouse cluster: takes mail in over LMTP, hands it out over IMAP and POP3.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -30,6 +32,12 @@ struct Arguments {
     /// Where to listen for LMTP; '' for no LMTP door
     #[arg(long, value_name = "ADDR")]
     lmtp: Option<String>,
+    /// Where to listen for IMAP
+    #[arg(long, value_name = "ADDR")]
+    imap: Option<String>,
+    /// Where to listen for IMAP with TLS from the first octet
+    #[arg(long, value_name = "ADDR")]
+    imaps: Option<String>,
     /// Where to listen for POP3
     #[arg(long, value_name = "ADDR")]
     pop3: Option<String>,
@@ -52,6 +60,12 @@ impl Arguments {
         }
         if let Some(listen) = self.lmtp {
             config.lmtp.listen = listen;
+        }
+        if let Some(listen) = self.imap {
+            config.imap.listen = listen;
+        }
+        if let Some(listen) = self.imaps {
+            config.imap.listen_tls = listen;
         }
         if let Some(listen) = self.pop3 {
             config.pop3.listen = listen;
@@ -82,20 +96,37 @@ async fn main() -> anyhow::Result<()> {
     let source = config.tls.source().map_err(anyhow::Error::msg)?;
     let tls = source.map(Tls::open).transpose().context("no TLS")?;
     let spool = config.spool.map_or_else(TempSpool::default, TempSpool::new);
+    let spool = Arc::new(spool);
     let lmtp = Lmtp::new(
         config.lmtp.clone(),
         Arc::new(client.clone()),
-        Arc::new(spool),
+        spool.clone(),
         Arc::new(move || wiring.request_id()),
     )
     .map_err(|why| anyhow::anyhow!("the setting lmtp.{why}"))?;
     let server = tls.as_ref().map(Tls::config);
+    let cluster = Cluster::new(client.clone(), Arc::new(now_ms));
+    let imap = Imap::new(
+        config.imap.clone(),
+        Arc::new(cluster),
+        spool,
+        server.clone(),
+    )
+    .map_err(|why| anyhow::anyhow!("the setting imap.{why}"))?;
     let pop3 = Pop3::new(config.pop3.clone(), Arc::new(client), server)
         .map_err(|why| anyhow::anyhow!("the setting pop3.{why}"))?;
 
     // All addresses first: nothing is served unless everything can be.
     let mut ready = String::from("ready");
     let lmtp_door = bind(&config.lmtp.listen, "lmtp", "lmtp.listen", &mut ready).await?;
+    let imap_door = bind(&config.imap.listen, "imap", "imap.listen", &mut ready).await?;
+    let imaps_door = bind(
+        &config.imap.listen_tls,
+        "imaps",
+        "imap.listen_tls",
+        &mut ready,
+    )
+    .await?;
     let pop3_door = bind(&config.pop3.listen, "pop3", "pop3.listen", &mut ready).await?;
     let pop3s_door = bind(
         &config.pop3.listen_tls,
@@ -104,12 +135,17 @@ async fn main() -> anyhow::Result<()> {
         &mut ready,
     )
     .await?;
-    if pop3s_door.is_some() && tls.is_none() {
+    let only_tls = [
+        ("imap.listen_tls", &imaps_door),
+        ("pop3.listen_tls", &pop3s_door),
+    ];
+    if let (None, Some((setting, _))) = (&tls, only_tls.iter().find(|(_, door)| door.is_some())) {
         anyhow::bail!(
-            "pop3.listen_tls needs a certificate: set tls.certificate and tls.key, or tls.directory"
+            "{setting} needs a certificate: set tls.certificate and tls.key, or tls.directory"
         );
     }
-    if lmtp_door.is_none() && pop3_door.is_none() && pop3s_door.is_none() {
+    let all = [&lmtp_door, &imap_door, &imaps_door, &pop3_door, &pop3s_door];
+    if all.iter().all(|door| door.is_none()) {
         anyhow::bail!("no door has an address");
     }
     println!("{ready}");
@@ -119,6 +155,14 @@ async fn main() -> anyhow::Result<()> {
     if let Some(door) = lmtp_door {
         let stop = shutdown.clone();
         doors.spawn(async move { lmtp.serve(&door, stop).await });
+    }
+    if let Some(door) = imap_door {
+        let (imap, stop) = (imap.clone(), shutdown.clone());
+        doors.spawn(async move { imap.serve(&door, stop).await });
+    }
+    if let Some(door) = imaps_door {
+        let stop = shutdown.clone();
+        doors.spawn(async move { imap.serve_tls(&door, stop).await });
     }
     if let Some(door) = pop3_door {
         let (pop3, stop) = (pop3.clone(), shutdown.clone());
@@ -147,6 +191,14 @@ async fn main() -> anyhow::Result<()> {
         ended.context("a door has failed")?;
     }
     Ok(())
+}
+
+/// Milliseconds since 1970: searches by age count from it.
+#[allow(clippy::disallowed_methods)]
+fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Binds an address, unless it is empty, and adds it to what is told.

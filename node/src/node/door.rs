@@ -1,4 +1,4 @@
-//! The doors in the process of a node: LMTP, POP3. They know the cluster through the client
+//! The doors in the process of a node: LMTP, IMAP, POP3. They know the cluster through the client
 //! library alone, as doors in a process of their own do.
 
 use super::StartError;
@@ -8,6 +8,8 @@ use crate::env::net::Listener;
 use crate::raft::fault::Fault;
 use posthouse_client::Client;
 use posthouse_client::connect::{Terms, Wiring};
+use posthouse_gateway::imap::cluster::Cluster;
+use posthouse_gateway::imap::{self, Imap};
 use posthouse_gateway::lmtp::{self, Lmtp};
 use posthouse_gateway::pop3::{self, Pop3};
 use posthouse_gateway::tls::{Source, Tls};
@@ -21,6 +23,8 @@ const TLS_DIR: &str = "tls";
 #[derive(Default)]
 pub(super) struct Sockets {
     pub lmtp: Option<Arc<dyn Listener>>,
+    pub imap: Option<Arc<dyn Listener>>,
+    pub imaps: Option<Arc<dyn Listener>>,
     pub pop3: Option<Arc<dyn Listener>>,
     pub pop3s: Option<Arc<dyn Listener>>,
     tls: Option<Tls>,
@@ -29,7 +33,13 @@ pub(super) struct Sockets {
 impl Sockets {
     /// The doors for mail programs, and where they are.
     pub(super) fn addrs(&self) -> Vec<(&'static str, String)> {
-        [("pop3", &self.pop3), ("pop3s", &self.pop3s)]
+        let doors = [
+            ("imap", &self.imap),
+            ("imaps", &self.imaps),
+            ("pop3", &self.pop3),
+            ("pop3s", &self.pop3s),
+        ];
+        doors
             .into_iter()
             .filter_map(|(name, listener)| Some((name, listener.as_ref()?.local_addr())))
             .collect()
@@ -42,6 +52,8 @@ impl Starting {
         let config = &self.config;
         let sockets = Sockets {
             lmtp: self.door_at(&config.lmtp, "lmtp").await?,
+            imap: self.door_at(&config.imap, "imap").await?,
+            imaps: self.door_at(&config.imaps, "imaps").await?,
             pop3: self.door_at(&config.pop3, "pop3").await?,
             pop3s: self.door_at(&config.pop3s, "pop3s").await?,
             tls: None,
@@ -50,8 +62,10 @@ impl Starting {
             return Ok(sockets);
         }
         let tls = self.env.certificates.open(self.certificate())?;
-        if tls.is_none() && sockets.pop3s.is_some() {
-            return Err(refused("this node has no TLS, so no pop3s".to_owned()));
+        if tls.is_none() && (sockets.imaps.is_some() || sockets.pop3s.is_some()) {
+            return Err(refused(
+                "this node has no TLS, so no imaps and no pop3s".to_owned(),
+            ));
         }
         Ok(Sockets { tls, ..sockets })
     }
@@ -83,6 +97,8 @@ impl Starting {
         for addr in [
             &config.advertise,
             &config.listen,
+            &config.imap,
+            &config.imaps,
             &config.pop3,
             &config.pop3s,
         ] {
@@ -119,6 +135,28 @@ impl Starting {
         if let Some(tls) = sockets.tls {
             let stop = self.stop.clone();
             tasks.spawn(async move { tls.keep_fresh(stop).await });
+        }
+        let clock = Arc::clone(&self.env.clock);
+        let imap = Imap::new(
+            imap::settings::Settings {
+                message_bytes: self.config.max_message_bytes,
+                ..Default::default()
+            },
+            Arc::new(Cluster::new(
+                client.clone(),
+                Arc::new(move || clock.now_ms()),
+            )),
+            self.env.spool.open(&self.config.data),
+            config.clone(),
+        )
+        .map_err(|why| refused(format!("the setting imap.{why}")))?;
+        if let Some(listener) = sockets.imap {
+            let (imap, stop) = (imap.clone(), self.stop.clone());
+            tasks.spawn(async move { imap.serve(&Door(listener), stop).await });
+        }
+        if let Some(listener) = sockets.imaps {
+            let stop = self.stop.clone();
+            tasks.spawn(async move { imap.serve_tls(&Door(listener), stop).await });
         }
         let pop3 = Pop3::new(
             pop3::settings::Settings::default(),

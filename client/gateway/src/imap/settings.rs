@@ -60,7 +60,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            listen: "127.0.0.1:1430".into(),
+            listen: String::new(),
             listen_tls: String::new(),
             plaintext_login: false,
             message_bytes: 150_000_000,
