@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::Parser;
 use posthouse_client::Client;
 use posthouse_gateway::config::Config;
-use posthouse_gateway::imap::{self, Imap};
+use posthouse_gateway::imap::Imap;
+use posthouse_gateway::imap::cluster::Cluster;
 use posthouse_gateway::listen::TcpDoor;
 use posthouse_gateway::lmtp::Lmtp;
 use posthouse_gateway::pop3::Pop3;
@@ -104,9 +105,14 @@ async fn main() -> anyhow::Result<()> {
     )
     .map_err(|why| anyhow::anyhow!("the setting lmtp.{why}"))?;
     let server = tls.as_ref().map(Tls::config);
-    let store = imap::cluster::Cluster::new(client.clone(), Arc::new(now_ms));
-    let imap = Imap::new(config.imap.clone(), Arc::new(store), spool, server.clone())
-        .map_err(|why| anyhow::anyhow!("the setting imap.{why}"))?;
+    let cluster = Cluster::new(client.clone(), Arc::new(now_ms));
+    let imap = Imap::new(
+        config.imap.clone(),
+        Arc::new(cluster),
+        spool,
+        server.clone(),
+    )
+    .map_err(|why| anyhow::anyhow!("the setting imap.{why}"))?;
     let pop3 = Pop3::new(config.pop3.clone(), Arc::new(client), server)
         .map_err(|why| anyhow::anyhow!("the setting pop3.{why}"))?;
 
@@ -129,13 +135,17 @@ async fn main() -> anyhow::Result<()> {
         &mut ready,
     )
     .await?;
-    if (imaps_door.is_some() || pop3s_door.is_some()) && tls.is_none() {
+    let only_tls = [
+        ("imap.listen_tls", &imaps_door),
+        ("pop3.listen_tls", &pop3s_door),
+    ];
+    if let (None, Some((setting, _))) = (&tls, only_tls.iter().find(|(_, door)| door.is_some())) {
         anyhow::bail!(
-            "listen_tls needs a certificate: set tls.certificate and tls.key, or tls.directory"
+            "{setting} needs a certificate: set tls.certificate and tls.key, or tls.directory"
         );
     }
-    let doors = [&lmtp_door, &imap_door, &imaps_door, &pop3_door, &pop3s_door];
-    if doors.iter().all(|door| door.is_none()) {
+    let all = [&lmtp_door, &imap_door, &imaps_door, &pop3_door, &pop3s_door];
+    if all.iter().all(|door| door.is_none()) {
         anyhow::bail!("no door has an address");
     }
     println!("{ready}");
@@ -146,14 +156,13 @@ async fn main() -> anyhow::Result<()> {
         let stop = shutdown.clone();
         doors.spawn(async move { lmtp.serve(&door, stop).await });
     }
-    for (door, start) in [
-        (imap_door, imap::Start::Plain),
-        (imaps_door, imap::Start::Tls),
-    ] {
-        if let Some(door) = door {
-            let (imap, stop) = (imap.clone(), shutdown.clone());
-            doors.spawn(async move { imap.serve(&door, start, stop).await });
-        }
+    if let Some(door) = imap_door {
+        let (imap, stop) = (imap.clone(), shutdown.clone());
+        doors.spawn(async move { imap.serve(&door, stop).await });
+    }
+    if let Some(door) = imaps_door {
+        let stop = shutdown.clone();
+        doors.spawn(async move { imap.serve_tls(&door, stop).await });
     }
     if let Some(door) = pop3_door {
         let (pop3, stop) = (pop3.clone(), shutdown.clone());
@@ -184,12 +193,12 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The wall clock, ms since the epoch.
+/// Milliseconds since 1970: searches by age count from it.
+#[allow(clippy::disallowed_methods)]
 fn now_ms() -> u64 {
-    #[allow(clippy::disallowed_methods)]
-    let now = std::time::SystemTime::now();
-    let since = now.duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Binds an address, unless it is empty, and adds it to what is told.

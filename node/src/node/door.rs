@@ -8,12 +8,12 @@ use crate::env::net::Listener;
 use crate::raft::fault::Fault;
 use posthouse_client::Client;
 use posthouse_client::connect::{Terms, Wiring};
+use posthouse_gateway::imap::cluster::Cluster;
 use posthouse_gateway::imap::{self, Imap};
 use posthouse_gateway::lmtp::{self, Lmtp};
 use posthouse_gateway::pop3::{self, Pop3};
 use posthouse_gateway::tls::{Source, Tls};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Where self-signed certificates are, in the data directory.
@@ -64,7 +64,7 @@ impl Starting {
         let tls = self.env.certificates.open(self.certificate())?;
         if tls.is_none() && (sockets.imaps.is_some() || sockets.pop3s.is_some()) {
             return Err(refused(
-                "this node has no TLS, so neither imaps nor pop3s".to_owned(),
+                "this node has no TLS, so no imaps and no pop3s".to_owned(),
             ));
         }
         Ok(Sockets { tls, ..sockets })
@@ -122,12 +122,8 @@ impl Starting {
         grpc_addr: &str,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), StartError> {
-        if sockets.lmtp.is_none() && sockets.addrs().is_empty() {
-            return Ok(());
-        }
         let wiring = client_wiring(&self.env);
         let settings = posthouse_client::Settings {
-            deadline: Duration::from_millis(self.config.lmtp_deadline_ms),
             wiring: wiring.clone(),
             ..Default::default()
         };
@@ -140,24 +136,27 @@ impl Starting {
             let stop = self.stop.clone();
             tasks.spawn(async move { tls.keep_fresh(stop).await });
         }
-        let settings = imap::settings::Settings {
-            message_bytes: self.config.max_message_bytes,
-            ..Default::default()
-        };
         let clock = Arc::clone(&self.env.clock);
-        let store = imap::cluster::Cluster::new(client.clone(), Arc::new(move || clock.now_ms()));
-        let spool = self.env.spool.open(&self.config.data);
-        let imap = Imap::new(settings, Arc::new(store), spool, config.clone())
-            .map_err(|why| refused(format!("the setting imap.{why}")))?;
-        let imap_doors = [
-            (sockets.imap, imap::Start::Plain),
-            (sockets.imaps, imap::Start::Tls),
-        ];
-        for (listener, start) in imap_doors {
-            if let Some(listener) = listener {
-                let (imap, stop) = (imap.clone(), self.stop.clone());
-                tasks.spawn(async move { imap.serve(&Door(listener), start, stop).await });
-            }
+        let imap = Imap::new(
+            imap::settings::Settings {
+                message_bytes: self.config.max_message_bytes,
+                ..Default::default()
+            },
+            Arc::new(Cluster::new(
+                client.clone(),
+                Arc::new(move || clock.now_ms()),
+            )),
+            self.env.spool.open(&self.config.data),
+            config.clone(),
+        )
+        .map_err(|why| refused(format!("the setting imap.{why}")))?;
+        if let Some(listener) = sockets.imap {
+            let (imap, stop) = (imap.clone(), self.stop.clone());
+            tasks.spawn(async move { imap.serve(&Door(listener), stop).await });
+        }
+        if let Some(listener) = sockets.imaps {
+            let stop = self.stop.clone();
+            tasks.spawn(async move { imap.serve_tls(&Door(listener), stop).await });
         }
         let pop3 = Pop3::new(
             pop3::settings::Settings::default(),

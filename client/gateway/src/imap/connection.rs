@@ -59,7 +59,15 @@ pub(super) async fn run(door: &Arc<Door>, mut wire: Wire, arrival: Arrival) -> G
     session.wire.say(&greeting);
     let until = Instant::now() + Duration::from_secs(door.config.login_timeout_s);
     let gone = loop {
-        if let Err(gone) = session.step(until).await {
+        // However slowly a client speaks: it has so long to log in, all in all.
+        let stepped = match session.login {
+            Some(_) => session.step().await,
+            None => match tokio::time::timeout_at(until, session.step()).await {
+                Ok(stepped) => stepped,
+                Err(_) => Err(Gone::Idle),
+            },
+        };
+        if let Err(gone) = stepped {
             break gone;
         }
     };
@@ -85,15 +93,13 @@ pub(super) async fn run(door: &Arc<Door>, mut wire: Wire, arrival: Arrival) -> G
 
 impl Session {
     /// Reads and carries out one command.
-    async fn step(&mut self, until: Instant) -> Result<(), Gone> {
+    async fn step(&mut self) -> Result<(), Gone> {
         let config = &self.door.config;
-        let (literal, patience) = match &self.login {
-            Some(_) => (config.literal_bytes, config.idle_timeout()),
-            None => {
-                let left = until.saturating_duration_since(Instant::now());
-                (EARLY_LITERAL_BYTES, left)
-            }
+        let literal = match &self.login {
+            Some(_) => config.literal_bytes,
+            None => EARLY_LITERAL_BYTES,
         };
+        let patience = config.idle_timeout();
         match self.wire.command(config, literal, patience).await? {
             Input::Command(octets) => self.command(&octets).await,
             Input::Message(head) => {

@@ -68,15 +68,6 @@ pub struct Imap {
     door: Arc<Door>,
 }
 
-/// How connections of a listener begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// In the clear; STARTTLS is offered where there is a certificate.
-    Plain,
-    /// With TLS (RFC 8314).
-    Tls,
-}
-
 impl Imap {
     /// A server with these settings over this store; `Err` says which setting cannot work.
     pub fn new(
@@ -104,13 +95,22 @@ impl Imap {
         })
     }
 
-    /// Serves connections until `shutdown`. Then idle clients are told so, commands on their way
-    /// have the grace time to finish, and this returns when no connection is left. Dropping the
-    /// future ends all connections at once.
-    pub async fn serve(&self, listener: &dyn Listener, start: Start, shutdown: CancellationToken) {
-        let refusal: &[u8] = match start {
-            Start::Plain => b"* BYE [LIMIT] too many connections\r\n",
-            Start::Tls => b"",
+    /// Serves connections until `shutdown`; STARTTLS is offered where there is a certificate. Then
+    /// idle clients are told so, commands on their way have the grace time to finish, and this
+    /// returns when no connection is left. Dropping the future ends all connections at once.
+    pub async fn serve(&self, listener: &dyn Listener, shutdown: CancellationToken) {
+        self.run(listener, false, shutdown).await;
+    }
+
+    /// Serves connections that begin with TLS (RFC 8314). Without a certificate, none gets far.
+    pub async fn serve_tls(&self, listener: &dyn Listener, shutdown: CancellationToken) {
+        self.run(listener, true, shutdown).await;
+    }
+
+    async fn run(&self, listener: &dyn Listener, tls: bool, shutdown: CancellationToken) {
+        let refusal: &[u8] = match tls {
+            false => b"* BYE [LIMIT] too many connections\r\n",
+            true => b"",
         };
         let admission = Admission {
             connections: self.door.config.connections,
@@ -125,7 +125,7 @@ impl Imap {
                 let arrival = Arrival {
                     address: serve::address_of(&peer),
                     loopback: serve::is_loopback(&peer),
-                    tls: start == Start::Tls,
+                    tls,
                 };
                 let ended = connection::run(&door, wire, arrival).await;
                 tracing::debug!(%peer, %ended, "an IMAP connection has ended");

@@ -26,6 +26,8 @@ pub struct View {
     pub read_only: bool,
     /// Changes up to this modseq have been taken up, in `uids` or as news.
     pub modseq: ModSeq,
+    /// The mailbox's own modseq when it was opened: what a client may go on from.
+    pub opened_modseq: ModSeq,
     /// Names of keywords by their numbers.
     pub keywords: BTreeMap<u32, String>,
     /// The result of the last search that was saved (RFC 5182).
@@ -62,7 +64,10 @@ impl View {
             id: MailboxId(opened.mailbox.mailbox_id),
             uidvalidity: opened.mailbox.uidvalidity,
             read_only,
-            modseq: opened.mailbox.highest_modseq,
+            // A mailbox that has not changed for long has a modseq whose changes are forgotten;
+            // between that one and the first that is known, nothing happened in it.
+            modseq: opened.mailbox.highest_modseq.max(opened.trimmed_modseq),
+            opened_modseq: opened.mailbox.highest_modseq,
             keywords: opened
                 .keywords
                 .into_iter()

@@ -66,8 +66,9 @@ pub(super) async fn move_messages(
     }
     s.update(Ask::Always, true).await?;
     let done = Done::ok("moved");
-    Ok(match s.enabled.condstore {
-        true => done.code(format!("HIGHESTMODSEQ {}", s.selected()?.view.modseq)),
-        false => done,
+    let modseq = moved.filter(|_| s.enabled.condstore).map(|m| m.modseq);
+    Ok(match modseq {
+        Some(modseq) => done.code(format!("HIGHESTMODSEQ {modseq}")),
+        None => done,
     })
 }

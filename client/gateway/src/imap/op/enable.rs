@@ -43,7 +43,7 @@ impl Session {
         if let Some(selected) = &self.selected {
             let line = format!(
                 "* OK [HIGHESTMODSEQ {}] so far",
-                selected.view.modseq.max(1)
+                selected.view.opened_modseq.max(1)
             );
             self.wire.say(&line);
         }

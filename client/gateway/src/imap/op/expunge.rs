@@ -19,13 +19,16 @@ pub(super) async fn expunge(s: &mut Session, set: Option<Set>) -> Result<Done, S
         }
     };
     let mailbox = view.mailbox();
+    let mut modseq = None;
     if !ranges.is_empty() {
-        s.door.store.expunge(&account, mailbox, ranges).await?;
+        let expunged = s.door.store.expunge(&account, mailbox, ranges).await?;
+        modseq = (!expunged.vanished.is_empty()).then_some(expunged.modseq);
     }
     s.update(Ask::Always, true).await?;
     let done = Done::ok("expunged");
-    Ok(match s.enabled.condstore {
-        true => done.code(format!("HIGHESTMODSEQ {}", s.selected()?.view.modseq)),
-        false => done,
+    // RFC 7162, section 3.2.7.
+    Ok(match modseq.filter(|_| s.enabled.condstore) {
+        Some(modseq) => done.code(format!("HIGHESTMODSEQ {modseq}")),
+        None => done,
     })
 }

@@ -110,7 +110,7 @@ async fn see(s: &mut Session, uids: &RoaringBitmap, since: u64) -> Result<Roarin
         unchanged_since: None,
     };
     let changed = s.door.store.set_flags(&account, mailbox, change).await?;
-    match changed.modseq == before + 1 {
+    match changed.modseq == before + 1 && !changed.changed.is_empty() {
         true => s.selected()?.view.modseq = changed.modseq,
         false => s.refresh().await?,
     }
@@ -165,8 +165,8 @@ enum At {
     Passing,
     /// In a message, between items.
     Message,
-    /// In a literal, with so many octets to come.
-    Literal(u64),
+    /// In the literal of this section, with so many octets to come.
+    Literal(u32, u64),
 }
 
 async fn tell(
@@ -194,12 +194,12 @@ async fn tell(
     while let Some(event) = events.next().await {
         let event = match (event, at) {
             (Ok(event), _) => event,
-            (Err(error), At::Literal(_)) => {
+            (Err(error), At::Literal(_, left)) if left > 0 => {
                 tracing::warn!(%error, "a message broke off on its way to a client");
                 return Err(Gone::Broken.into());
             }
             (Err(error), at) => {
-                if at == At::Message {
+                if matches!(at, At::Message | At::Literal(..)) {
                     put(wire.out(), ")\r\n");
                 }
                 return Err(error.into());
@@ -244,8 +244,8 @@ async fn tell(
 /// Ends the message that was under way.
 fn end(at: &mut At, out: &mut BytesMut) -> Result<(), Gone> {
     match std::mem::replace(at, At::Between) {
-        At::Message => put(out, ")\r\n"),
-        At::Literal(_) => return Err(Gone::Broken),
+        At::Message | At::Literal(_, 0) => put(out, ")\r\n"),
+        At::Literal(..) => return Err(Gone::Broken),
         At::Between | At::Passing => {}
     }
     Ok(())
@@ -355,7 +355,8 @@ fn section(
     at: At,
 ) -> Result<At, Gone> {
     let left = match at {
-        At::Literal(left) => left,
+        At::Literal(index, left) if index == piece.index => left,
+        At::Literal(_, 1..) => return Err(Gone::Broken),
         _ => {
             if piece.index > 0 {
                 put(out, " ");
@@ -390,9 +391,9 @@ fn section(
         .ok_or(Gone::Broken)?;
     out.extend_from_slice(&piece.data);
     match (left, piece.last) {
-        (0, _) => Ok(At::Message),
+        (0, true) => Ok(At::Message),
         (_, true) => Err(Gone::Broken),
-        (left, false) => Ok(At::Literal(left)),
+        (left, false) => Ok(At::Literal(piece.index, left)),
     }
 }
 

@@ -154,11 +154,11 @@ fn key(key: Key) -> SearchKey {
     SearchKey { key: Some(key) }
 }
 
-fn uids(uids: &RoaringBitmap) -> SearchKey {
+fn uids(view: &View, uids: &RoaringBitmap) -> SearchKey {
     match uids.is_empty() {
         true => nothing(),
         false => key(Key::Uids(Uids {
-            uids: view::ranges(uids),
+            uids: view.spans(uids),
         })),
     }
 }
@@ -177,8 +177,8 @@ fn key_of(term: &Term, view: &View, now: u64) -> SearchKey {
         Term::Any(terms) => Key::AnyOf(each(terms)),
         Term::Not(term) => Key::Not(Box::new(key_of(term, view, now))),
         // Numbers that nobody has match nothing.
-        Term::Numbers(set) => return uids(&view.by_number_if_any(set)),
-        Term::Uids(set) => return uids(&view.by_uid(set)),
+        Term::Numbers(set) => return uids(view, &view.by_number_if_any(set)),
+        Term::Uids(set) => return uids(view, &view.by_uid(set)),
         Term::Nothing => return nothing(),
         Term::Store(key) => key.clone(),
         Term::ModSeq(from) => Key::Modseq(Range { from: *from, to: 0 }),

@@ -62,7 +62,7 @@ pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Sto
              * OK [UIDNEXT {next}] the next uid\r\n\
              * OK [HIGHESTMODSEQ {}] so far\r\n\
              * OK [MAILBOXID (M{id})] its number\r\n",
-            view.modseq.max(1),
+            view.opened_modseq.max(1),
         ),
     );
     if rev2 {

@@ -44,7 +44,7 @@ pub(super) async fn store(
         view::set_of(&changed.modified),
     );
     let view = &mut s.selected()?.view;
-    if changed.modseq == before + 1 {
+    if changed.modseq == before + 1 && !ours.is_empty() {
         // Nothing else has happened in the account: all news is our own.
         view.modseq = changed.modseq;
     } else {

@@ -1,0 +1,194 @@
+//! What a client is told of what others do, and when.
+
+use super::client::{Client, door};
+use super::fake::Fake;
+use crate::imap::settings::Settings;
+use crate::imap::wire::Gone;
+
+const MAIL: &str = "Subject: x\r\n\r\n";
+
+fn three() -> Fake {
+    let fake = Fake::new();
+    for _ in 0..3 {
+        fake.deliver(MAIL);
+    }
+    fake
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_stay_while_a_client_counts_in_them() {
+    let fake = three();
+    let mut c = Client::inbox(&fake).await;
+    fake.remove(1);
+    fake.flag(3, "\\Answered");
+    fake.deliver(MAIL);
+    // No EXPUNGE here, but all else; and the number of the third message is still 3.
+    assert_eq!(
+        c.say("FETCH 1:3 UID").await,
+        [
+            "* 2 FETCH (UID 2)",
+            "* 3 FETCH (UID 3)",
+            "NO [EXPUNGEISSUED] some of the messages are gone"
+        ]
+        .iter()
+        .enumerate()
+        .flat_map(|(i, line)| match i {
+            2 => vec![
+                "* 4 EXISTS".to_owned(),
+                "* 3 FETCH (UID 3 FLAGS (\\Answered))".to_owned(),
+                (*line).to_owned()
+            ],
+            _ => vec![(*line).to_owned()],
+        })
+        .collect::<Vec<_>>()
+    );
+    assert_eq!(c.ok("SEARCH ALL").await, ["* SEARCH 2 3 4"]);
+    assert_eq!(
+        c.ok("STORE 3 +FLAGS (\\Seen)").await,
+        ["* 3 FETCH (UID 3 FLAGS (\\Seen \\Answered))"]
+    );
+    assert_eq!(c.ok("NOOP").await, ["* 1 EXPUNGE"]);
+    assert_eq!(c.ok("FETCH 1:* UID").await.len(), 3);
+    // Commands with uids may be answered with EXPUNGE.
+    fake.remove(2);
+    assert_eq!(
+        c.ok("UID SEARCH ALL").await,
+        ["* SEARCH 3 4", "* 1 EXPUNGE"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_changes_are_silent_unless_others_changed_too() {
+    let fake = three();
+    let mut c = Client::inbox(&fake).await;
+    assert_eq!(
+        c.ok("STORE 1:2 +FLAGS.SILENT (\\Seen)").await,
+        [] as [String; 0]
+    );
+    assert_eq!(c.ok("NOOP").await, [] as [String; 0]);
+    fake.flag(2, "\\Flagged");
+    assert_eq!(
+        c.ok("STORE 2 +FLAGS.SILENT (\\Draft)").await,
+        ["* 2 FETCH (UID 2 FLAGS (\\Seen \\Flagged \\Draft))"]
+    );
+    assert_eq!(c.ok("NOOP").await, [] as [String; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_tells_as_it_happens() {
+    let fake = three();
+    let mut c = Client::inbox(&fake).await;
+    c.send("i IDLE\r\n").await;
+    assert_eq!(c.line().await, "+ idling");
+    fake.deliver(MAIL);
+    assert_eq!(c.line().await, "* 4 EXISTS");
+    fake.remove(2);
+    assert_eq!(c.line().await, "* 2 EXPUNGE");
+    fake.flag(4, "x");
+    assert_eq!(
+        c.line().await,
+        "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft x)"
+    );
+    assert_eq!(c.line().await, "* 3 FETCH (UID 4 FLAGS (x))");
+    c.send("done\r\n").await;
+    assert!(c.line().await.starts_with("i OK"));
+    assert!(c.end("NOOP").await.starts_with("OK"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mailbox_that_is_deleted_ends_its_sessions() {
+    let fake = three();
+    let imap = door(&fake, Settings::default());
+    let mut c = Client::connect(&imap).await;
+    c.ok("LOGIN ann@example.org secret").await;
+    c.ok("CREATE x").await;
+    c.ok("SELECT x").await;
+    let mut other = Client::inbox(&fake).await;
+    other.ok("DELETE x").await;
+    c.send("a NOOP\r\n").await;
+    assert!(c.line().await.starts_with("a OK"));
+    assert!(c.line().await.starts_with("* BYE"));
+    assert_eq!(c.ended.await.unwrap(), Gone::MailboxGone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn condstore_tells_modseqs_and_stores_on_condition() {
+    let fake = three();
+    let mut c = Client::connect(&door(&fake, Settings::default())).await;
+    c.ok("LOGIN ann@example.org secret").await;
+    let lines = c.ok("SELECT INBOX (CONDSTORE)").await;
+    assert!(
+        lines.contains(&"* OK [HIGHESTMODSEQ 4] so far".to_owned()),
+        "{lines:?}"
+    );
+    assert_eq!(
+        c.ok("FETCH 1:* (FLAGS) (CHANGEDSINCE 3)").await,
+        ["* 3 FETCH (FLAGS () MODSEQ (4))"]
+    );
+    fake.flag(2, "\\Flagged");
+    assert_eq!(
+        c.say("STORE 1:2 (UNCHANGEDSINCE 4) +FLAGS.SILENT (\\Seen)")
+            .await,
+        [
+            "* 1 FETCH (UID 1 MODSEQ (6))",
+            "* 1 FETCH (UID 1 FLAGS (\\Seen) MODSEQ (6))",
+            "* 2 FETCH (UID 2 FLAGS (\\Flagged) MODSEQ (5))",
+            "OK [MODIFIED 2] stored"
+        ]
+    );
+    assert_eq!(c.ok("SEARCH MODSEQ 5").await, ["* SEARCH 1 2 (MODSEQ 6)"]);
+    assert_eq!(
+        c.ok("SEARCH RETURN (MAX) MODSEQ 1").await,
+        ["* ESEARCH (TAG \"t6\") MAX 3 MODSEQ 4"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_is_told_what_it_missed() {
+    let fake = three();
+    fake.flag(2, "\\Seen");
+    fake.remove(1);
+    fake.deliver(MAIL);
+    let imap = door(&fake, Settings::default());
+    let mut c = Client::connect(&imap).await;
+    c.ok("LOGIN ann@example.org secret").await;
+    assert!(
+        c.end("SELECT INBOX (QRESYNC (101 4))")
+            .await
+            .starts_with("BAD")
+    );
+    assert_eq!(c.ok("ENABLE QRESYNC").await, ["* ENABLED QRESYNC"]);
+    let missed = [
+        "* VANISHED (EARLIER) 1",
+        "* 1 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (5))",
+        "* 3 FETCH (UID 4 FLAGS () MODSEQ (7))",
+    ];
+    let lines = c.ok("SELECT INBOX (QRESYNC (101 4))").await;
+    assert_eq!(lines[lines.len() - 3..], missed);
+    // Of another era, all is new.
+    let lines = c.ok("SELECT INBOX (QRESYNC (99 4))").await;
+    assert_eq!(lines[0], "* OK [CLOSED] the mailbox before is closed");
+    assert!(!lines.iter().any(|l| l.contains("VANISHED")));
+    // What is forgotten is made up for; what the client does not know is not told.
+    fake.state.lock().unwrap().trimmed = 6;
+    let lines = c.ok("SELECT INBOX (QRESYNC (101 4))").await;
+    assert_eq!(lines[lines.len() - 3..], missed);
+    let lines = c.ok("SELECT INBOX (QRESYNC (101 4 2:4))").await;
+    assert_eq!(lines[lines.len() - 2..], missed[1..]);
+    assert!(!lines.iter().any(|l| l.contains("VANISHED")));
+    assert_eq!(
+        c.ok("UID FETCH 1:2 (FLAGS) (CHANGEDSINCE 4 VANISHED)")
+            .await,
+        [
+            "* VANISHED (EARLIER) 1",
+            "* 1 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (5))"
+        ]
+    );
+    fake.remove(3);
+    assert_eq!(c.ok("NOOP").await, ["* VANISHED 3"]);
+    c.ok("STORE 1 +FLAGS (\\Deleted)").await;
+    assert_eq!(
+        c.say("UID EXPUNGE 1:3").await,
+        ["* VANISHED 2", "OK [HIGHESTMODSEQ 10] expunged"]
+    );
+}

@@ -1,0 +1,8 @@
+//! The door over a store in memory: whole dialogues.
+
+mod changes;
+mod client;
+mod dialogue;
+mod extensions;
+mod fake;
+mod random;
