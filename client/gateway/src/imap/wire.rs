@@ -194,14 +194,16 @@ impl Wire {
                     return Ok(Line::TooLong(kept));
                 }
                 if line.len() > limit {
-                    line.truncate(KEPT_BYTES);
+                    line.truncate(limit.min(KEPT_BYTES));
                     return Ok(Line::TooLong(line));
                 }
                 return Ok(Line::Good(line));
             }
             searched = self.input.len();
-            if searched > limit || kept.is_some() {
-                kept.get_or_insert_with(|| BytesMut::from(&self.input[..searched.min(KEPT_BYTES)]));
+            // One more than the limit may be the CR of an end that has not come whole.
+            if searched > limit + 1 || kept.is_some() {
+                let n = searched.min(limit).min(KEPT_BYTES);
+                kept.get_or_insert_with(|| BytesMut::from(&self.input[..n]));
                 self.input.clear();
                 searched = 0;
             }

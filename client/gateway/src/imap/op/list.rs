@@ -159,9 +159,8 @@ fn select<'a>(names: &'a Names<'a>, command: &List, patterns: &[String]) -> Vec<
 fn attributes(names: &Names<'_>, name: &str, known: &Known<'_>, command: &List) -> String {
     let mut out = String::new();
     let children = names.below(name, |_, k| k.mailbox.is_some());
-    match known.mailbox {
-        None => out.push_str("\\NonExistent \\Noselect "),
-        Some(_) => {}
+    if known.mailbox.is_none() {
+        out.push_str("\\NonExistent \\Noselect ");
     }
     out.push_str(if children {
         "\\HasChildren"

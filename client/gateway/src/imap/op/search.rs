@@ -64,9 +64,7 @@ pub(super) async fn search(
             (None, false) => ends.clone(),
         };
         s.selected()?.view.saved = saved;
-        if returns.save
-            && !(returns.all || returns.count || returns.min || returns.max || part.is_some())
-        {
+        if !(returns.all || returns.count || returns.min || returns.max || part.is_some()) {
             return Ok(Done::ok("saved"));
         }
     }
@@ -203,10 +201,11 @@ fn ends_of(uids: &RoaringBitmap, returns: &Returns) -> RoaringBitmap {
 /// Positions of a set, counted from 1, or from its end with negative numbers.
 fn part_of(set: &RoaringBitmap, (first, last): (i64, i64)) -> RoaringBitmap {
     let n = i64::try_from(set.len()).unwrap_or(i64::MAX);
-    // Counted from the end, -1 is the last; `first` is then the one nearer to the start.
+    // Either end may come first; counted from the end, -1 is the last.
+    let (low, high) = (first.min(last), first.max(last));
     let (from, to) = match first < 0 {
-        true => (n + first, n + last),
-        false => (first - 1, last - 1),
+        true => (n + low, n + high),
+        false => (low - 1, high - 1),
     };
     let at = |i: i64| set.select(u32::try_from(i).ok()?);
     let (from, to) = (from.max(0), to.min(n - 1));
@@ -251,6 +250,8 @@ mod tests {
         assert_eq!(of((6, 9)), [] as [u32; 0]);
         assert_eq!(of((-1, -1)), [10]);
         assert_eq!(of((-2, -1)), [8, 10]);
+        assert_eq!(of((-1, -2)), [8, 10]);
+        assert_eq!(of((2, 1)), [2, 4]);
         assert_eq!(of((-99, -4)), [2, 4]);
         assert_eq!(of((-99, -6)), [] as [u32; 0]);
         assert_eq!(part_of(&RoaringBitmap::new(), (1, 5)).len(), 0);

@@ -139,10 +139,8 @@ fn item(c: &mut Cursor<'_>) -> Result<Item, Bad> {
         c.space()?;
     }
     let literal = announced(c.rest()).ok_or(Bad("a literal was expected"))?;
-    if literal.utf8 {
-        if !c.eat_word("UTF8 (") {
-            return Err(Bad("a literal was expected"));
-        }
+    if literal.utf8 && !c.eat_word("UTF8 (") {
+        return Err(Bad("a literal was expected"));
     }
     c.eat(b'~');
     if c.peek() != Some(b'{') || c.rest()[1..].contains(&b'{') {

@@ -146,13 +146,9 @@ fn item(c: &mut Cursor<'_>, limits: &Limits, items: &mut Vec<Item>) -> Result<()
         "SAVEDATE" => Item::SaveDate,
         "PREVIEW" => {
             // Previews are made when mail arrives, so LAZY changes nothing.
-            if c.rest().starts_with(b" (") {
-                let mut ahead = *c;
-                ahead.space()?;
-                ahead.list(|c| match c.word()?.as_str() {
-                    "LAZY" => Ok(()),
-                    _ => Err(Bad("the only modifier of PREVIEW is LAZY")),
-                })?;
+            // What else stands in parentheses here modifies the whole FETCH.
+            let mut ahead = *c;
+            if ahead.eat_word(" (LAZY)") {
                 *c = ahead;
             }
             Item::Preview

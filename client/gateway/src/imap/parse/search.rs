@@ -168,8 +168,8 @@ fn options(c: &mut Cursor<'_>) -> Result<Returns, Bad> {
                     return Err(Bad("both ends of PARTIAL count from the same side"));
                 }
                 let last = i64::from(c.positive()?);
-                let (low, high) = (first.min(last), first.max(last));
-                returns.partial = Some(if back { (-low, -high) } else { (low, high) });
+                // As written: it is told back so.
+                returns.partial = Some(if back { (-first, -last) } else { (first, last) });
             }
             _ => return Err(Bad("unknown return option")),
         }

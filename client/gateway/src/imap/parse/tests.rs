@@ -148,7 +148,7 @@ fn what_is_read_is_what_was_meant() {
         panic!()
     };
     let returns = Returns {
-        partial: Some((400, 500)),
+        partial: Some((500, 400)),
         ..Returns::default()
     };
     assert_eq!(search.returns, Some(returns));

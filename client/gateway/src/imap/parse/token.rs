@@ -163,6 +163,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Whether a string is next that is not an atom; a name may begin with a tilde, too.
+    fn at_string(&self) -> bool {
+        matches!(self.rest(), [b'"' | b'{', ..] | [b'~', b'{', ..])
+    }
+
     fn quoted(&mut self) -> Result<Vec<u8>, Bad> {
         self.expect(b'"', "a string was expected")?;
         let mut out = Vec::new();
@@ -201,18 +206,18 @@ impl<'a> Cursor<'a> {
 
     /// A string or NIL.
     pub fn nstring(&mut self) -> Result<Option<Vec<u8>>, Bad> {
-        match self.peek() {
-            Some(b'"' | b'{' | b'~') => self.string().map(Some),
-            _ if self.eat_word("NIL") => Ok(None),
-            _ => Err(Bad("a string or NIL was expected")),
+        match self.at_string() {
+            true => self.string().map(Some),
+            false if self.eat_word("NIL") => Ok(None),
+            false => Err(Bad("a string or NIL was expected")),
         }
     }
 
     /// An atom (also with `]`) or a string.
     pub fn astring(&mut self) -> Result<Vec<u8>, Bad> {
-        match self.peek() {
-            Some(b'"' | b'{' | b'~') => self.string(),
-            _ => match self.take_while(is_astring) {
+        match self.at_string() {
+            true => self.string(),
+            false => match self.take_while(is_astring) {
                 b"" => Err(Bad("a string was expected")),
                 atom => Ok(atom.to_vec()),
             },
@@ -226,9 +231,9 @@ impl<'a> Cursor<'a> {
 
     /// A mailbox name with wildcards (RFC 9051, `list-mailbox`).
     pub fn pattern(&mut self) -> Result<Vec<u8>, Bad> {
-        match self.peek() {
-            Some(b'"' | b'{' | b'~') => self.string(),
-            _ => match self.take_while(|b| is_astring(b) || matches!(b, b'%' | b'*')) {
+        match self.at_string() {
+            true => self.string(),
+            false => match self.take_while(|b| is_astring(b) || matches!(b, b'%' | b'*')) {
                 b"" => Err(Bad("a mailbox pattern was expected")),
                 pattern => Ok(pattern.to_vec()),
             },
@@ -283,6 +288,7 @@ mod tests {
             (b"{3+}\r\n)({", Some(b")({")),
             (b"~{2}\r\n\0\0", Some(b"\0\0")),
             (b"\"\"", Some(b"")),
+            (b"~peter", Some(b"~peter")),
             (b"\"a\\n\"", None),
             (b"\"a", None),
             (b"{4}\r\nabc", None),

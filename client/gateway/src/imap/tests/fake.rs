@@ -57,7 +57,6 @@ pub struct State {
     log: Vec<(u64, u32, What, u32)>,
     /// Changes up to this one are forgotten.
     pub trimmed: u64,
-    pub copied_atomically: u32,
 }
 
 const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
@@ -524,7 +523,7 @@ impl Store for Fake {
             self.change(|s| {
                 let id = s.find(&mailbox)?;
                 if let Some((from, uid)) = replace
-                    && s.boxes[&from.0].messages.get(&uid).is_none()
+                    && !s.boxes[&from.0].messages.contains_key(&uid)
                 {
                     return Err(gone("message"));
                 }
@@ -589,7 +588,6 @@ impl Store for Fake {
                     s.log(from, What::Vanished, *uid);
                 }
             }
-            s.copied_atomically += 1;
             let old: RoaringBitmap = there.into_iter().collect();
             Ok(Copied {
                 modseq: s.modseq,
