@@ -4,10 +4,12 @@ use crate::api::cluster::Running;
 use crate::identity::IdentityFile;
 use crate::machine::command::{NodeInfo, SystemOp};
 use crate::types::*;
+use crate::workers::recall::Recall;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Keeps the cluster's idea of where this node is, and this node's idea of where the others are,
 /// up to date.
@@ -16,16 +18,27 @@ pub(super) struct Announce {
     pub info: NodeInfo,
     pub dir: PathBuf,
     pub file: Mutex<IdentityFile>,
+    pub recall: Arc<Recall>,
+    /// Turns taken.
+    pub turns: AtomicU64,
 }
+
+/// In every so manieth turn the others are asked where they believe this node to be.
+const ASK_EVERY: u64 = 10;
 
 impl Announce {
     pub async fn turn(&self) -> anyhow::Result<Option<String>> {
         let r = &self.running;
+        if self.turns.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == ASK_EVERY - 1 {
+            r.placer.ask().await?;
+        }
         let registered = r.placement.with(|s| s.nodes.get(&r.node).cloned());
         if registered.as_ref().is_some_and(|n| *n != self.info) {
             r.placer
                 .propose(SystemOp::SetNode(self.info.clone()))
                 .await?;
+            // If a copy of this node stood there, it has promised in this node's name.
+            self.recall.again();
         }
         let mut addrs: BTreeMap<NodeId, String> = r.placement.addrs();
         addrs.insert(r.node, self.info.addr.clone());

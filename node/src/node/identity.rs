@@ -20,6 +20,12 @@ use tokio::sync::mpsc;
 /// How long a starting node waits for one that may be its original, or may know where that is.
 const PATIENCE_AT_START: Duration = Duration::from_secs(1);
 
+/// How often a start looks for its original at one address: one connection that breaks off must not
+/// pass for an original that is gone.
+const LOOKS: usize = 3;
+/// How long it waits between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
 impl Starting {
     /// Who this node is: as before, as a joining node, or as the first of a new cluster. Also says
     /// how many shards and replicas a new cluster has.
@@ -163,7 +169,14 @@ impl Starting {
         let mut addrs: BTreeSet<String> = registered.into_iter().flatten().chain(own).collect();
         addrs.remove(grpc_addr);
         for addr in addrs {
-            let hello = Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START).await;
+            let mut hello = Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START).await;
+            for _ in 1..LOOKS {
+                if hello.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(LOOK_PAUSE).await;
+                hello = Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START).await;
+            }
             let same = hello.is_ok_and(|hello| {
                 hello.cluster_id == identity.cluster_id.as_slice()
                     && hello.node_id == identity.node.0

@@ -85,9 +85,10 @@ pub enum StartError {
         /// Where the other one is.
         addr: String,
     },
-    /// Everything but the identity was removed.
+    /// Everything but the identity was removed, or neither the index nor the journal says any more
+    /// which replicas there were.
     #[error(
-        "the journal and the index of node {node} are gone from {dir}: the node has forgotten what it promised to the others, and must not take part under its old number. Restore them from a copy of this very node, or start with an empty --data directory and join as a new node"
+        "the journal and the index of node {node} are gone from {dir}, or damaged beyond recognition: the node has forgotten what it promised to the others, and must not take part under its old number. Restore them from a copy of this very node, or start with an empty --data directory and join as a new node"
     )]
     Gone {
         /// Which node.

@@ -190,6 +190,16 @@ impl Starting {
                 apply_lock,
             })
         }));
+        if file.held && recovered.may_lack_logs() && !groups.knows_any()? {
+            // The index is lost, and the journal cannot say of which replicas. The others may be
+            // out of reach now, and one of which nobody reminds it would begin empty under the
+            // name that it has voted with.
+            rare::hit(Rare::GoneRefused);
+            return Err(StartError::Gone {
+                node: file.node,
+                dir: dir.display().to_string(),
+            });
+        }
         let promises: Vec<_> = remembered.values().flatten().copied().collect();
         for d in groups.open_all(recovered, &promises).await? {
             damage.add(self.finding(&d, "the replica is rebuilt from its peers"));

@@ -18,6 +18,7 @@ use crate::workers::space::SpaceWatch;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -78,21 +79,23 @@ impl Starting {
             let reap = Arc::clone(&reap);
             async move { reap.turn().await }
         });
-        let announce = Arc::new(Announce {
-            running: Arc::clone(running),
-            info,
-            dir: self.config.data.clone(),
-            file: Mutex::new(file),
-        });
-        workers.every("announce", ms(1000), move || {
-            let announce = Arc::clone(&announce);
-            async move { announce.turn().await }
-        });
         let recall = Arc::new(Recall {
             groups: Arc::clone(&running.groups),
             peers: Arc::clone(&running.peers),
             placement: Arc::clone(&running.placement),
             asked: Mutex::new(asked),
+        });
+        let announce = Arc::new(Announce {
+            running: Arc::clone(running),
+            info,
+            dir: self.config.data.clone(),
+            file: Mutex::new(file),
+            recall: Arc::clone(&recall),
+            turns: AtomicU64::new(0),
+        });
+        workers.every("announce", ms(1000), move || {
+            let announce = Arc::clone(&announce);
+            async move { announce.turn().await }
         });
         workers.every("recall", ms(1000), move || {
             let recall = Arc::clone(&recall);

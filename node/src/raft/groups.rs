@@ -277,7 +277,7 @@ impl Groups {
             // Known to be lost before it is gone: otherwise it would be created anew.
             self.forgot(promise, replica);
             self.shards.remove(promise.shard);
-            let _ = shard.raft.shutdown().await;
+            end(&shard).await;
             self.logs.lock().remove(&(promise.shard, replica));
             // Also for the next start, should the process die before the replica is replaced.
             let lost = [replica, promise.replica].map(|replica| LogMarks {
@@ -302,6 +302,11 @@ impl Groups {
     pub fn forget_lost(&self, lost: LostReplica) {
         let after = |l: &LostReplica| l.shard != lost.shard || l.replica > lost.replica;
         self.lost.lock().retain(after);
+    }
+
+    /// Whether the index knows any replica of this node.
+    pub fn knows_any(&self) -> Result<bool, IndexError> {
+        Ok(!self.shard_spaces()?.is_empty())
     }
 
     fn shard_spaces(&self) -> Result<BTreeMap<ShardId, Space>, IndexError> {
@@ -557,7 +562,7 @@ impl Groups {
         let Some(replica) = self.shards.remove(shard) else {
             return Ok(());
         };
-        let _ = replica.raft.shutdown().await;
+        end(&replica).await;
         let mut batch = Batch::default();
         batch.delete(Family::Local, Key::ShardSpace(shard).encode(Space::NODE));
         let space = space_of(&*self.index, shard)?;
@@ -574,12 +579,22 @@ impl Groups {
         Ok(())
     }
 
-    /// Stops all groups.
+    /// Stops all groups, at the same time: one that waits for its disk keeps no other from it.
     pub async fn shutdown(&self) {
-        for shard in self.shards.all() {
-            let _ = shard.raft.shutdown().await;
-        }
+        let shards = self.shards.all();
+        futures::future::join_all(shards.iter().map(|shard| end(shard))).await;
     }
+}
+
+/// Stops a group and waits for its end, in a task that goes on when nobody waits for it any more:
+/// whoever is the first to join a group of openraft must see it through. Dropped before that, it
+/// leaves a state in which all who ask the group for anything later panic.
+async fn end(shard: &Shard) {
+    let raft = shard.raft.clone();
+    let ended = tokio::spawn(async move {
+        let _ = raft.shutdown().await;
+    });
+    let _ = ended.await;
 }
 
 /// The record that opens a segment: every log of the node, and those that are lost, so that a loss

@@ -92,6 +92,12 @@ impl RecoveredLogs {
             .map(|(key, _)| *key)
     }
 
+    /// Whether there may have been logs of which nothing is left here: octets that were anyone's
+    /// record, and no checkpoint behind them that names them all.
+    pub fn may_lack_logs(&self) -> bool {
+        self.unreadable
+    }
+
     /// The logs that an earlier start found to have lost something.
     pub fn lost(&self) -> impl Iterator<Item = LogKey> + '_ {
         let lost = self.logs.iter().filter(|(_, log)| log.lost);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -284,7 +285,8 @@ impl NetStreamAppend<TypeConfig> for Network {
             }
             let peer = self.peers.get(self.target.node()).map_err(rpc)?;
             let waiting = Waiting::default();
-            let requests = self.requests(input, Arc::clone(&waiting));
+            let stuck = Arc::new(AtomicBool::new(false));
+            let requests = self.requests(input, Arc::clone(&waiting), Arc::clone(&stuck));
             let mut client = peer.client.clone();
             let opened = tokio::time::timeout(APPEND_TIMEOUT, client.replicate(requests)).await;
             let answers = match opened {
@@ -299,17 +301,21 @@ impl NetStreamAppend<TypeConfig> for Network {
                     return Err(broken("the append stream does not open"));
                 }
             };
-            Ok(self.responses(answers, waiting).boxed())
+            Ok(self.responses(answers, waiting, stuck).boxed())
         })
     }
 }
 
 impl Network {
-    /// Encodes the requests, each as soon as the window has room for it.
+    /// Encodes the requests, each as soon as the window has room for it. `stuck` becomes true with
+    /// one that is empty because the entries that come next were purged from the own log: openraft
+    /// would repeat it for ever and takes every answer for progress. Only an error makes it look
+    /// again, and send a snapshot.
     fn requests<S>(
         &self,
         input: S,
         waiting: Waiting,
+        stuck: Arc<AtomicBool>,
     ) -> impl Stream<Item = ReplicateRequest> + Send + use<S>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
@@ -324,6 +330,11 @@ impl Network {
             let window = Arc::clone(&window);
             let waiting = Arc::clone(&waiting);
             let log = Arc::clone(&log);
+            let next = request.prev_log_id.map_or(0, |prev| prev.index() + 1);
+            let purged = log.purged().is_some_and(|p| p.index() >= next);
+            if request.entries.is_empty() && purged {
+                stuck.store(true, Ordering::Relaxed);
+            }
             async move {
                 let bytes: usize = request.entries.iter().map(payload_len).sum::<usize>() + 64;
                 let room = bytes.min(window_bytes) as u32;
@@ -354,10 +365,11 @@ impl Network {
         &self,
         answers: tonic::Streaming<ReplicateResponse>,
         waiting: Waiting,
+        stuck: Arc<AtomicBool>,
     ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send + '_
     {
-        futures::stream::unfold(Some((answers, waiting)), move |state| async move {
-            let (mut answers, waiting) = state?;
+        futures::stream::unfold(Some((answers, waiting, stuck)), move |state| async move {
+            let (mut answers, waiting, stuck) = state?;
             let answer = loop {
                 let owed = !waiting.lock().is_empty();
                 match tokio::time::timeout(APPEND_TIMEOUT, answers.next()).await {
@@ -380,7 +392,11 @@ impl Network {
                             if let (Ok(last @ Some(_)), Some(leader)) = (&result, whose) {
                                 self.promised(leader, *last);
                             }
-                            let next = result.is_ok().then_some((answers, waiting));
+                            if result.is_ok() && stuck.load(Ordering::Relaxed) {
+                                let why = "the entries that come next are purged";
+                                return Some((Err(broken(why)), None));
+                            }
+                            let next = result.is_ok().then_some((answers, waiting, stuck));
                             Some((Ok(result), next))
                         }
                         Err(e) => Some((Err(broken(e)), None)),

@@ -85,6 +85,12 @@ impl Placer {
             self.load(&system)?;
             return Ok(None);
         }
+        self.ask().await
+    }
+
+    /// Asks the other nodes for the placement, whatever the own replica of the system shard says. It
+    /// may be behind for good: a leader that looks for this node where it is not never reaches it.
+    pub async fn ask(&self) -> anyhow::Result<Option<String>> {
         let cluster_id: Bytes = self.peers.identity.cluster_id.to_vec().into();
         for node in self
             .placement

@@ -31,6 +31,11 @@ pub struct Recall {
 }
 
 impl Recall {
+    /// Everybody is asked once more.
+    pub fn again(&self) {
+        self.asked.lock().clear();
+    }
+
     /// Asks those that have not answered yet, all at once.
     pub async fn turn(&self) -> anyhow::Result<Option<String>> {
         let own = self.peers.identity.node;

@@ -274,7 +274,11 @@ impl Chaos {
             if cluster.nodes[n as usize].retired.is_some() {
                 return Some("the node is gone".to_owned());
             }
-            let forgotten = self.forgotten(number, n, cluster);
+            let unseen = match kind {
+                FaultKind::Copied { .. } => unseen(n, cluster),
+                _ => None,
+            };
+            let forgotten = unseen.or_else(|| self.forgotten(number, n, cluster));
             forgotten.or_else(|| self.budget.take(n).err())
         });
         let (name, aim, what) = (kind.name().to_owned(), kind.aim(), kind.words());
@@ -747,6 +751,19 @@ fn unasked(n: u32, cluster: &Cluster) -> Option<String> {
     let mut others = cluster.nodes.iter().zip(0u32..).filter(|(_, o)| *o != n);
     let paused = others.find(|(node, _)| cluster.stage.host(node.host).paused_until_us > now);
     paused.map(|(_, other)| format!("node {other} stands still and cannot be asked"))
+}
+
+/// Why a copy of a node that starts now could not find the original, where it must: two processes
+/// that stand for one node give its votes twice, and nothing but the copy's start prevents that.
+fn unseen(n: u32, cluster: &Cluster) -> Option<String> {
+    if !cluster.plan.budget {
+        return None;
+    }
+    let node = &cluster.nodes[n as usize];
+    if !node.serves() || cluster.stage.host(node.host).paused_until_us > cluster.stage.now_us() {
+        return Some("a copy could not find the original, which does not answer".to_owned());
+    }
+    unasked(n, cluster)
 }
 
 fn death(power: bool) -> Death {

@@ -52,6 +52,11 @@ pub fn replica(node: u32, incarnation: u32, shard: &Shard) -> Replica {
         Learner => "learner",
         _ => "down",
     };
+    // A group that has only just been started says 0 until it has read its log.
+    let term = match m.current_term {
+        0 => shard.log.vote().map_or(0, |vote| vote.leader_id.term),
+        term => term,
+    };
     let matched = m.replication.iter().flatten();
     let configs = m.membership_config.membership().get_joint_config();
     Replica {
@@ -60,7 +65,7 @@ pub fn replica(node: u32, incarnation: u32, shard: &Shard) -> Replica {
         shard: shard.id().0,
         id: shard.replica().0,
         role,
-        term: m.current_term,
+        term,
         last: shard.log.last(),
         committed: m.local_committed,
         applied: *shard.replicated.applied.borrow(),

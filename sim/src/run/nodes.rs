@@ -37,6 +37,8 @@ pub enum End {
 #[derive(Default)]
 struct State {
     running: Option<Weak<Running>>,
+    /// It is on its way to its end: it takes no calls any more.
+    leaves: bool,
     end: Option<End>,
 }
 
@@ -172,9 +174,9 @@ impl NodeSlot {
 
     /// Looks whether the process began to serve or ended since the last look.
     pub fn turn(&mut self, stage: &mut Stage) -> Option<EventKind> {
-        let (serves, end) = {
+        let (serves, leaves, end) = {
             let state = self.state.lock();
-            (state.running.is_some(), state.end.clone())
+            (state.running.is_some(), state.leaves, state.end.clone())
         };
         if let Some(end) = end {
             let now = stage.now_ms();
@@ -192,7 +194,9 @@ impl NodeSlot {
             }
             return Some(EventKind::Ended { why });
         }
-        if serves && !self.serving {
+        if leaves {
+            self.serving = false;
+        } else if serves && !self.serving {
             self.serving = true;
             self.joined = true;
             return Some(EventKind::Serving);
@@ -212,6 +216,7 @@ async fn process(
         Ok(node) => {
             state.lock().running = Some(Arc::downgrade(node.running()));
             let fault = node.ended().await;
+            state.lock().leaves = true;
             match fault {
                 None => {
                     node.stop().await;

@@ -124,13 +124,18 @@ impl Life {
         self.runtime.block_on(async move {
             let mut end = std::pin::pin!(tokio::time::sleep_until(until));
             poll_fn(|cx| {
-                if main
-                    .as_mut()
-                    .is_some_and(|m| m.as_mut().poll(cx).is_ready())
+                // At the end of the slice `main` is not polled any more: whoever yields in that
+                // poll is woken only when the runtime goes on, and this one returns at once. A
+                // future that polls its parts by their wake-ups would wait for that one for ever.
+                let over = end.as_mut().poll(cx);
+                if over.is_pending()
+                    && main
+                        .as_mut()
+                        .is_some_and(|m| m.as_mut().poll(cx).is_ready())
                 {
                     *main = None;
                 }
-                end.as_mut().poll(cx)
+                over
             })
             .await;
         });
