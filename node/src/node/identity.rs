@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 /// How long a starting node waits for one that may be its original, or may know where that is.
 const PATIENCE_AT_START: Duration = Duration::from_secs(1);
 
-/// How often a start looks for its original at one address: one connection that breaks off must not
-/// pass for an original that is gone.
-const LOOKS: usize = 3;
+/// How long a start looks for its original at one address: connections that break off must not pass
+/// for an original that is gone. Only a node whose address has changed waits so long.
+const LOOK_FOR: Duration = Duration::from_secs(3);
 /// How long it waits between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -169,13 +169,12 @@ impl Starting {
         let mut addrs: BTreeSet<String> = registered.into_iter().flatten().chain(own).collect();
         addrs.remove(grpc_addr);
         for addr in addrs {
-            let mut hello = Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START).await;
-            for _ in 1..LOOKS {
-                if hello.is_ok() {
-                    break;
-                }
+            let look = || Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START);
+            let until = tokio::time::Instant::now() + LOOK_FOR;
+            let mut hello = look().await;
+            while hello.is_err() && tokio::time::Instant::now() < until {
                 tokio::time::sleep(LOOK_PAUSE).await;
-                hello = Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START).await;
+                hello = look().await;
             }
             let same = hello.is_ok_and(|hello| {
                 hello.cluster_id == identity.cluster_id.as_slice()
