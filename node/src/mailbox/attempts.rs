@@ -106,13 +106,16 @@ impl Bucket {
         missing.saturating_sub(terms.every * (terms.tokens - 1))
     }
 
-    fn take(&mut self, terms: Terms, now: Instant) {
+    /// Takes a token, or what is left of one; says how much that was.
+    fn take(&mut self, terms: Terms, now: Instant) -> Duration {
+        let from = self.full_at.max(now);
         let most = now + terms.every * terms.tokens;
-        self.full_at = (self.full_at.max(now) + terms.every).min(most);
+        self.full_at = (from + terms.every).min(most);
+        self.full_at.saturating_duration_since(from)
     }
 
-    fn give_back(&mut self, terms: Terms) {
-        self.full_at -= terms.every;
+    fn give_back(&mut self, taken: Duration) {
+        self.full_at -= taken;
     }
 }
 
@@ -146,6 +149,9 @@ pub struct Attempt<'a> {
     attempts: &'a Attempts,
     account: String,
     peer: Peer,
+    /// What it took from the buckets: of the pair, of the account, of the peer. A trusted peer goes
+    /// on where the others' buckets are empty, and must not fill them.
+    taken: [Duration; 3],
 }
 
 impl Attempts {
@@ -185,13 +191,16 @@ impl Attempts {
         if !wait.is_zero() {
             return Err(wait);
         }
-        pair.bucket.take(PAIR, now);
-        of_account.take(ACCOUNT, now);
-        of_peer.take(PEER, now);
+        let taken = [
+            pair.bucket.take(PAIR, now),
+            of_account.take(ACCOUNT, now),
+            of_peer.take(PEER, now),
+        ];
         Ok(Attempt {
             attempts: self,
             account: account.to_owned(),
             peer: peer.clone(),
+            taken,
         })
     }
 }
@@ -208,15 +217,16 @@ impl Attempt<'_> {
     }
 
     fn give_back(self, trusted: bool) {
+        let [of_pair, of_account, of_peer] = self.taken;
         let mut buckets = self.attempts.buckets.lock();
         if let Some(bucket) = buckets.accounts.get_mut(&self.account) {
-            bucket.give_back(ACCOUNT);
+            bucket.give_back(of_account);
         }
         if let Some(bucket) = buckets.peers.get_mut(&self.peer) {
-            bucket.give_back(PEER);
+            bucket.give_back(of_peer);
         }
         if let Some(pair) = buckets.pairs.get_mut(&(self.account, self.peer)) {
-            pair.bucket.give_back(PAIR);
+            pair.bucket.give_back(of_pair);
             if trusted {
                 pair.trusted_until = Some(Instant::now() + TRUSTED);
             }

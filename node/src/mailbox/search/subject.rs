@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_base_of_a_base_is_itself(subject in "(\\[|\\]|re|fwd|:|\\(fwd\\)| |a|[fwd:|é){0,20}") {
+        fn the_base_of_a_base_is_itself(subject in "(\\[|\\]|re|fwd|:|\\(fwd\\)| |a|\\[fwd:|é){0,20}") {
             let once = base(&subject).text;
             let twice = base(&once);
             prop_assert_eq!(&twice.text, &once);

@@ -213,7 +213,7 @@ async fn modseqs_that_lead_nowhere_are_told_to_read_anew() {
     assert_eq!(c.one().await, changed("a@x", highest, &[]));
     for n in 1..=400 {
         let op = set(10_000 + n);
-        let time_ms = 1 << 40;
+        let time_ms = 1 << 42;
         let command = Command { time_ms, op };
         led.replica
             .propose(command, bytes::Bytes::new())
