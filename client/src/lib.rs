@@ -61,7 +61,11 @@ mod upload;
 pub mod watch;
 
 /// Generated from `proto/posthouse.proto`, which documents every message and field.
-#[allow(missing_docs, clippy::doc_lazy_continuation)]
+#[allow(
+    missing_docs,
+    clippy::doc_lazy_continuation,
+    clippy::large_enum_variant
+)]
 pub mod proto {
     tonic::include_proto!("posthouse.v1");
 }

@@ -1,5 +1,7 @@
 //! Watching accounts of a pretended cluster: nothing is missed, whatever happens to nodes.
 
+#![allow(clippy::disallowed_methods)]
+
 mod fake;
 
 use std::time::Duration;

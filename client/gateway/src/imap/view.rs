@@ -266,9 +266,9 @@ impl View {
     pub fn learn(&mut self, keywords: &[Keyword]) -> bool {
         let before = self.keywords.len();
         for keyword in keywords {
-            if !self.keywords.contains_key(&keyword.id) {
-                self.keywords.insert(keyword.id, keyword.name.clone());
-            }
+            self.keywords
+                .entry(keyword.id)
+                .or_insert_with(|| keyword.name.clone());
         }
         self.keywords.len() != before
     }

@@ -35,7 +35,9 @@ impl Store for Client {
                 uidvalidity: opened.mailbox.uidvalidity,
             };
             let mut contents = Contents::new(inbox);
-            let Some(last) = opened.uids.iter().take(limit).last() else {
+            let shown = opened.uids.len().min(limit as u64);
+            let last = shown.checked_sub(1).map(|n| n as u32);
+            let Some(last) = last.and_then(|n| opened.uids.select(n)) else {
                 return Ok(contents);
             };
             let options = FetchOptions {

@@ -139,7 +139,7 @@ fn select<'a>(names: &'a Names<'a>, command: &List, patterns: &[String]) -> Vec<
         let above = command.recursive && names.below(name, |_, k| chosen(k));
         // A parent that is not chosen itself is told only for children that are not told.
         let instead = || names.below(name, |n, k| chosen(k) && !matching(n));
-        if !is_chosen && !(above && instead()) {
+        if !(is_chosen || above && instead()) {
             continue;
         }
         let told = |attributes| Told {
