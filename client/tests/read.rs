@@ -109,7 +109,7 @@ async fn a_broken_stream_goes_on_in_the_middle_of_a_section_at_the_next_leader()
                 }
             }
             let nodes = cluster.world.lock().calls.clone();
-            let reads = |n| nodes.iter().any(|call| *call == (n, "read"));
+            let reads = |n| nodes.contains(&(n, "read"));
             assert!(reads(1) && reads(2) && reads(3));
         }
     }

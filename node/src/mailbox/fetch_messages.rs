@@ -412,8 +412,11 @@ impl Work {
     }
 }
 
+/// Uids, both inclusive.
+type Range = (Uid, Uid);
+
 /// Spans of uids to scan, each with the ranges that are wanted of it.
-fn spans(uids: &[(Uid, Uid)]) -> Vec<((Uid, Uid), &[(Uid, Uid)])> {
+fn spans(uids: &[Range]) -> Vec<(Range, &[Range])> {
     uids.chunk_by(|(_, last), (first, _)| first.saturating_sub(*last) <= SCAN_GAP)
         .map(|ranges| ((ranges[0].0, ranges[ranges.len() - 1].1), ranges))
         .collect()

@@ -92,7 +92,7 @@ impl Operations {
         };
         let (first, mut modseq) = self.made(led, op, to).await?;
         let view = self.read(led).await?;
-        let inbox = list_mailboxes::find(&view, &account, &MailboxName::inbox())?;
+        let inbox = list_mailboxes::find(&view, &account, MailboxName::inbox())?;
         let (rows, space) = (&*view.view, view.space);
         let came = read::first_created_after(rows, space, inbox.account, inbox.mailbox, modseq)?;
         let end = came.unwrap_or(inbox.row.uidnext);

@@ -15,6 +15,7 @@
 //! and every second; and what keeps a quiet stream alive is sent only after a read index, so that a
 //! leader that has lost its quorum does not keep anybody waiting for ever.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -364,10 +365,11 @@ impl Watching {
         let mut events = Vec::new();
         for (name, since) in added {
             let led = self.ops.replica_of(&name)?;
-            if !views.contains_key(&led.shard) {
-                views.insert(led.shard, self.ops.read(&led).await?);
-            }
-            let view = &views[&led.shard];
+            let view = match views.entry(led.shard) {
+                Entry::Occupied(view) => view.into_mut(),
+                Entry::Vacant(place) => place.insert(self.ops.read(&led).await?),
+            };
+            let view = &*view;
             if let Some(old) = self.names.get(&name).copied() {
                 // Named again: from where the caller says.
                 self.forget(old);
@@ -457,14 +459,16 @@ impl Watching {
         views: &'a mut BTreeMap<ShardId, ReadView>,
         shard: ShardId,
     ) -> Result<&'a ReadView> {
-        if !views.contains_key(&shard) {
-            let led = match self.shards.get(&shard) {
-                Some(led) => led.clone(),
-                None => self.ops.replica(shard)?,
-            };
-            views.insert(shard, self.ops.local_view(&led)?);
-        }
-        Ok(&views[&shard])
+        Ok(match views.entry(shard) {
+            Entry::Occupied(view) => view.into_mut(),
+            Entry::Vacant(place) => {
+                let led = match self.shards.get(&shard) {
+                    Some(led) => led.clone(),
+                    None => self.ops.replica(shard)?,
+                };
+                place.insert(self.ops.local_view(&led)?)
+            }
+        })
     }
 }
 

@@ -196,7 +196,7 @@ fn a_deleted_mailbox_leaves_the_counters_at_once_and_its_rows_in_steps() {
     ));
     b.apply(subscribe("Work", true));
     let (mailbox, row) = b.mailbox(id, "Work").unwrap();
-    let op = delete(&name("Work"));
+    let op = delete(name("Work"));
     let first = b.apply(op.clone());
     let top = b.account_row(id).highest_modseq;
     assert_eq!(first, Reply::Changed { modseq: top });
@@ -252,7 +252,7 @@ fn an_account_goes_with_its_mailboxes_that_are_going() {
     b.fill("Work", 5);
     b.apply(subscribe("Work", true));
     b.apply(annotate(None, &[("/shared/comment", Some(b"all"))]));
-    b.apply(delete(&name("Work")));
+    b.apply(delete(name("Work")));
     let op = Op::DeleteAccount {
         request_id: fresh(),
         name: account(ANN),
@@ -297,7 +297,7 @@ fn what_must_not_be_deleted_or_renamed_is_refused_without_a_trace() {
         uidvalidity: 0,
     };
     refused(b.apply(delete(inbox)));
-    refused(b.apply(delete(&name("inbox"))));
+    refused(b.apply(delete(name("inbox"))));
     refused(b.apply(rename("INBOX", "x")));
     refused(b.apply(rename("a", "a/b/c")));
     refused(b.apply(rename("d", &long)));
@@ -315,10 +315,10 @@ fn what_must_not_be_deleted_or_renamed_is_refused_without_a_trace() {
     };
     let gone = Reply::Error(ApplyError::NoMailbox);
     assert_eq!(b.apply(delete(other)), gone);
-    assert_eq!(b.apply(delete(&name("x"))), gone);
+    assert_eq!(b.apply(delete(name("x"))), gone);
     assert_eq!(b.hash(), before, "a refused command left a trace");
     // "c" goes, its child stays: the child of "a" would get a name that is taken.
-    b.apply(delete(&name("c")));
+    b.apply(delete(name("c")));
     assert_eq!(b.apply(rename("a", "c")), Reply::Error(ApplyError::Exists));
     b.audit();
 }
@@ -388,7 +388,7 @@ fn names_may_pass_from_one_child_to_another() {
     let id = b.create(ANN);
     b.apply(create("a/b/b/b"));
     let ids = ["a/b", "a/b/b", "a/b/b/b"].map(|m| b.mailbox(id, m).unwrap().0);
-    b.apply(delete(&name("a")));
+    b.apply(delete(name("a")));
     assert!(matches!(b.apply(rename("a/b", "a")), Reply::Mailbox { .. }));
     let now = ["a", "a/b", "a/b/b"].map(|m| b.mailbox(id, m).unwrap().0);
     assert_eq!(now, ids);

@@ -50,23 +50,13 @@ struct Place {
 }
 
 /// Matches on their way into threads.
+#[derive(Default)]
 pub struct Threader {
     places: Vec<Place>,
     by_id: BTreeMap<u128, u32>,
     /// Base subjects, folded, by their number; 0 is the empty one.
     subjects: BTreeMap<u128, u64>,
     walked: u64,
-}
-
-impl Default for Threader {
-    fn default() -> Self {
-        Threader {
-            places: Vec::new(),
-            by_id: BTreeMap::new(),
-            subjects: BTreeMap::new(),
-            walked: 0,
-        }
-    }
 }
 
 fn hash(text: &str) -> u128 {

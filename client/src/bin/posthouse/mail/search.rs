@@ -105,7 +105,8 @@ fn sort_key(text: &str) -> Result<SortKey, String> {
 
 fn key(args: &SearchArgs) -> Option<SearchKey> {
     let mut all = Vec::new();
-    let texts: [(&[String], fn(String) -> SearchKey); 5] = [
+    type Make = fn(String) -> SearchKey;
+    let texts: [(&[String], Make); 5] = [
         (&args.from, keys::from),
         (&args.to, keys::to),
         (&args.subject, keys::subject),
