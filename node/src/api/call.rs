@@ -39,11 +39,9 @@ impl Api {
         let Some(ours) = self.ops.routes().cluster_id() else {
             return Err(MailboxError::NotInitialized);
         };
-        match metadata.get(CLUSTER_METADATA) {
-            Some(theirs) if !theirs.as_bytes().eq_ignore_ascii_case(ours.as_bytes()) => {
-                Err(MailboxError::WrongCluster(ours))
-            }
-            _ => Ok(()),
+        match means_another(metadata, &ours) {
+            true => Err(MailboxError::WrongCluster(ours)),
+            false => Ok(()),
         }
     }
 
@@ -64,6 +62,12 @@ impl Api {
             }
         }
     }
+}
+
+/// Whether a caller names a cluster, and not `ours`.
+pub(super) fn means_another(metadata: &MetadataMap, ours: &str) -> bool {
+    let theirs = metadata.get(CLUSTER_METADATA);
+    theirs.is_some_and(|theirs| !theirs.as_bytes().eq_ignore_ascii_case(ours.as_bytes()))
 }
 
 /// Whom a request came from.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use posthouse_client::error::{CLUSTER_METADATA, to_status};
+use posthouse_client::error::to_status;
 use posthouse_client::proto;
 use proto::cluster_server::Cluster;
 use proto::{ErrorDetail, ErrorKind};
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::call::means_another;
 use crate::blobs::DamageLog;
 use crate::env::Env;
 use crate::identity::uuid_text;
@@ -128,12 +129,12 @@ impl ClusterService {
     fn member<T>(&self, request: &Request<T>) -> Result<&Arc<Running>, Status> {
         let running = self.running()?;
         let ours = uuid_text(&running.peers.identity.cluster_id);
-        match request.metadata().get(CLUSTER_METADATA) {
-            Some(theirs) if !theirs.as_bytes().eq_ignore_ascii_case(ours.as_bytes()) => Err(error(
+        match means_another(request.metadata(), &ours) {
+            true => Err(error(
                 ErrorKind::WrongCluster,
                 format!("this node belongs to cluster {ours}"),
             )),
-            _ => Ok(running),
+            false => Ok(running),
         }
     }
 }

@@ -353,21 +353,24 @@ mod tests {
         assert_eq!(judged(&history).len(), 1);
     }
 
-    #[test]
-    fn lmtp_messages_are_found_by_their_octets() {
-        let mut by_lmtp = deliver(
-            10,
-            1,
-            delivered(StoredAt {
-                uid_validity: 0,
-                uid: 0,
-                modseq: 0,
-            }),
-        );
-        let Call::Deliver { request, .. } = &mut by_lmtp.call else {
+    /// A delivery over LMTP, which tells nothing of where the message is.
+    fn by_lmtp(called_ms: u64) -> Record {
+        let nowhere = StoredAt {
+            uid_validity: 0,
+            uid: 0,
+            modseq: 0,
+        };
+        let mut record = deliver(called_ms, 1, delivered(nowhere));
+        let Call::Deliver { request, .. } = &mut record.call else {
             unreachable!()
         };
         *request = None;
+        record
+    }
+
+    #[test]
+    fn lmtp_messages_are_found_by_their_octets() {
+        let by_lmtp = by_lmtp(10);
         let held = Expected::default().held(octets(1), true);
         let mut message = seen(1, 2, 1);
         message.blob = held.blob.to_string();
@@ -380,19 +383,7 @@ mod tests {
 
     #[test]
     fn a_new_account_counts_uids_anew() {
-        let mut by_lmtp = deliver(
-            40,
-            1,
-            delivered(StoredAt {
-                uid_validity: 0,
-                uid: 0,
-                modseq: 0,
-            }),
-        );
-        let Call::Deliver { request, .. } = &mut by_lmtp.call else {
-            unreachable!()
-        };
-        *request = None;
+        let by_lmtp = by_lmtp(40);
         let call = Call::DeleteAccount {
             account: ANN.into(),
         };
