@@ -23,7 +23,9 @@ pub fn account(txn: &Txn, name: &AccountName) -> Result<(AccountId, AccountRow),
     Ok((account, txn.need(&Key::Account(account))?))
 }
 
-/// Whether messages may come into an account; by whatever way, they must ask this first.
+/// Whether messages may come into an account; by whatever way, they must ask this first. What is
+/// in it may still be copied and moved about: that is for services that act for an operator, since
+/// nobody logs in.
 pub fn takes_mail(account: &AccountRow) -> Result<(), ApplyError> {
     match account.state {
         AccountState::Active | AccountState::Frozen => Ok(()),

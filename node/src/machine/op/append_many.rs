@@ -63,6 +63,7 @@ fn all(txn: &mut Txn, append: &AppendMany) -> Result<Reply, Stop> {
     if let Some(first) = request::reply(txn, &request)? {
         return Ok(first);
     }
+    scope::takes_mail(&account)?;
     let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, &append.mailbox)?;
     check_arrived(txn, append)?;
     let replaced = find_replaced(txn, id, mailbox_id, append)?;

@@ -255,6 +255,28 @@ fn a_move_comes_before_it_goes_and_takes_the_email_along() {
 }
 
 #[test]
+fn a_closed_account_takes_no_message_by_append_but_answers_what_it_took_before() {
+    let mut b = Bench::new();
+    ann(&mut b);
+    let before = append(vec![item(b"one", &[], None)], None);
+    let stored = b.apply(Op::AppendMany(Box::new(before.clone())));
+    assert!(matches!(stored, Reply::Appended { .. }), "{stored:?}");
+    b.apply(Op::SetAccountState {
+        request_id: fresh(),
+        account: account("ann@x"),
+        state: AccountState::Closed,
+    });
+    let late = append(vec![item(b"two", &[], None)], None);
+    let refused = b.apply(Op::AppendMany(Box::new(late)));
+    assert!(
+        matches!(refused, Reply::Error(ApplyError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(b.apply(Op::AppendMany(Box::new(before))), stored);
+    b.audit();
+}
+
+#[test]
 fn several_messages_come_with_one_modseq_or_not_at_all() {
     let mut b = Bench::new();
     let id = ann(&mut b);
