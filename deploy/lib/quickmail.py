@@ -4,19 +4,22 @@
     quickmail.py deliver --lmtp ADDR --to ACCOUNT... FILE...
     quickmail.py stream  --lmtp ADDR --to ACCOUNT --keep DIR --log FILE --seconds N
     quickmail.py pause   --log FILE
+    quickmail.py imap    --imaps ADDR --to ACCOUNT --certificate FILE --password-file FILE
     quickmail.py pop3    --pop3s ADDR --to ACCOUNT --certificate FILE --password-file FILE
     quickmail.py verify  --cli PATH --addr ADDR --to ACCOUNT... DIR...
 
 `stream` delivers small messages one after the other, as a mail server would: what is answered
 with 4xx, or not at all, is sent again. Each message is kept in DIR before it is sent; the log
 gets one line per acknowledgement. `pause` prints their number and the longest time between two
-of them, in milliseconds. `pop3` logs in over TLS and fetches the first and the last message.
+of them, in milliseconds. `pop3` logs in over TLS and fetches the first and the last message; `imap`
+also makes a mailbox, copies a message into it, flags it and finds it again.
 `verify` reads every mailbox back with the command line tool and checks that each file of the DIRs
 is there exactly once, octet by octet after the Return-Path line.
 """
 
 import argparse
 import collections
+import imaplib
 import json
 import pathlib
 import poplib
@@ -160,6 +163,35 @@ def pop3(arguments):
     print(f"{count} messages, {octets} octets")
 
 
+def imap(arguments):
+    def expect(answer):
+        status, data = answer
+        if status != "OK":
+            sys.exit(f"IMAP: {data}")
+        return data
+
+    host, port = arguments.imaps.rsplit(":", 1)
+    context = ssl.create_default_context(cafile=arguments.certificate)
+    door = imaplib.IMAP4_SSL(host, int(port), timeout=30, ssl_context=context)
+    expect(door.login(arguments.to[0], pathlib.Path(arguments.password_file).read_text().strip()))
+    count = int(expect(door.select("INBOX"))[0])
+    for number in sorted({min(1, count), count} - {0}):
+        octets = expect(door.fetch(str(number), "(BODY.PEEK[])"))[0][1]
+        if not octets.startswith(b"Return-Path:"):
+            sys.exit(f"message {number} begins with {octets[:80]!r}")
+    if count:
+        if "Quick" not in str(expect(door.list())):
+            expect(door.create("Quick/Start"))
+        expect(door.copy("1", "Quick/Start"))
+        expect(door.select("Quick/Start"))
+        expect(door.store("1:*", "+FLAGS", "(\\Flagged)"))
+        if not expect(door.search(None, "FLAGGED", "HEADER", "Return-Path", SENDER))[0]:
+            sys.exit("the copied message is not found")
+    boxes = len(expect(door.list()))
+    door.logout()
+    print(f"{count} messages in INBOX, {boxes} mailboxes")
+
+
 def run(arguments, *words):
     command = [arguments.cli, "--addr", arguments.addr, *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=False)
@@ -208,7 +240,7 @@ def verify(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for command in (deliver, stream, pause, pop3, verify):
+    for command in (deliver, stream, pause, imap, pop3, verify):
         sub = commands.add_parser(command.__name__)
         sub.set_defaults(command=command)
         if command in (deliver, stream):
@@ -222,8 +254,8 @@ def main():
         if command is stream:
             sub.add_argument("--keep", required=True)
             sub.add_argument("--seconds", type=float, default=6)
-        if command is pop3:
-            sub.add_argument("--pop3s", required=True)
+        if command in (imap, pop3):
+            sub.add_argument(f"--{command.__name__}s", required=True)
             sub.add_argument("--certificate", required=True)
             sub.add_argument("--password-file", required=True)
         if command is verify:
