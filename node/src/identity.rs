@@ -126,6 +126,54 @@ impl IdentityFile {
     }
 }
 
+/// Content of `DIR/join`, as long as a node is about to join: by what it is known again, should it die
+/// after its one-use token was taken and before it heard who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinFile(pub [u8; 16]);
+
+impl JoinFile {
+    fn path(dir: &Path) -> PathBuf {
+        dir.join("join")
+    }
+
+    /// The join that was begun in this directory, or a new one with the id `fresh`, durably.
+    pub async fn begin(
+        disk: &dyn Disk,
+        dir: &Path,
+        fresh: [u8; 16],
+    ) -> Result<JoinFile, IdentityError> {
+        let path = JoinFile::path(dir);
+        let io = |cause| IdentityError::Io {
+            path: path.clone(),
+            cause,
+        };
+        if let Some(content) = disk.read(&path).await.map_err(io)? {
+            // A damaged one is of no use: the cluster will say that the token was taken.
+            if let Ok(id) = content.as_ref().try_into() {
+                return Ok(JoinFile(id));
+            }
+        }
+        let content = fresh.to_vec();
+        disk.replace(&path, content.into()).await.map_err(io)?;
+        Ok(JoinFile(fresh))
+    }
+
+    /// Forgets it: the node knows who it is.
+    pub async fn end(disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
+        let path = JoinFile::path(dir);
+        let there = disk.read(&path).await;
+        let removed = match there {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) => match disk.remove(&path).await {
+                Ok(()) => disk.sync_dir(dir).await,
+                Err(cause) => Err(cause),
+            },
+            Err(cause) => Err(cause),
+        };
+        removed.map_err(|cause| IdentityError::Io { path, cause })
+    }
+}
+
 /// The usual text of a UUID (RFC 9562, section 4).
 pub fn uuid_text(id: &[u8; 16]) -> String {
     let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
@@ -178,6 +226,17 @@ mod tests {
         let e = IdentityFile::load(&RealDisk, dir.path()).await.unwrap_err();
         assert!(matches!(e, IdentityError::Format { found: 1, .. }), "{e}");
         assert!(e.to_string().contains("has format 1"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn a_join_that_was_begun_goes_on_under_its_id_until_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = |fresh| JoinFile::begin(&RealDisk, dir.path(), fresh);
+        assert_eq!(begin([1; 16]).await.unwrap(), JoinFile([1; 16]));
+        assert_eq!(begin([2; 16]).await.unwrap(), JoinFile([1; 16]));
+        JoinFile::end(&RealDisk, dir.path()).await.unwrap();
+        JoinFile::end(&RealDisk, dir.path()).await.unwrap();
+        assert_eq!(begin([3; 16]).await.unwrap(), JoinFile([3; 16]));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::serve::only_init;
 use super::start::Starting;
 use crate::api::cluster::{ClusterService, InitCall};
 use crate::env::net::Listener;
-use crate::identity::{IdentityFile, new_uuid, parse_uuid, uuid_text};
+use crate::identity::{IdentityFile, JoinFile, new_uuid, parse_uuid, uuid_text};
 use crate::rare::{self, Rare};
 use crate::transport::peers::{Identity, Peers, remembered_by};
 use crate::transport::promises::Promise;
@@ -38,6 +38,7 @@ impl Starting {
         let (disk, dir) = (&*self.env.disk, &*self.config.data);
         let mut shape = (self.config.shards, self.config.replication);
         if let Some(file) = IdentityFile::load(disk, dir).await? {
+            JoinFile::end(disk, dir).await?;
             return Ok((file, shape));
         }
         // Mail without an identity is somebody's: a new node must not begin on top of it.
@@ -50,8 +51,10 @@ impl Starting {
             return Err(StartError::Anonymous(dir.display().to_string()));
         }
         if !self.config.join.is_empty() {
-            let file = self.join(grpc_addr, lmtp_addr).await?;
+            let JoinFile(id) = JoinFile::begin(disk, dir, self.env.rng.id16()).await?;
+            let file = self.join(grpc_addr, lmtp_addr, id).await?;
             file.save(disk, dir).await?;
+            JoinFile::end(disk, dir).await?;
             return Ok((file, shape));
         }
         let cluster_id = new_uuid(self.env.rng.id16());
@@ -102,8 +105,13 @@ impl Starting {
         shape.ok_or(StartError::Stopped)
     }
 
-    /// Asks a member to take this node in.
-    async fn join(&self, grpc_addr: &str, lmtp_addr: &str) -> Result<IdentityFile, StartError> {
+    /// Asks a member to take this node in, as the join with this id.
+    async fn join(
+        &self,
+        grpc_addr: &str,
+        lmtp_addr: &str,
+        join_id: [u8; 16],
+    ) -> Result<IdentityFile, StartError> {
         let addr = self.config.join.clone();
         let refused = |cause: String| StartError::Join {
             addr: addr.clone(),
@@ -117,7 +125,7 @@ impl Starting {
             token: self.config.join_token.clone(),
             addr: grpc_addr.to_owned(),
             zone: self.config.zone.clone(),
-            join_id: self.env.rng.id16().to_vec().into(),
+            join_id: join_id.to_vec().into(),
             lmtp_addr: lmtp_addr.to_owned(),
         };
         let mut last = String::new();
