@@ -444,3 +444,32 @@ async fn scrub_finds_and_mends_what_nobody_read() {
     }
     assert!(said.unwrap().contains("damaged"));
 }
+
+#[tokio::test]
+async fn scrub_mends_what_no_header_leads_to_any_more() {
+    let world = World::new().await;
+    world.store(&[b"before"], Codec::Raw).await;
+    let blob = world.store(&[b"headless"], Codec::Raw).await;
+    world.store(&[b"after"], Codec::Raw).await;
+    world.journal.seal().await.unwrap();
+    let at = world.loc(blob, 0).unwrap().location;
+    let segments = world.journal.segments();
+    let segment = segments.iter().find(|s| s.number == at.segment).unwrap();
+    let mut bytes = std::fs::read(world.file(at.segment)).unwrap();
+    // Its header and its octets, and the footer, which knows of them.
+    for byte in [
+        at.offset as usize - 30,
+        at.offset as usize,
+        segment.bytes as usize,
+    ] {
+        bytes[byte] ^= 4;
+    }
+    write_in_place(&world.file(at.segment), &bytes);
+    let found = world.scrub().run().await.unwrap();
+    assert_eq!((found.damaged, found.repaired), (1, 1));
+    assert_ne!(world.loc(blob, 0).unwrap().location, at);
+    let again = world.scrub().run().await.unwrap();
+    assert_eq!((again.damaged, again.repaired), (0, 0));
+    assert_eq!(world.read(blob, 0).await.unwrap(), "headless");
+    assert_eq!(world.peer.asked.load(Ordering::Relaxed), 1, "mended once");
+}

@@ -52,7 +52,7 @@ pub use writer::Done;
 
 use crate::env::Env;
 use crate::types::{Location, ReplicaId, ShardId};
-use format::{RECORD_HEADER, Record, record_size};
+use format::{Kind, RECORD_HEADER, Record, record_size};
 use scan::{SCAN_CHUNK, Window};
 use writer::{Job, Shared, Submission, Writer};
 
@@ -216,6 +216,15 @@ pub struct Stats {
     pub stalled: bool,
 }
 
+/// What lies in a segment.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Its records with their payload locations, in order; what they hold is not verified.
+    pub records: Vec<(RecordHead, Location)>,
+    /// Places that held synced records of which not even a header is known any more.
+    pub gaps: Vec<DamagedRange>,
+}
+
 /// The journal of one data directory.
 pub struct Journal {
     shared: Arc<Shared>,
@@ -337,6 +346,12 @@ impl Journal {
     /// The records of a segment with their payload locations, in order: from the footer, or by
     /// reading the segment when that is damaged.
     pub async fn records(&self, segment: u64) -> Result<Vec<(RecordHead, Location)>, JournalError> {
+        Ok(self.survey(segment).await?.records)
+    }
+
+    /// The records of a segment, as [`Journal::records`] gives them, and the places in it where
+    /// nobody can tell any more what they were: together, all that was ever located in it.
+    pub async fn survey(&self, segment: u64) -> Result<Survey, JournalError> {
         let shared = &self.shared;
         let gone = || JournalError::Gone { segment };
         let owned = |r: Record| r.owned(segment);
@@ -345,23 +360,45 @@ impl Journal {
         {
             let salt = shared.table.get(segment).ok_or_else(gone)?.salt;
             let decode = |h: &[u8]| Record::decode(h, segment, Some(salt)).and_then(owned);
-            return Ok(headers.chunks(RECORD_HEADER).filter_map(decode).collect());
+            return Ok(Survey {
+                records: headers.chunks(RECORD_HEADER).filter_map(decode).collect(),
+                gaps: Vec::new(),
+            });
         }
         let slot = shared.table.get(segment).ok_or_else(gone)?;
         let file = shared.table.file(segment).await?;
         let path = table::segment_path(&shared.dir, segment);
         let mut window = Window::new(file, &path, slot.file_len, SCAN_CHUNK);
+        let gap = |marker: &Record| DamagedRange::of_marker(path.clone(), segment, marker);
+        let mut survey = Survey::default();
         if let Some(seal) = &slot.seal
-            && let Some(records) = scan::read_footer(&mut window, segment, slot.salt, seal).await?
+            && let Some(listed) = scan::read_footer(&mut window, segment, slot.salt, seal).await?
         {
-            return Ok(records.into_iter().filter_map(owned).collect());
+            let mut before = None;
+            for record in listed {
+                match record.kind {
+                    // The header of this record is whole, stands in front, and leads to the damage.
+                    Kind::Damage if before == Some(record.index) => {}
+                    Kind::Damage => survey.gaps.push(gap(&record)),
+                    _ => {
+                        before = Some(record.offset as u64);
+                        survey.records.extend(owned(record));
+                    }
+                }
+            }
+            return Ok(survey);
         }
         let found = scan::scan(&mut window, segment, slot.salt, slot.data_end, true).await?;
-        let good = |item| match item {
-            scan::Item::Good(r) | scan::Item::Bad(r, _) => owned(r),
-            scan::Item::Gap(..) => None,
-        };
-        Ok(found.items.into_iter().filter_map(good).collect())
+        for item in found.items {
+            match item {
+                scan::Item::Good(r) | scan::Item::Bad(r, _) => survey.records.extend(owned(r)),
+                scan::Item::Gap(from, to) => {
+                    let marker = Record::damage(from, to - from, Cause::RecordHeader.code());
+                    survey.gaps.push(gap(&marker));
+                }
+            }
+        }
+        Ok(survey)
     }
 
     /// Frees a sealed segment without pins that is not the newest: keeps its file for reuse or

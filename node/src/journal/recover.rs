@@ -239,7 +239,7 @@ async fn take_in(
                 let sealed = write_seal(&*found.file, &found.path, number, salt, *seal, footer);
                 slot.file_len = sealed.await?.0;
             }
-            replay_footer(&found, records, recovery).await?;
+            replay_footer(&found, slot.file_len, records, recovery).await?;
             return Ok((number, slot));
         }
     }
@@ -333,8 +333,10 @@ async fn rewrite_tail(found: &Found, from: u64, to: u64) -> Result<(), JournalEr
     found.file.sync_data().await.map_err(io)
 }
 
+/// `file_len`: the seal that was written again may have shortened the file.
 async fn replay_footer(
     found: &Found,
+    file_len: u64,
     records: Vec<Record>,
     recovery: &mut Recovery,
 ) -> Result<(), JournalError> {
@@ -350,7 +352,7 @@ async fn replay_footer(
         recovery.damage.push(damage);
     }
     let damaged: Vec<u64> = markers.iter().map(|m| m.index).collect();
-    let mut window = Window::new(found.file.clone(), &found.path, found.file_len, SMALL_CHUNK);
+    let mut window = Window::new(found.file.clone(), &found.path, file_len, SMALL_CHUNK);
     for record in &records {
         if record.kind != Kind::Damage && !damaged.contains(&(record.offset as u64)) {
             replay(found, &mut window, record, recovery).await?;

@@ -3,8 +3,8 @@
 //! Rot that is found when a message is read is found too late for those that nobody reads: by then
 //! the other copies may have gone, too (Bairavasundaram et al., "An Analysis of Data Corruption in
 //! the Storage Stack", FAST '08). So every sealed record is read at a steady pace, its CRC is
-//! checked, and chunks that a row points to are fetched again where it fails. The blocks of the
-//! index are verified with each round.
+//! checked, and chunks that a row points to are fetched again where it fails, or where not even a
+//! header says any more what the record was. The blocks of the index are verified with each round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -156,8 +156,8 @@ impl Scrub {
         bad: &mut BTreeMap<(u64, u32), DamagedRange>,
     ) -> Result<(), JournalError> {
         let mut stride = 0;
-        let records = self.journal.records(segment).await?;
-        if records.is_empty() {
+        let survey = self.journal.survey(segment).await?;
+        if survey.records.is_empty() && survey.gaps.is_empty() {
             // Every segment begins with a checkpoint: of this one nothing could be read, and it
             // lists nothing. What rows expect in it is fetched again.
             let listed = self.journal.segments();
@@ -172,7 +172,12 @@ impl Scrub {
             };
             bad.insert((segment, 0), range);
         }
-        for (head, location) in records {
+        // A header that is lost takes its record out of every list: a write that went astray, or rot in
+        // a segment whose footer has rotted, too. Rows may still point there.
+        for gap in survey.gaps {
+            bad.insert((segment, gap.offset as u32), gap);
+        }
+        for (head, location) in survey.records {
             match self.journal.read(location).await {
                 Ok(_) => {}
                 Err(JournalError::Damaged(mut range)) => {

@@ -134,8 +134,13 @@ impl Raft {
             .compared
             .entry((r.shard, r.id, r.incarnation))
             .or_default();
-        // What is applied is committed, whatever the library says of commits.
-        let end = index(r.committed).max(index(r.applied)).min(index(r.last));
+        // What is applied is committed, whatever the library says of commits. A mark beyond the end
+        // of the log is that of a snapshot on its way into the state machine. Until the log begins
+        // anew behind it, it may end with what a deposed leader appended and nobody committed.
+        let last = index(r.last);
+        let marks = [index(r.committed), index(r.applied)];
+        let end = marks.into_iter().filter(|at| *at <= last).max();
+        let end = end.unwrap_or_default();
         let mut next = (*upto + 1).max(index(r.purged) + 1);
         while next <= end {
             if let Some(id) = id_at(next) {
@@ -182,5 +187,48 @@ impl Raft {
             let known = self.acknowledged.entry((r.shard, *member)).or_default();
             *known = (*known).max(sure);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use posthouse_node::raft::types::log_id;
+    use posthouse_node::types::ReplicaId;
+
+    use super::*;
+
+    fn follower(id: u64, last: LogId, committed: LogId) -> Replica {
+        Replica {
+            node: id as u32,
+            incarnation: 1,
+            shard: 1,
+            id,
+            role: "follower",
+            term: 3,
+            last: Some(last),
+            committed: Some(committed),
+            applied: None,
+            persisted: None,
+            purged: None,
+            matched: Vec::new(),
+            voters: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_snapshot_is_about_to_replace_counts_for_nothing() {
+        let old = |index| log_id(1, ReplicaId(1), index);
+        let new = |index| log_id(2, ReplicaId(2), index);
+        let (mut raft, mut found) = (Raft::default(), Findings::default());
+        let leader = follower(2, new(9), new(9));
+        raft.look(&leader, false, &|at| Some(new(at)), &mut found);
+        // It has led and was cut off; a snapshot up to entry 9 is on its way into its state.
+        let arriving = follower(1, old(7), new(9));
+        raft.look(&arriving, false, &|at| Some(old(at)), &mut found);
+        assert!(found.violations.is_empty(), "{:?}", found.violations);
+        // A log that goes on beyond what is committed has it all, or has diverged.
+        let diverged = follower(1, old(10), new(9));
+        raft.look(&diverged, false, &|at| Some(old(at)), &mut found);
+        assert!(!found.violations.is_empty());
     }
 }

@@ -68,6 +68,8 @@ pub struct Chaos {
     /// Images for the faults with these numbers, and when they were taken, ms.
     images: BTreeMap<usize, (u64, DiskImage, IndexImage)>,
     joining: Vec<(u32, Option<u32>, Token)>,
+    /// Nodes that get another token.
+    renewing: Vec<(usize, Token)>,
     /// Processes beside the nodes of the cluster.
     extra: Vec<NodeSlot>,
     draws: crate::stream::Stream,
@@ -88,6 +90,7 @@ impl Chaos {
             budget: Budget::new(plan),
             images: BTreeMap::new(),
             joining: Vec::new(),
+            renewing: Vec::new(),
             extra: Vec::new(),
             draws: stream(plan.seed, "chaos", 0),
             over: false,
@@ -125,6 +128,7 @@ impl Chaos {
             }
         }
         self.admit(cluster);
+        self.renew(cluster);
         for slot in &mut self.extra {
             slot.turn(&mut cluster.stage);
         }
@@ -218,12 +222,7 @@ impl Chaos {
             }
             Later::Restore(n, fault) => self.restore(n, fault, cluster),
             Later::Join { zone, replaces } => {
-                let client = cluster.client().with_deadline(Duration::from_secs(20));
-                let token = cluster.spawn_on(HostId::CLIENTS, async move {
-                    let token = client.create_join_token(0).await;
-                    token.map(|t| t.token).map_err(|e| e.to_string())
-                });
-                if let Some(token) = token {
+                if let Some(token) = ask_for_token(cluster) {
                     self.joining.push((zone, replaces, token));
                 }
             }
@@ -265,6 +264,31 @@ impl Chaos {
             }
         }
         self.joining.extend(waiting);
+    }
+
+    /// A token lasts by the clock that is furthest ahead in the cluster: when that one jumps, a node
+    /// that has not used its token yet gets another, as it says that it needs.
+    fn renew(&mut self, cluster: &mut Cluster) {
+        for n in 0..cluster.nodes.len() {
+            let slot = &mut cluster.nodes[n];
+            let refused = std::mem::take(&mut slot.token_refused);
+            let needs = refused && !slot.joined && slot.retired.is_none();
+            if needs && !self.renewing.iter().any(|(of, _)| *of == n) {
+                let token = ask_for_token(cluster);
+                self.renewing.extend(token.map(|token| (n, token)));
+            }
+        }
+        let mut waiting = Vec::new();
+        for (n, token) in std::mem::take(&mut self.renewing) {
+            let given = token.lock().take();
+            match given {
+                None => waiting.push((n, token)),
+                // No majority gave one: when the old one is refused again, the operator asks again.
+                Some(Err(_)) => {}
+                Some(Ok(token)) => cluster.nodes[n].config.join_token = token,
+            }
+        }
+        self.renewing = waiting;
     }
 
     fn strike(&mut self, number: usize, kind: FaultKind, cluster: &mut Cluster) {
@@ -728,6 +752,15 @@ impl Chaos {
         let replaces = Some(n);
         self.later(now + down_ms, Later::Join { zone, replaces });
     }
+}
+
+/// An operator asks for a token.
+fn ask_for_token(cluster: &mut Cluster) -> Option<Token> {
+    let client = cluster.client().with_deadline(Duration::from_secs(20));
+    cluster.spawn_on(HostId::CLIENTS, async move {
+        let token = client.create_join_token(0).await;
+        token.map(|t| t.token).map_err(|e| e.to_string())
+    })
 }
 
 /// The segment that the journal writes.

@@ -62,6 +62,8 @@ pub struct NodeSlot {
     pub short_lives: Option<(u32, u64, bool)>,
     /// Whether it has ever been a member.
     pub joined: bool,
+    /// Whether it ended because no member took its token.
+    pub token_refused: bool,
     stop: CancellationToken,
     state: Arc<Mutex<State>>,
     serving: bool,
@@ -109,6 +111,7 @@ impl NodeSlot {
             may_forget_until_ms: 0,
             short_lives: None,
             joined: false,
+            token_refused: false,
             stop: CancellationToken::new(),
             state: Arc::default(),
             serving: false,
@@ -125,9 +128,10 @@ impl NodeSlot {
         self.state.lock().running.as_ref().and_then(Weak::upgrade)
     }
 
-    /// Whether its process serves.
+    /// Whether its process serves, and was not asked to stop: one that stands still says so only
+    /// when it goes on.
     pub fn serves(&self) -> bool {
-        self.serving
+        self.serving && !self.stop.is_cancelled()
     }
 
     /// Whether a process runs, serving or not.
@@ -186,7 +190,10 @@ impl NodeSlot {
             match end {
                 End::Stopped => {}
                 End::Again => self.start_at_ms = now,
-                End::Failed(_) => self.start_at_ms = now + AGAIN_MS,
+                End::Failed(what) => {
+                    self.start_at_ms = now + AGAIN_MS;
+                    self.token_refused = what.contains("join token");
+                }
                 End::Refused(why) => {
                     self.wanted = false;
                     self.retired = Some(why);

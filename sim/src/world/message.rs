@@ -28,8 +28,10 @@ use super::pipe::{Broken, Item, Opening, Pipe, Side};
 
 /// Octets under way in one direction of a call.
 const WINDOW: usize = 1 << 20;
-/// When keep-alive gives a silent peer up: 2 s until it asks and 4 s for the answer.
-pub const PATIENCE_US: u64 = 6_000_000;
+/// When keep-alive asks a silent peer.
+pub const ASKS_US: u64 = 2_000_000;
+/// When it gives the peer up: 4 s are for the answer.
+pub const PATIENCE_US: u64 = ASKS_US + 4_000_000;
 
 /// A failure of a service.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

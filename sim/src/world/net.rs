@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::HostId;
 use super::fence::Fence;
 use super::link::{Links, Passage};
+use super::message;
 use super::pipe::{Broken, Opening, Pipe, Side};
 use super::queue::Queue;
 use crate::plan;
@@ -166,19 +167,32 @@ impl Net {
         }
     }
 
-    /// A machine has lost power: nobody is told; who waits for it gives up after `patience_us`.
+    /// A machine has lost power: nobody is told; who waits for it gives up after `patience_us`. A
+    /// machine that runs again when keep-alive asks it knows nothing of the call, and says so.
     pub fn power_gone(&self, host: HostId, patience_us: u64) {
         self.0
             .listeners
             .lock()
             .retain(|_, l| l.process.0 != host || !l.process.1.is_dead());
-        let at = self.0.queue.now_us() + patience_us;
+        let now = self.0.queue.now_us();
+        let at = now + patience_us;
         for pipe in self.pipes_of(host) {
-            let (caller, _) = pipe.hosts();
-            let side = match caller == host {
-                true => Side::Callee,
-                false => Side::Caller,
+            let (caller, callee) = pipe.hosts();
+            let (own, side) = match caller == host {
+                true => (Side::Caller, Side::Callee),
+                false => (Side::Callee, Side::Caller),
             };
+            // Byte streams ask by themselves, or do not.
+            if pipe.patience_us() == message::PATIENCE_US {
+                let (net, asked) = (self.clone(), Arc::clone(&pipe));
+                let ask = Box::new(move || {
+                    let there_and_back = net.open(caller, callee) && net.open(callee, caller);
+                    if net.is_up(host) && there_and_back && asked.is_dead(own) {
+                        asked.break_end(side, Broken::Reset);
+                    }
+                });
+                self.0.queue.at(now + message::ASKS_US, ask);
+            }
             let late = Box::new(move || pipe.break_end(side, Broken::TimedOut));
             self.0.queue.at(at, late);
         }

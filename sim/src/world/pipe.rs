@@ -198,6 +198,11 @@ impl Pipe {
         }
     }
 
+    /// Whether the process that had this end is dead.
+    pub fn is_dead(&self, side: Side) -> bool {
+        Self::dead(&self.inner.lock(), side)
+    }
+
     /// Waits for room to send.
     pub fn poll_room(&self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let mut inner = self.inner.lock();

@@ -174,6 +174,23 @@ fn segments_roll_and_say_where_a_replay_begins() {
 }
 
 #[test]
+fn a_seal_that_is_durable_before_its_file_is_shorter() {
+    block_on(async {
+        let disk = FakeDisk::default();
+        let (journal, _) = open(&disk, 1).await;
+        let vote = record(RecordKind::Vote, 2, "vote");
+        journal.append(vec![entry(1, 10), vote]).await.unwrap();
+        journal.close().await;
+        // The power fails after the sync of the seal: the file is as long as it was reserved.
+        disk.corrupt(&seg(1), |bytes| bytes.resize(64 << 10, 0));
+        let (_, recovery) = open(&disk, 2).await;
+        assert_eq!(recovery.scanned_segments, 0);
+        assert_eq!(recovery.records[1].payload, "vote");
+        assert!(recovery.damage.is_empty() && disk.content(&seg(1)).len() < 64 << 10);
+    });
+}
+
+#[test]
 fn a_failed_sync_stops_the_journal_and_is_not_retried() {
     for fail_write in [false, true] {
         block_on(async {

@@ -122,7 +122,7 @@ fn rot_says_what_the_header_or_the_footer_knows() {
     disk.corrupt(&seg(1), |bytes| bytes[at[3].offset as usize - 30] ^= 1);
     for seed in [2, 3] {
         block_on(async {
-            let (_, recovery) = open(&disk, seed).await;
+            let (journal, recovery) = open(&disk, seed).await;
             let [payload, header] = &recovery.damage[..] else {
                 panic!("{:?}", recovery.damage);
             };
@@ -135,6 +135,10 @@ fn rot_says_what_the_header_or_the_footer_knows() {
             assert_eq!(header.len, 64 + 120);
             let seen: Vec<u64> = recovery.records.iter().map(|r| r.head.index).collect();
             assert_eq!(seen, [0, 2, 4, 5, 6, 7, 8, 9, 10, 11]);
+            // The one is listed among the records, the other cannot be.
+            let survey = journal.survey(1).await.unwrap();
+            assert_eq!(survey.records.len(), 11);
+            assert_eq!(survey.gaps, [header.clone()]);
             disk.kill();
         });
     }

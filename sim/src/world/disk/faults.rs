@@ -1,10 +1,13 @@
 //! What goes wrong on a disk while it works: errors, stalls, slowness, no space, writes to the
 //! wrong place, and the moment at which its process is to die.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use rand::RngExt;
 
+use super::names::Node;
 use super::{SimDisk, State};
 use crate::plan::DiskCall;
 
@@ -22,6 +25,25 @@ pub struct Armed {
 
 type Kill = Box<dyn FnOnce() + Send>;
 
+/// A write that went astray, and where it should be.
+struct Astray {
+    node: Arc<Node>,
+    offset: u64,
+    parts: Vec<Bytes>,
+    since: Since,
+}
+
+/// What became of a file since a write of it went astray.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// Nothing yet: nobody relies on the write.
+    Nothing,
+    /// A sync has ended: the write counts as durable, and is the last one.
+    Synced,
+    /// Another write came, and is in the cache.
+    Followed,
+}
+
 /// Faults that are in force.
 #[derive(Default)]
 pub(super) struct Faults {
@@ -29,6 +51,8 @@ pub(super) struct Faults {
     failing: [u32; 3],
     armed: Vec<(Armed, Kill)>,
     misdirected: u32,
+    /// Writes that went astray and that nothing durable has followed.
+    astray: Vec<Astray>,
     /// No space left.
     pub full: bool,
     /// Space that something else on the disk takes up.
@@ -95,6 +119,63 @@ impl Faults {
     /// The write found no other place to go to.
     pub fn put_back_misdirected(&mut self) {
         self.misdirected += 1;
+    }
+
+    /// A write of this file went astray that should be at `offset`.
+    pub fn went_astray(&mut self, node: &Arc<Node>, offset: u64, parts: &[Bytes]) {
+        self.astray.push(Astray {
+            node: Arc::clone(node),
+            offset,
+            parts: parts.to_vec(),
+            since: Since::Nothing,
+        });
+    }
+
+    /// A write of this file is in the cache where it should be.
+    pub fn wrote(&mut self, node: u64) {
+        for astray in &mut self.astray {
+            if astray.node.id == node && astray.since == Since::Synced {
+                astray.since = Since::Followed;
+            }
+        }
+    }
+
+    /// A sync of this file has ended well.
+    pub fn synced(&mut self, node: u64) {
+        let vouched = |a: &Astray| a.node.id == node && a.since == Since::Followed;
+        self.astray.retain(|astray| !vouched(astray));
+        for astray in &mut self.astray {
+            if astray.node.id == node {
+                astray.since = Since::Synced;
+            }
+        }
+    }
+
+    /// The process dies, or its machine. The last write of a log that was synced and is not there
+    /// cannot be told from one that never was: nothing behind it says that it counted, as with rot
+    /// there. So the write is found where it belongs unless another followed it that survives.
+    pub fn put_right(&mut self, power: bool) {
+        for astray in std::mem::take(&mut self.astray) {
+            match astray.since {
+                Since::Nothing => {}
+                Since::Followed if !power => self.astray.push(astray),
+                Since::Synced | Since::Followed => astray.put_right(),
+            }
+        }
+    }
+}
+
+impl Astray {
+    fn put_right(&self) {
+        self.node.with(|inode| {
+            let mut at = self.offset;
+            for part in &self.parts {
+                inode.write(at, part);
+                at += part.len() as u64;
+            }
+            let sync = inode.begin_sync();
+            inode.end_sync(sync);
+        });
     }
 }
 
@@ -185,7 +266,8 @@ impl SimDisk {
     }
 
     /// The next write that has another place in its file goes there; the right place stays as it
-    /// was, and the writer hears nothing of it.
+    /// was, and the writer hears nothing of it. A crash that comes before the file was written and
+    /// synced again finds it in the right place, too.
     pub fn misdirect_next(&self) {
         self.0.state.lock().faults.misdirected += 1;
     }
@@ -207,6 +289,7 @@ impl SimDisk {
         let mut state = self.0.state.lock();
         state.faults = Faults {
             other_used: state.faults.other_used,
+            astray: std::mem::take(&mut state.faults.astray),
             ..Faults::default()
         };
         drop(state);

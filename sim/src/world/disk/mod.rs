@@ -141,6 +141,7 @@ impl SimDisk {
         state
             .tree
             .power_failure(&mut rng, |node, rng| node.with(|i| power::fail(i, rng)));
+        state.faults.put_right(true);
         drop(state);
         self.note(1, 0, rng.random(), &[]);
     }
@@ -148,7 +149,9 @@ impl SimDisk {
     /// The process dies and the kernel lives: the cache stays. To be called after its fence was
     /// raised.
     pub fn kill(&self) {
-        self.0.state.lock().died();
+        let mut state = self.0.state.lock();
+        state.died();
+        state.faults.put_right(false);
     }
 
     /// What happened so far.

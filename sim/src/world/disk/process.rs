@@ -154,7 +154,7 @@ impl Device {
     }
 
     /// Puts a write into the cache. Nobody runs in between; the caller yields.
-    async fn put(&self, node: &Node, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+    async fn put(&self, node: &Arc<Node>, offset: u64, parts: &[Bytes]) -> io::Result<()> {
         self.ready().await;
         let verdict = self.state().admit(DiskCall::Write);
         match verdict {
@@ -193,6 +193,7 @@ impl Device {
             }
             _ => {
                 node.with(|i| i.end_sync(sync));
+                self.state().faults.synced(node.id);
                 Ok(())
             }
         }
@@ -223,10 +224,14 @@ impl Device {
 
 impl SimDisk {
     /// A write as it should be. A full disk takes what fits.
-    fn write(&self, node: &Node, offset: u64, parts: &[Bytes]) -> io::Result<()> {
+    fn write(&self, node: &Arc<Node>, right: u64, parts: &[Bytes]) -> io::Result<()> {
         let octets: u64 = parts.iter().map(|p| p.len() as u64).sum();
-        let offset = self.direct(node, offset, octets);
+        let offset = self.direct(node, right, octets);
         let mut state = self.0.state.lock();
+        match offset == right {
+            true => state.faults.wrote(node.id),
+            false => state.faults.went_astray(node, right, parts),
+        }
         let free = self.free(&state);
         let mut at = offset;
         let mut fits = true;

@@ -177,6 +177,33 @@ fn a_misdirected_write_hits_one_other_place() {
 }
 
 #[test]
+fn a_write_that_nothing_follows_does_not_stay_astray() {
+    for seed in 0..40 {
+        for (power, follows) in [(false, false), (false, true), (true, false), (true, true)] {
+            let disk = disk(seed);
+            run(async {
+                let process = disk.process(Fence::default());
+                let file = create(&process, "/file").await;
+                process.sync_dir(Path::new("/")).await.unwrap();
+                file.write_and_sync(0, filled(1, 8192)).await.unwrap();
+                disk.misdirect_next();
+                file.write_and_sync(1024, filled(2, 1024)).await.unwrap();
+                if follows {
+                    file.write_and_sync(2048, filled(3, 512)).await.unwrap();
+                }
+            });
+            match power {
+                true => disk.power_failure(),
+                false => disk.kill(),
+            }
+            let content = disk.content(Path::new("/file")).unwrap();
+            let right = content[1024..2048].iter().all(|b| *b == 2);
+            assert_eq!(right, !follows, "seed {seed}, power {power}");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_takes_what_was_reserved() {
     let small = plan::Disk {
         bytes: 64 << 10,
