@@ -150,6 +150,35 @@ pub struct CoverageArgs {
     choice: ChoiceArgs,
 }
 
+/// Of so many seeds, one is run once more without the budget: some rare situations are met by those
+/// alone who lose more than replication promises to bear.
+const BEYOND: u64 = 8;
+
+/// Runs some of the seeds without the budget, for what they meet; how they end says nothing.
+fn beyond(
+    engine: &Engine,
+    seeds: Seeds,
+    choice: &Choice,
+    quiet: &SweepArgs,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let Some(count) = seeds.count().filter(|_| choice.budget.is_none()) else {
+        return Ok(());
+    };
+    let some = Seeds {
+        from: seeds.from,
+        to: Some(seeds.from + count.div_ceil(BEYOND)),
+    };
+    let choice = Choice {
+        budget: Some(false),
+        ..choice.clone()
+    };
+    for (name, n) in sweep(engine, some, &choice, quiet)?.rare {
+        *tally.rare.entry(name).or_default() += n;
+    }
+    Ok(())
+}
+
 /// Sweeps and lists all rare situations, the rarest first.
 pub fn coverage(engine: &Engine, args: CoverageArgs) -> Outcome {
     let choice = args.choice.choice()?;
@@ -158,7 +187,8 @@ pub fn coverage(engine: &Engine, args: CoverageArgs) -> Outcome {
         json: false,
         ..args.sweep
     };
-    let tally = sweep(engine, args.seeds, &choice, &quiet)?;
+    let mut tally = sweep(engine, args.seeds, &choice, &quiet)?;
+    beyond(engine, args.seeds, &choice, &quiet, &mut tally)?;
     let known = marks::known();
     let times = |name: &str| tally.rare.get(name).copied().unwrap_or(0);
     if json {
