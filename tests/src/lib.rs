@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`binaries`] | where the programs under test are |
 //! | [`process`] | one child process, ended by its pid |
+//! | [`imap`] | a strict IMAP client that hides nothing of what it is told |
 //! | [`ports`] | free ports of loopback |
 //! | [`load`] | deliveries under way, and the record of what each answer promised |
 //! | [`cluster`] | `posthoused` processes that form a cluster, and what can happen to them |
@@ -18,6 +19,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod fake;
+pub mod imap;
 pub mod load;
 pub mod ports;
 pub mod postfix;
