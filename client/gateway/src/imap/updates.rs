@@ -66,6 +66,7 @@ impl Session {
                 Err(Error::TooOld { .. }) => return Err(Gone::Lost),
                 Err(error) => {
                     tracing::debug!(%error, "changes of a mailbox could not be read");
+                    selected.watching.not_answered();
                     return Ok(());
                 }
             };
@@ -151,6 +152,7 @@ impl Session {
                 Err(error) => {
                     tracing::debug!(%error, "flags could not be read");
                     view.tell(&left);
+                    selected.watching.not_answered();
                     return Ok(());
                 }
             }
