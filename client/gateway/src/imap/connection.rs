@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
+use super::parse::search::{Sort, Thread};
 use super::parse::{self, Command};
 use super::respond::done::Condition;
 use super::respond::{Done, Stop};
@@ -179,10 +180,13 @@ impl Session {
 fn manners(command: &Command) -> (Ask, bool) {
     match command {
         Command::Noop | Command::Check => (Ask::Always, true),
-        Command::Fetch(uid, ..)
-        | Command::Search(uid, ..)
-        | Command::Sort(uid, ..)
-        | Command::Thread(uid, ..) => (Ask::IfNews, *uid),
+        Command::Fetch(uid, ..) => (Ask::IfNews, *uid),
+        // Numbers in its keys keep what they mean, too (RFC 7162, section 3.2.10.2).
+        Command::Search(uid, search)
+        | Command::Sort(uid, Sort { search, .. })
+        | Command::Thread(uid, Thread { search, .. }) => {
+            (Ask::IfNews, *uid && !search.term.has_numbers())
+        }
         // Asked for inside.
         Command::Store(uid, ..) => (Ask::Never, *uid),
         Command::Select(_) | Command::Close | Command::Unselect | Command::Logout => {
