@@ -153,7 +153,7 @@ impl Session {
         ask: Ask,
         expunges: bool,
     ) -> Result<(), Gone> {
-        let done = match done {
+        let mut done = match done {
             Ok(done) | Err(Stop::Done(done)) => done,
             Err(Stop::Gone(gone)) => return Err(gone),
             Err(Stop::Silent) => return Ok(()),
@@ -162,6 +162,7 @@ impl Session {
         if let Err(Gone::Closed | Gone::Idle | Gone::Broken) = updated {
             return updated;
         }
+        self.correct_modseq(&mut done);
         self.wire.say(&format!("{tag} {}", done.line()));
         updated?;
         self.wire.relieve(self.door.config.data_timeout()).await?;
@@ -171,6 +172,21 @@ impl Session {
         match self.errors > self.door.config.errors {
             true => Err(Gone::Abuse),
             false => Ok(()),
+        }
+    }
+
+    /// Tells from which modseq the client may go on, where it would take too high a one.
+    fn correct_modseq(&mut self, done: &mut Done) {
+        let (true, Some(selected)) = (self.enabled.condstore, &mut self.selected) else {
+            return;
+        };
+        let Some(safe) = selected.view.correction() else {
+            return;
+        };
+        let code = format!("HIGHESTMODSEQ {safe}");
+        match done.code.is_empty() || done.code.starts_with("HIGHESTMODSEQ ") {
+            true => done.code = code,
+            false => self.wire.say(&format!("* OK [{code}] more is to come")),
         }
     }
 }

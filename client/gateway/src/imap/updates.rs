@@ -145,6 +145,9 @@ impl Session {
                 Ok(Event::Message(row)) => {
                     left.remove(row.uid);
                     let style = (with_flags, self.enabled.condstore);
+                    if self.enabled.condstore {
+                        view.show(row.modseq);
+                    }
                     flags_line(wire.out(), view, &row, style);
                     wire.relieve(patience).await?;
                 }

@@ -217,6 +217,9 @@ async fn tell(
                     None => At::Passing,
                     Some(n) => {
                         let flags = with_flags.contains(row.uid);
+                        if plan.items.contains(&Item::ModSeq) || flags && enabled.condstore {
+                            view.show(row.modseq);
+                        }
                         if message(wire.out(), view, (n, &row), plan, (flags, enabled)) {
                             told.insert(row.uid);
                         }
