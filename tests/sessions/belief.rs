@@ -26,6 +26,8 @@ pub struct Manner {
     pub expunges: bool,
     /// VANISHED (EARLIER) may come.
     pub earlier: bool,
+    /// FETCH was asked for without UID, and may be without it (RFC 7162, section 3.2.4).
+    pub bare: bool,
 }
 
 /// A mailbox in a client's memory.
@@ -105,7 +107,7 @@ impl Belief {
                     self.vanish(uid)?;
                 }
             }
-            Untagged::Fetch(fetch) => self.fetch(fetch, ledger)?,
+            Untagged::Fetch(fetch) => self.fetch(fetch, manner, ledger)?,
             Untagged::Status(status) => {
                 ensure!(status.condition == "OK", "{status:?}");
                 if let Some(code) = status.code("HIGHESTMODSEQ") {
@@ -133,12 +135,15 @@ impl Belief {
         Ok(())
     }
 
-    fn fetch(&mut self, fetch: &Fetch, ledger: &Ledger) -> anyhow::Result<()> {
+    fn fetch(&mut self, fetch: &Fetch, manner: Manner, ledger: &Ledger) -> anyhow::Result<()> {
         let (number, count) = (fetch.number as usize, self.messages.len());
         ensure!(number <= count, "FETCH {number} of {count}");
         let mut known = std::mem::take(&mut self.messages[number - 1]);
         match fetch.uid {
-            None => ensure!(!self.qresync, "FETCH {number} without UID under QRESYNC"),
+            None => ensure!(
+                !self.qresync || manner.bare,
+                "FETCH {number} without UID under QRESYNC"
+            ),
             Some(uid) => {
                 ensure!(
                     known.uid == 0 || known.uid == uid,

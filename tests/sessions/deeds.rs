@@ -292,6 +292,7 @@ impl Session {
             2 => "(UID MODSEQ RFC822.SIZE)".to_owned(),
             3 => format!("(UID {})", NUMBER.replace("BODY[", "BODY.PEEK[")),
             4 => "(UID BODY.PEEK[])".to_owned(),
+            5 if self.qresync => "BODY[TEXT]".to_owned(),
             5 => "(UID BODY[TEXT])".to_owned(),
             6 => "(UID ENVELOPE BODYSTRUCTURE INTERNALDATE EMAILID PREVIEW)".to_owned(),
             _ => "(UID FLAGS BODY.PEEK[TEXT]<0.10>)".to_owned(),
@@ -312,6 +313,12 @@ impl Session {
         let reply = self.say(&command, &[], by_uid).await?;
         expect(&reply, &["EXPUNGEISSUED"])?;
         for fetch in reply.fetches() {
+            // It has set \Seen (RFC 7162, section 3.2.4).
+            let implicit = what == "BODY[TEXT]" && fetch.flags.is_some();
+            ensure!(
+                !implicit || fetch.uid.is_some() && fetch.modseq.is_some(),
+                "flags without UID and MODSEQ: {fetch:?}"
+            );
             let uid = match fetch.uid {
                 Some(uid) => uid,
                 None => continue,

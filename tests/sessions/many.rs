@@ -251,7 +251,7 @@ async fn run(seed: u64, rounds: u64, kill: bool) {
         anyhow::Ok(())
     };
     if let Err(error) = done.await {
-        panic!("POSTHOUSE_SEED={seed} POSTHOUSE_ROUNDS={rounds}: {error:?}");
+        panic!("POSTHOUSE_SEED={seed} POSTHOUSE_ROUNDS={rounds}: {error:#}");
     }
 }
 

@@ -210,8 +210,12 @@ impl Session {
     ) -> anyhow::Result<Reply> {
         self.note(&format!("C: {command}"));
         let reply = self.imap()?.say_with(command, literals).await?;
-        let earlier = command.contains("VANISHED");
-        self.take(&reply, Manner { expunges, earlier })
+        let manner = Manner {
+            expunges,
+            earlier: command.contains("VANISHED"),
+            bare: command.starts_with("FETCH") && !command.contains("UID"),
+        };
+        self.take(&reply, manner)
             .with_context(|| command.to_owned())?;
         Ok(reply)
     }
