@@ -17,7 +17,7 @@ use super::session::{PASSWORD, USER};
 
 /// What a node may take more than before, whatever it is made to read. Its windows for mail under
 /// way, caches and the index are in it.
-const MORE_BYTES: u64 = 700 << 20;
+const MORE_BYTES: u64 = 400 << 20;
 /// Octets of one answer line.
 const LINE_BYTES: u64 = 1 << 16;
 /// Time for one exchange.
@@ -76,8 +76,7 @@ impl Lines {
         let mut lmtp = Lines::connect(addr).await?;
         lmtp.say(b"", "220").await?;
         lmtp.say(b"LHLO tests.example.org\r\n", "250").await?;
-        lmtp.say(b"MAIL FROM:<s@example.net>\r\n", "250")
-            .await?;
+        lmtp.say(b"MAIL FROM:<s@example.net>\r\n", "250").await?;
         lmtp.say(format!("RCPT TO:<{USER}>\r\n").as_bytes(), "250")
             .await?;
         let head = format!("BDAT {} LAST\r\n", octets.len());

@@ -128,7 +128,7 @@ impl Session {
     }
 
     fn note(&mut self, line: &str) {
-        self.trace.push_back(line.chars().take(600).collect());
+        self.trace.push_back(line.chars().take(240).collect());
         if self.trace.len() > 60 {
             self.trace.pop_front();
         }
@@ -283,6 +283,7 @@ impl Session {
             _ => Belief::new(place, self.qresync),
         };
         let resync = self.qresync && belief.modseq > 0;
+        let first = belief.highest_uid() + 1;
         let (mut command, mut known) = (format!("SELECT {}", PLACES[place]), None);
         if resync {
             self.resumed += 1;
@@ -362,9 +363,8 @@ impl Session {
             belief.resume(exists)?;
         }
         belief.end(&reply.status)?;
-        let first = belief.highest_uid() + 1;
         self.belief = Some(belief);
-        // What came since, or everything.
+        // What is not kept, or everything.
         let reply = self
             .say(&format!("UID FETCH {first}:* (FLAGS)"), &[], true)
             .await?;

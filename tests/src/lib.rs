@@ -12,8 +12,9 @@
 //! | [`postfix`] | a Postfix of the test's own, on a high port |
 //! | [`samples`] | the sample messages |
 //!
-//! The tests are in `tests/` (one file a subject) and `mail/` (mail software). They rely on the
-//! programs being built: `tests/run` builds them first.
+//! The tests are in `tests/` (one file a subject), `mail/` (mail software), `sessions/` (IMAP
+//! sessions against models, hostile mail) and `faults/`. They rely on the programs being built:
+//! `tests/run` builds them first.
 #![deny(missing_docs)]
 
 pub mod binaries;
