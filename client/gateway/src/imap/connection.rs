@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
+use super::parse::search::{Sort, Thread};
 use super::parse::{self, Command};
 use super::respond::done::Condition;
 use super::respond::{Done, Stop};
@@ -152,7 +153,7 @@ impl Session {
         ask: Ask,
         expunges: bool,
     ) -> Result<(), Gone> {
-        let done = match done {
+        let mut done = match done {
             Ok(done) | Err(Stop::Done(done)) => done,
             Err(Stop::Gone(gone)) => return Err(gone),
             Err(Stop::Silent) => return Ok(()),
@@ -161,6 +162,7 @@ impl Session {
         if let Err(Gone::Closed | Gone::Idle | Gone::Broken) = updated {
             return updated;
         }
+        self.correct_modseq(&mut done);
         self.wire.say(&format!("{tag} {}", done.line()));
         updated?;
         self.wire.relieve(self.door.config.data_timeout()).await?;
@@ -172,6 +174,21 @@ impl Session {
             false => Ok(()),
         }
     }
+
+    /// Tells from which modseq the client may go on, where it would take too high a one.
+    fn correct_modseq(&mut self, done: &mut Done) {
+        let (true, Some(selected)) = (self.enabled.condstore, &mut self.selected) else {
+            return;
+        };
+        let Some(safe) = selected.view.correction() else {
+            return;
+        };
+        let code = format!("HIGHESTMODSEQ {safe}");
+        match done.code.is_empty() || done.code.starts_with("HIGHESTMODSEQ ") {
+            true => done.code = code,
+            false => self.wire.say(&format!("* OK [{code}] more is to come")),
+        }
+    }
 }
 
 /// When the store is asked after a command, and whether messages may be told to be gone in its
@@ -179,10 +196,13 @@ impl Session {
 fn manners(command: &Command) -> (Ask, bool) {
     match command {
         Command::Noop | Command::Check => (Ask::Always, true),
-        Command::Fetch(uid, ..)
-        | Command::Search(uid, ..)
-        | Command::Sort(uid, ..)
-        | Command::Thread(uid, ..) => (Ask::IfNews, *uid),
+        Command::Fetch(uid, ..) => (Ask::IfNews, *uid),
+        // Numbers in its keys keep what they mean, too (RFC 7162, section 3.2.10.2).
+        Command::Search(uid, search)
+        | Command::Sort(uid, Sort { search, .. })
+        | Command::Thread(uid, Thread { search, .. }) => {
+            (Ask::IfNews, *uid && !search.term.has_numbers())
+        }
         // Asked for inside.
         Command::Store(uid, ..) => (Ask::Never, *uid),
         Command::Select(_) | Command::Close | Command::Unselect | Command::Logout => {

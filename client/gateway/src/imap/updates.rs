@@ -66,6 +66,7 @@ impl Session {
                 Err(Error::TooOld { .. }) => return Err(Gone::Lost),
                 Err(error) => {
                     tracing::debug!(%error, "changes of a mailbox could not be read");
+                    selected.watching.not_answered();
                     return Ok(());
                 }
             };
@@ -144,6 +145,9 @@ impl Session {
                 Ok(Event::Message(row)) => {
                     left.remove(row.uid);
                     let style = (with_flags, self.enabled.condstore);
+                    if self.enabled.condstore {
+                        view.show(row.modseq);
+                    }
                     flags_line(wire.out(), view, &row, style);
                     wire.relieve(patience).await?;
                 }
@@ -151,6 +155,7 @@ impl Session {
                 Err(error) => {
                     tracing::debug!(%error, "flags could not be read");
                     view.tell(&left);
+                    selected.watching.not_answered();
                     return Ok(());
                 }
             }

@@ -32,6 +32,10 @@ pub struct View {
     pub keywords: BTreeMap<u32, String>,
     /// The result of the last search that was saved (RFC 5182).
     pub saved: RoaringBitmap,
+    /// Whatever changed up to this modseq has been told.
+    told: ModSeq,
+    /// The highest modseq that was told since the last tagged answer.
+    shown: ModSeq,
     /// Uids from here on have not been given out, as far as is known.
     next: Uid,
     uids: RoaringBitmap,
@@ -60,13 +64,16 @@ pub struct News {
 impl View {
     /// A mailbox as it was opened.
     pub fn new(opened: Opened, read_only: bool) -> View {
+        // A mailbox that has not changed for long has a modseq whose changes are forgotten;
+        // between that one and the first that is known, nothing happened in it.
+        let modseq = opened.mailbox.highest_modseq.max(opened.trimmed_modseq);
         View {
             id: MailboxId(opened.mailbox.mailbox_id),
             uidvalidity: opened.mailbox.uidvalidity,
             read_only,
-            // A mailbox that has not changed for long has a modseq whose changes are forgotten;
-            // between that one and the first that is known, nothing happened in it.
-            modseq: opened.mailbox.highest_modseq.max(opened.trimmed_modseq),
+            modseq,
+            told: modseq,
+            shown: 0,
             opened_modseq: opened.mailbox.highest_modseq,
             keywords: opened
                 .keywords
@@ -260,6 +267,28 @@ impl View {
     /// Flags of these messages are to be told again.
     pub fn tell(&mut self, uids: &RoaringBitmap) {
         self.updated |= uids & &self.uids;
+    }
+
+    /// The client is told the modseq of a message.
+    pub fn show(&mut self, modseq: ModSeq) {
+        self.shown = self.shown.max(modseq);
+    }
+
+    /// A modseq that the client may go on from when it is cut off now, and miss nothing.
+    pub fn safe_modseq(&mut self) -> ModSeq {
+        if !self.has_news() {
+            self.told = self.modseq;
+        }
+        self.told
+    }
+
+    /// A tagged answer is due. A client takes the highest modseq that it was told for the one to
+    /// go on from, unless it is given another one (RFC 7162, section 6): that is given where
+    /// something older has not been told, such as messages that are gone.
+    pub fn correction(&mut self) -> Option<ModSeq> {
+        let shown = std::mem::take(&mut self.shown);
+        let safe = self.safe_modseq();
+        (shown > safe).then_some(safe)
     }
 
     /// Remembers names of keywords; `true` when there were new ones.

@@ -13,6 +13,8 @@ use super::store::{Change, Follow, Store};
 
 /// How often the store is asked when nobody tells.
 const ASK_EVERY: Duration = Duration::from_secs(20);
+/// How soon a store that gave no answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A session's ear.
 pub struct Watching {
@@ -20,6 +22,8 @@ pub struct Watching {
     mailbox: MailboxId,
     /// There is news that nobody has asked the store for.
     news: bool,
+    /// The store was asked, and gave no answer.
+    unanswered: bool,
 }
 
 impl Watching {
@@ -34,6 +38,7 @@ impl Watching {
             follow: Some(store.follow(account, since)),
             mailbox,
             news: false,
+            unanswered: false,
         }
     }
 
@@ -45,12 +50,16 @@ impl Watching {
                 Some(change) => self.hear(change),
             }
         }
-        self.news || self.follow.is_none()
+        self.news || self.unanswered || self.follow.is_none()
     }
 
     /// Waits for news. Nothing is lost when it is dropped.
     pub async fn wait(&mut self) {
         while !self.news {
+            if self.unanswered {
+                tokio::time::sleep(ASK_AGAIN).await;
+                return;
+            }
             let Some(follow) = &mut self.follow else {
                 tokio::time::sleep(ASK_EVERY).await;
                 return;
@@ -62,7 +71,13 @@ impl Watching {
 
     /// The store has been asked up to this moment.
     pub fn asked(&mut self) {
-        self.news = false;
+        (self.news, self.unanswered) = (false, false);
+    }
+
+    /// The store gave no answer: what it was asked for is still to be told, though nobody may
+    /// speak of it again.
+    pub fn not_answered(&mut self) {
+        self.unanswered = true;
     }
 
     fn hear(&mut self, change: Option<Change>) {

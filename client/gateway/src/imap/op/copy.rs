@@ -65,10 +65,5 @@ pub(super) async fn move_messages(
         s.wire.say(&format!("* OK [{code}] moved"));
     }
     s.update(Ask::Always, true).await?;
-    let done = Done::ok("moved");
-    let modseq = moved.filter(|_| s.enabled.condstore).map(|m| m.modseq);
-    Ok(match modseq {
-        Some(modseq) => done.code(format!("HIGHESTMODSEQ {modseq}")),
-        None => done,
-    })
+    s.with_modseq(Done::ok("moved"), moved.is_some())
 }

@@ -7,6 +7,19 @@ use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 use crate::imap::updates::Ask;
 
+impl Session {
+    /// An answer to a command that removed messages, if it did (RFC 7162, section 3.2.7). Where
+    /// the store could not be asked for what others have changed before, it is not the modseq of
+    /// the removal that is told: the client would go on behind what it has missed.
+    pub(super) fn with_modseq(&mut self, done: Done, removed: bool) -> Result<Done, Stop> {
+        if !removed || !self.enabled.condstore {
+            return Ok(done);
+        }
+        let safe = self.selected()?.view.safe_modseq();
+        Ok(done.code(format!("HIGHESTMODSEQ {safe}")))
+    }
+}
+
 /// Removes what is `\Deleted`: of the messages that the client knows, or of a set of them.
 pub(super) async fn expunge(s: &mut Session, set: Option<Set>) -> Result<Done, Stop> {
     let account = s.account()?;
@@ -19,16 +32,11 @@ pub(super) async fn expunge(s: &mut Session, set: Option<Set>) -> Result<Done, S
         }
     };
     let mailbox = view.mailbox();
-    let mut modseq = None;
+    let mut any = false;
     if !ranges.is_empty() {
         let expunged = s.door.store.expunge(&account, mailbox, ranges).await?;
-        modseq = (!expunged.vanished.is_empty()).then_some(expunged.modseq);
+        any = !expunged.vanished.is_empty();
     }
     s.update(Ask::Always, true).await?;
-    let done = Done::ok("expunged");
-    // RFC 7162, section 3.2.7.
-    Ok(match modseq.filter(|_| s.enabled.condstore) {
-        Some(modseq) => done.code(format!("HIGHESTMODSEQ {modseq}")),
-        None => done,
-    })
+    s.with_modseq(Done::ok("expunged"), any)
 }

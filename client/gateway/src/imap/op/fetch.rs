@@ -217,6 +217,9 @@ async fn tell(
                     None => At::Passing,
                     Some(n) => {
                         let flags = with_flags.contains(row.uid);
+                        if plan.items.contains(&Item::ModSeq) || flags && enabled.condstore {
+                            view.show(row.modseq);
+                        }
                         if message(wire.out(), view, (n, &row), plan, (flags, enabled)) {
                             told.insert(row.uid);
                         }
@@ -263,16 +266,18 @@ fn message(
     number(out, n.into());
     put(out, " FETCH (");
     let start = out.len();
-    let (mut told_flags, mut told_modseq) = (false, false);
+    let (mut told_flags, mut told_modseq, mut told_uid) = (false, false, false);
     for item in plan.items.iter().filter(|i| !matches!(i, Item::Section(_))) {
         put(out, if out.len() > start { " " } else { "" });
         told_flags |= *item == Item::Flags;
         told_modseq |= *item == Item::ModSeq;
+        told_uid |= *item == Item::Uid;
         one(out, view, row, item, enabled);
     }
     if with_flags {
-        // `\Seen` was set by this command.
+        // `\Seen` was set by this command (RFC 7162, section 3.2.4).
         let more = [
+            (enabled.condstore && !told_uid, Item::Uid),
             (!told_flags, Item::Flags),
             (enabled.condstore && !told_modseq, Item::ModSeq),
         ];

@@ -76,6 +76,8 @@ pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Sto
     {
         resynchronise(s, &resync).await?;
     }
+    // HIGHESTMODSEQ has been told, and counts.
+    let _ = s.selected()?.view.correction();
     Ok(match command.read_only {
         true => Done::ok("open for reading only").code("READ-ONLY"),
         false => Done::ok("open").code("READ-WRITE"),

@@ -35,6 +35,20 @@ pub enum Term {
     Nothing,
 }
 
+impl Term {
+    /// Whether it names messages by sequence number.
+    pub fn has_numbers(&self) -> bool {
+        match self {
+            Term::All(terms) | Term::Any(terms) => terms.iter().any(Term::has_numbers),
+            Term::Not(term) => term.has_numbers(),
+            Term::Numbers(set) => matches!(set, Set::Ranges(_)),
+            Term::Uids(_) | Term::Age(..) | Term::ModSeq(_) | Term::Store(_) | Term::Nothing => {
+                false
+            }
+        }
+    }
+}
+
 /// What SEARCH answers with (RFC 9051, section 6.4.4).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Returns {

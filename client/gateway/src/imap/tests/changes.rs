@@ -192,3 +192,89 @@ async fn a_client_that_comes_back_is_told_what_it_missed() {
         ["* VANISHED 2", "OK [HIGHESTMODSEQ 10] expunged"]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_led_past_what_it_was_not_told() {
+    let fake = three();
+    let mut c = Client::connect(&door(&fake, Settings::default())).await;
+    c.ok("LOGIN ann@example.org secret").await;
+    c.ok("ENABLE QRESYNC").await;
+    c.ok("SELECT INBOX").await;
+    fake.remove(1);
+    fake.flag(3, "\\Flagged");
+    // The removal (5) must wait, the flag (6) is told: who comes back goes on from 4.
+    assert_eq!(
+        c.say("STORE 2 +FLAGS (\\Seen)").await,
+        [
+            "* 2 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (7))",
+            "* 3 FETCH (UID 3 FLAGS (\\Flagged) MODSEQ (6))",
+            "OK [HIGHESTMODSEQ 4] stored"
+        ]
+    );
+    assert_eq!(
+        c.say("STORE 2:3 (UNCHANGEDSINCE 6) +FLAGS.SILENT (x)")
+            .await,
+        [
+            "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft x)",
+            "* 3 FETCH (UID 3 MODSEQ (8))",
+            "* OK [HIGHESTMODSEQ 4] more is to come",
+            "OK [MODIFIED 2] stored"
+        ]
+    );
+    assert_eq!(c.say("NOOP").await, ["* VANISHED 1", "OK nothing done"]);
+    // All has been told.
+    assert_eq!(
+        c.say("STORE 1 +FLAGS (\\Draft)").await,
+        [
+            "* 1 FETCH (UID 2 FLAGS (\\Seen \\Draft) MODSEQ (9))",
+            "OK stored"
+        ]
+    );
+    // So it is when the modseqs were asked for.
+    fake.remove(2);
+    fake.flag(3, "\\Answered");
+    assert_eq!(
+        c.end("FETCH 2 (MODSEQ)").await,
+        "OK [HIGHESTMODSEQ 9] that is all"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_stay_while_a_search_by_uid_counts_in_them() {
+    let fake = three();
+    let mut c = Client::inbox(&fake).await;
+    fake.remove(1);
+    assert_eq!(c.ok("UID SEARCH NOT 2:3").await, ["* SEARCH"]);
+    assert_eq!(c.ok("UID SEARCH OR SEEN (3 UNSEEN)").await, ["* SEARCH 3"]);
+    assert_eq!(
+        c.ok("UID SEARCH UID 2").await,
+        ["* SEARCH 2", "* 1 EXPUNGE"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_fetch_marks_as_seen_is_told_with_its_uid() {
+    let fake = three();
+    let mut c = Client::connect(&door(&fake, Settings::default())).await;
+    c.ok("LOGIN ann@example.org secret").await;
+    c.ok("ENABLE QRESYNC").await;
+    c.ok("SELECT INBOX").await;
+    assert_eq!(
+        c.ok("FETCH 2 BODY[TEXT]").await,
+        ["* 2 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (5) BODY[TEXT] {0}\r\n)"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_tells_what_the_store_first_kept_to_itself() {
+    let fake = three();
+    let mut c = Client::inbox(&fake).await;
+    c.send("i IDLE\r\n").await;
+    assert_eq!(c.line().await, "+ idling");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    fake.state.lock().unwrap().silent = 2;
+    fake.deliver(MAIL);
+    assert_eq!(c.line().await, "* 4 EXISTS");
+    c.send("done\r\n").await;
+    assert!(c.line().await.starts_with("i OK"));
+}

@@ -57,6 +57,8 @@ pub struct State {
     log: Vec<(u64, u32, What, u32)>,
     /// Changes up to this one are forgotten.
     pub trimmed: u64,
+    /// So many questions for changes get no answer.
+    pub silent: u32,
 }
 
 const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
@@ -637,7 +639,12 @@ impl Store for Fake {
         mailbox: MailboxRef,
         since: ModSeq,
     ) -> Answer<'a, GetChangesResponse> {
-        let s = locked(&self.state);
+        let mut s = locked(&self.state);
+        if s.silent > 0 {
+            s.silent -= 1;
+            let message = "silent".to_owned();
+            return Box::pin(async move { Err(Error::Deadline { message }) });
+        }
         let fold = |id: u32| {
             let (mut created, mut updated, mut vanished) = (
                 RoaringBitmap::new(),
