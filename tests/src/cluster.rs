@@ -35,6 +35,8 @@ struct Node {
     process: Option<Process>,
     addr: String,
     lmtp: String,
+    imap: String,
+    imaps: String,
     pop3: String,
     pop3s: String,
     id: u64,
@@ -47,6 +49,8 @@ impl Node {
             process: None,
             addr: ports::free_addr(),
             lmtp: ports::free_addr(),
+            imap: ports::free_addr(),
+            imaps: ports::free_addr(),
             pop3: ports::free_addr(),
             pop3s: ports::free_addr(),
             id: 0,
@@ -152,6 +156,7 @@ impl Cluster {
         command.arg("--data").arg(data);
         command.args(["--listen", &node.addr, "--lmtp", &node.lmtp]);
         if self.doors {
+            command.args(["--imap", &node.imap, "--imaps", &node.imaps]);
             command.args(["--pop3", &node.pop3, "--pop3s", &node.pop3s]);
         }
         command.args(&node.arguments).args(more);
@@ -188,6 +193,21 @@ impl Cluster {
     /// The LMTP address of node `i`.
     pub fn lmtp(&self, i: usize) -> &str {
         &self.nodes[i].lmtp
+    }
+
+    /// The IMAP address of node `i`, when it has the doors.
+    pub fn imap(&self, i: usize) -> &str {
+        &self.nodes[i].imap
+    }
+
+    /// The address of IMAP with TLS of node `i`, when it has the doors.
+    pub fn imaps(&self, i: usize) -> &str {
+        &self.nodes[i].imaps
+    }
+
+    /// The certificate of node `i`'s doors, when it has them.
+    pub fn certificate(&self, i: usize) -> PathBuf {
+        self.data(i).join("tls/certificate.pem")
     }
 
     /// The POP3 address of node `i`, when it has the doors.
