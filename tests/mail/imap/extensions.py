@@ -226,6 +226,11 @@ def moves(doors):
     bodies = other.fetch("1:*", ["BODY.PEEK[]", "FLAGS"])
     assert [bodies[u][b"BODY[]"] for u in (1, 2, 3, 4)] == [letter(n) for n in (2, 4, 6, 1)]
     assert all(b"\\Seen" in bodies[u][b"FLAGS"] for u in bodies)
+    # Several at once (RFC 3502), as imapclient says it.
+    one.multiappend("Archive", [letter(8), {"msg": letter(9), "flags": ["\\Draft"]}, letter(10)])
+    other.noop()
+    assert other.search() == [1, 2, 3, 4, 5, 6, 7]
+    assert other.get_flags([6])[6] == (b"\\Draft",)
     # Only the uids that are named go, whatever else is marked.
     one.delete_messages([1, 3])
     one.uid_expunge([3, 5])
