@@ -2,7 +2,8 @@
 #
 # Expects: root, lib, name (of the caller), dir ('' for a temporary one), keep (yes|no), bin ('' to
 # build), count, doors (yes: with those for mail programs, too); sets daemon, cli, pid, node;
-# defines say, fail, start, addr_of, lmtp_of, pop3_of, pop3s_of, certificate_of, start_cluster. Everything that was started ends with the caller.
+# defines say, fail, start, addr_of, lmtp_of, imap_of, imaps_of, pop3_of, pop3s_of, certificate_of,
+# start_cluster. Everything that was started ends with the caller.
 
 say() { printf '\n==> %s\n' "$*"; }
 fail() {
@@ -63,11 +64,15 @@ trap 'exit 143' TERM
 # ---------------------------------------------------------------------------- nodes
 read -r -a grpc < <(python3 "$lib/placement.py" ports 6600 "$count")
 read -r -a lmtp < <(python3 "$lib/placement.py" ports 2400 "$count")
+read -r -a imap < <(python3 "$lib/placement.py" ports 1430 "$count")
+read -r -a imaps < <(python3 "$lib/placement.py" ports 9930 "$count")
 read -r -a pop3 < <(python3 "$lib/placement.py" ports 1100 "$count")
 read -r -a pop3s < <(python3 "$lib/placement.py" ports 9950 "$count")
 declare -A node=() # node id by place
 addr_of() { echo "127.0.0.1:${grpc[$1 - 1]}"; }
 lmtp_of() { echo "127.0.0.1:${lmtp[$1 - 1]}"; }
+imap_of() { echo "127.0.0.1:${imap[$1 - 1]}"; }
+imaps_of() { echo "127.0.0.1:${imaps[$1 - 1]}"; }
 pop3_of() { echo "127.0.0.1:${pop3[$1 - 1]}"; }
 pop3s_of() { echo "127.0.0.1:${pop3s[$1 - 1]}"; }
 certificate_of() { echo "$dir/node$1/tls/certificate.pem"; }
@@ -77,7 +82,8 @@ start() {
     local place=$1 log=$dir/node$1.log out=$dir/node$1.ready programs=()
     shift
     if [ "${doors:-no}" = yes ]; then
-        programs=(--pop3 "$(pop3_of "$place")" --pop3s "$(pop3s_of "$place")")
+        programs=(--imap "$(imap_of "$place")" --imaps "$(imaps_of "$place")"
+            --pop3 "$(pop3_of "$place")" --pop3s "$(pop3s_of "$place")")
     fi
     : >"$out"
     "$daemon" --data "$dir/node$place" --listen "$(addr_of "$place")" \

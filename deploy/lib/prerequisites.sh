@@ -37,7 +37,7 @@ for group in "$@"; do
             has neomutt || missing+=(neomutt)
             has offlineimap || missing+=(offlineimap3)
             has doveadm || missing+=(dovecot-core)
-            # Beside the system's modules; the tests look there (tests/src/software.rs).
+            # Beside the system's modules; the tests look there (tests/mail/imap/mod.rs).
             export PYTHONPATH=${XDG_CACHE_HOME:-$HOME/.cache}/posthouse/python
             if ! python3 -c 'import imapclient' 2>/dev/null; then
                 modules+=(imapclient==3.0.1)

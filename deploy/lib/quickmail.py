@@ -5,18 +5,21 @@
     quickmail.py stream  --lmtp ADDR --to ACCOUNT --keep DIR --log FILE --seconds N
     quickmail.py pause   --log FILE
     quickmail.py pop3    --pop3s ADDR --to ACCOUNT --certificate FILE --password-file FILE
+    quickmail.py imap    --imaps ADDR --to ACCOUNT --certificate FILE --password-file FILE
     quickmail.py verify  --cli PATH --addr ADDR --to ACCOUNT... DIR...
 
 `stream` delivers small messages one after the other, as a mail server would: what is answered
 with 4xx, or not at all, is sent again. Each message is kept in DIR before it is sent; the log
 gets one line per acknowledgement. `pause` prints their number and the longest time between two
-of them, in milliseconds. `pop3` logs in over TLS and fetches the first and the last message.
+of them, in milliseconds. `pop3` logs in over TLS and fetches the first and the last message; `imap`
+fetches all of them.
 `verify` reads every mailbox back with the command line tool and checks that each file of the DIRs
 is there exactly once, octet by octet after the Return-Path line.
 """
 
 import argparse
 import collections
+import imaplib
 import json
 import pathlib
 import poplib
@@ -160,6 +163,24 @@ def pop3(arguments):
     print(f"{count} messages, {octets} octets")
 
 
+def imap(arguments):
+    host, port = arguments.imaps.rsplit(":", 1)
+    context = ssl.create_default_context(cafile=arguments.certificate)
+    door = imaplib.IMAP4_SSL(host, int(port), timeout=30, ssl_context=context)
+    password = pathlib.Path(arguments.password_file).read_text().strip()
+    try:
+        door.login(arguments.to[0], password)
+        count = int(door.select("INBOX", readonly=True)[1][0])
+        data = door.fetch("1:*", "(RFC822.SIZE BODY.PEEK[])")[1] if count else []
+    except imaplib.IMAP4.error as error:
+        sys.exit(f"{host}:{port} says {error}")
+    mail = [item[1] for item in data if isinstance(item, tuple)]
+    if len(mail) != count:
+        sys.exit(f"{len(mail)} messages came, not {count}")
+    door.logout()
+    print(f"{count} messages, {sum(map(len, mail))} octets")
+
+
 def run(arguments, *words):
     command = [arguments.cli, "--addr", arguments.addr, *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=False)
@@ -208,7 +229,7 @@ def verify(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for command in (deliver, stream, pause, pop3, verify):
+    for command in (deliver, stream, pause, pop3, imap, verify):
         sub = commands.add_parser(command.__name__)
         sub.set_defaults(command=command)
         if command in (deliver, stream):
@@ -224,6 +245,9 @@ def main():
             sub.add_argument("--seconds", type=float, default=6)
         if command is pop3:
             sub.add_argument("--pop3s", required=True)
+        if command is imap:
+            sub.add_argument("--imaps", required=True)
+        if command in (pop3, imap):
             sub.add_argument("--certificate", required=True)
             sub.add_argument("--password-file", required=True)
         if command is verify:
