@@ -7,7 +7,7 @@ import time
 
 from doors import ok, command, good, letter, main
 
-ROUNDS = 120
+ROUNDS = 90
 # What imaplib raises when a connection is lost.
 LOST = (imaplib.IMAP4.abort, OSError)
 
@@ -35,10 +35,20 @@ class Model:
                 time.sleep(0.1)
         raise AssertionError("no node serves")
 
+    def reconnect(self):
+        assert self.reconnects, "the connection of a living node was lost"
+        self.lost += 1
+        self.connect()
+
     def find(self, number):
         """The uid of a letter in INBOX, if it is there."""
         what = f'HEADER Message-ID "<letter-{number}@example.org>"'
-        _, said = good(self.session, "UID", "SEARCH", what)
+        while True:
+            try:
+                _, said = good(self.session, "UID", "SEARCH", what)
+                break
+            except LOST:
+                self.reconnect()
         uids = said["SEARCH"][0].split()
         assert len(uids) <= 1, f"letter {number} is there twice"
         return uids[0].decode() if uids else None
@@ -54,9 +64,7 @@ class Model:
                 assert status == "OK", (words, status, text)
                 break
             except LOST:
-                assert self.reconnects, "the connection of a living node was lost"
-                self.lost += 1
-                self.connect()
+                self.reconnect()
                 if done(number):
                     break
         self.longest_ms = max(self.longest_ms, int((time.monotonic() - begin) * 1000))
