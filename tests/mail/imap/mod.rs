@@ -49,11 +49,15 @@ struct Door {
 
 impl Door {
     fn of(cluster: &Cluster, i: usize) -> Door {
+        Door::at(cluster.imap(i), cluster.imaps(i), cluster.certificate(i))
+    }
+
+    fn at(imap: &str, imaps: &str, certificate: PathBuf) -> Door {
         let port = |addr: &str| addr.rsplit_once(':').unwrap().1.to_owned();
         Door {
-            imap: port(cluster.imap(i)),
-            imaps: port(cluster.imaps(i)),
-            certificate: cluster.certificate(i),
+            imap: port(imap),
+            imaps: port(imaps),
+            certificate,
         }
     }
 

@@ -36,7 +36,7 @@ async fn round(cluster: &mut Cluster, account: &str, dies: bool) {
         maildir::mark(&inbox, &lines(20..30), ["F", "R"][i]);
     }
     let all = |cluster: &Cluster| {
-        let mut third = case(cluster, "churn.py", "third", account, &[c]);
+        let mut third = case(&dir, "churn.py", "third", account, &[Door::of(cluster, c)]);
         [
             start("one", &mut mbsync(&places[0], &doors[0], account), &dir),
             start("two", &mut mbsync(&places[1], &doors[1], account), &dir),
