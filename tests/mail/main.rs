@@ -5,6 +5,7 @@
 //! mail is there.
 
 mod failover;
+mod imap;
 mod pop3;
 mod postfix;
 mod receiver;

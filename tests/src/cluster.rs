@@ -205,6 +205,11 @@ impl Cluster {
         &self.nodes[i].imaps
     }
 
+    /// The certificate of node `i`'s doors, when it has them.
+    pub fn certificate(&self, i: usize) -> PathBuf {
+        self.data(i).join("tls/certificate.pem")
+    }
+
     /// The POP3 address of node `i`, when it has the doors.
     pub fn pop3(&self, i: usize) -> &str {
         &self.nodes[i].pop3

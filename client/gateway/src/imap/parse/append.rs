@@ -121,10 +121,12 @@ pub fn stage(octets: &[u8], limits: &Limits) -> Result<Stage, Bad> {
     })))
 }
 
-/// Reads what stands before a further message: a line that begins with a space.
+/// Reads what stands before a further message: a line that begins with a space. Python's imapclient
+/// says two where neither flags nor a date stand before it.
 pub fn next(line: &[u8]) -> Result<Item, Bad> {
     let mut c = Cursor::new(line);
     c.space()?;
+    while c.eat(b' ') {}
     item(&mut c)
 }
 
@@ -186,6 +188,15 @@ mod tests {
         ] {
             assert!(head(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn further_messages_follow_after_spaces() {
+        let of = |s: &str| next(s.as_bytes()).map(|item| (item.flags.len(), item.literal.len));
+        assert_eq!(of(" {5+}"), Ok((0, 5)));
+        assert_eq!(of("  {5+}"), Ok((0, 5)));
+        assert_eq!(of(" (\\Seen x) {6}"), Ok((2, 6)));
+        assert!(of("{5+}").is_err() && of(" ").is_err() && of(" x {5}").is_err());
     }
 
     #[test]

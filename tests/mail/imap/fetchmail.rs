@@ -1,0 +1,95 @@
+//! fetchmail over IMAP: empties a mailbox into a program.
+//!
+//! It "mends" what it takes for broken, so that it gets letters alone. It removes a message when its
+//! program has it, and flags what it has read: a run that broke off is followed by one that takes
+//! the rest, at least once each.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use posthouse_tests::cluster::Cluster;
+
+use super::maildir::with_lf;
+use super::*;
+
+const ANN: &str = "ann@example.org";
+
+/// fetchmail by way of this node, with `out` to put messages into.
+fn fetchmail(dir: &Path, door: &Door, out: &Path) -> Command {
+    let settings = dir.join("fetchmailrc");
+    let text = format!(
+        "poll localhost service {} protocol IMAP timeout 60 bad-header accept\n\
+         user \"{ANN}\" password \"{PASSWORD}\" ssl sslcertck sslcertfile \"{}\" \
+         fetchall expunge 10 no rewrite mda \"cat > $(mktemp -p {})\"\n",
+        door.imaps,
+        door.certificate(),
+        out.display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&settings, mode).unwrap();
+    let mut command = Command::new("fetchmail");
+    command.env("FETCHMAILHOME", dir);
+    command
+        .args(["--nodetach", "--nosyslog", "--invisible", "-f"])
+        .arg(settings);
+    command
+}
+
+fn taken(out: &Path) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(out).unwrap();
+    files
+        .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+        .collect()
+}
+
+fn count_of(out: &Path) -> u64 {
+    std::fs::read_dir(out).unwrap().count() as u64
+}
+
+async fn cluster_with(letters: &[Bytes]) -> (Cluster, PathBuf) {
+    let cluster = cluster().await;
+    create(&cluster, ANN).await;
+    append(&cluster, ANN, letters).await;
+    let out = folder(&cluster, "taken");
+    (cluster, out)
+}
+
+#[tokio::test]
+async fn fetchmail_empties_a_mailbox_while_nodes_die() {
+    let letters = letters(0..120);
+    let third = letters.len() as u64 / 3;
+    let (mut cluster, out) = cluster_with(&letters).await;
+    let dir = cluster.dir().to_owned();
+    let (leader, [witness, other]) = leader_and_others(&cluster, ANN).await;
+
+    // The leader dies: it hardly notices.
+    let door = Door::of(&cluster, witness);
+    let all = start("all", &mut fetchmail(&dir, &door, &out), &dir);
+    until_some("fetchmail", async || count_of(&out), third).await;
+    cluster.kill(leader);
+    finish("all", all, &dir).await;
+    let expected: Vec<_> = letters.iter().map(|letter| with_lf(letter)).collect();
+    assert_same("what was taken", taken(&out), expected.clone());
+    assert_eq!(count(&cluster, ANN, "INBOX").await, 0);
+    cluster.restart(leader).await.unwrap();
+    cluster.wait_healthy(PATIENCE).await.unwrap();
+
+    // The node that it talks to dies: run again with another one, it takes the rest.
+    append(&cluster, ANN, &letters).await;
+    for file in std::fs::read_dir(&out).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let mut half = start("half", &mut fetchmail(&dir, &door, &out), &dir);
+    until_some("fetchmail", async || count_of(&out), third).await;
+    cluster.kill(witness);
+    assert!(!half.wait(PATIENCE).await.unwrap().success());
+    let door = Door::of(&cluster, other);
+    run("rest", &mut fetchmail(&dir, &door, &out), &dir).await;
+    // A file may have been cut off when the connection broke; it is taken again then.
+    let taken = taken(&out);
+    for letter in &expected {
+        assert!(taken.contains(letter), "a letter is lost");
+    }
+    assert_eq!(count(&cluster, ANN, "INBOX").await, 0);
+}
