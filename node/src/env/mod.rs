@@ -46,7 +46,13 @@ pub struct Env {
 
 impl Env {
     /// The real world.
+    #[cfg(feature = "rocksdb")]
     pub fn real() -> Env {
+        Env::with_index(Arc::new(crate::index::rocks::RocksOpener))
+    }
+
+    /// The real world, except for where the index lives.
+    pub fn with_index(index: Arc<dyn IndexOpener>) -> Env {
         let net: Arc<dyn net::Net> = Arc::new(net::TcpNet);
         Env {
             clock: Arc::new(clock::SystemClock),
@@ -54,7 +60,7 @@ impl Env {
             rpc: Arc::new(rpc::Http2::new(Arc::clone(&net))),
             net,
             rng: Arc::new(rng::OsRng),
-            index: Arc::new(crate::index::rocks::RocksOpener),
+            index,
             spool: Arc::new(spool::TempSpools),
             compute: Arc::new(compute::Threads),
             certificates: Arc::new(certificates::CertificateFiles),

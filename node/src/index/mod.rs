@@ -1,7 +1,7 @@
 //! The index: ordered rows beside the journal, with the journal as its log.
 //!
-//! The trait is cut narrowly, so that RocksDB ([`rocks`]) and the ordered in-memory arm
-//! ([`memory`]) can be held to the same contract. Rows written since the last flush may be lost
+//! The trait is cut narrowly, so that RocksDB (`rocks`, which the feature `rocksdb` brings) and the
+//! ordered in-memory arm ([`memory`]) can be held to the same contract. Rows written since the last flush may be lost
 //! in a crash, but only as a whole suffix of batches and over all families together: a batch is
 //! atomic, and batches survive in order.
 
@@ -10,6 +10,7 @@ pub mod contract;
 mod golden;
 pub mod keys;
 pub mod memory;
+#[cfg(feature = "rocksdb")]
 pub mod rocks;
 #[cfg(test)]
 mod tests;

@@ -137,8 +137,11 @@ impl View {
         };
         let mut out = RoaringBitmap::new();
         for (first, last) in ranges {
-            // `*` of an empty mailbox.
-            if last != 0 {
+            // No further than the mailbox reaches: a set of all numbers that there are would cost
+            // megabytes, and thousands of such ranges in one command seconds.
+            let last = last.min(largest);
+            // 0: `*` of an empty mailbox.
+            if last != 0 && first <= last {
                 out.insert_range(first..=last);
             }
         }
@@ -178,14 +181,17 @@ impl View {
 
     /// Uids of a set that have been given out at some time, whether they are there or not.
     pub fn uids_below_next(&self, set: &Set) -> RoaringBitmap {
-        let Some(ranges) = set.resolved(self.next - 1) else {
+        let newest = self.next - 1;
+        let Some(ranges) = set.resolved(newest) else {
             return self.saved.clone();
         };
         let mut out = RoaringBitmap::new();
         for (first, last) in ranges {
-            out.insert_range(first..=last);
+            let last = last.min(newest);
+            if first <= last {
+                out.insert_range(first..=last);
+            }
         }
-        out.remove_range(self.next..);
         out.remove(0);
         out
     }
@@ -392,6 +398,8 @@ mod tests {
         assert_eq!(view.by_number(&of(&[(2, 4)])), Err(NoSuchNumber));
         assert_eq!(uids(view.by_uid(&of(&[(4, 0)]))), [5, 9]);
         assert_eq!(uids(view.by_uid(&of(&[(20, 0)]))), [9]);
+        assert_eq!(uids(view.by_uid(&of(&[(u32::MAX, 5)]))), [5, 9]);
+        assert_eq!(uids(view.by_uid(&of(&[(10, u32::MAX)]))), [] as [u32; 0]);
         assert_eq!(uids(view.by_uid(&of(&[(1, 2)]))), [] as [u32; 0]);
         let empty = super::tests::view([]);
         assert_eq!(uids(empty.by_uid(&of(&[(1, 0)]))), [] as [u32; 0]);

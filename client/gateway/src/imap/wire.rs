@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ const READ_BYTES: usize = 16 * 1024;
 const ANSWERS_BYTES: usize = 64 * 1024;
 /// Octets of a long line that are kept, to find its tag.
 const KEPT_BYTES: usize = 128;
+/// Octets at the end of a long line that are looked at: no literal is announced in more.
+const ANNOUNCED_BYTES: usize = 64;
 
 /// Why a connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +61,9 @@ pub enum Gone {
 pub enum Line {
     /// Without its CRLF.
     Good(BytesMut),
-    /// Longer than the limit; all of it has been skipped. Its beginning.
-    TooLong(BytesMut),
+    /// Longer than the limit; all of it has been skipped. Its beginning, and the literal that it
+    /// announces at its end: the octets of one that does not wait for leave follow all the same.
+    TooLong(BytesMut, Option<Announced>),
 }
 
 /// What came.
@@ -191,11 +194,12 @@ impl Wire {
                     line.truncate(line.len() - 1);
                 }
                 if let Some(kept) = kept {
-                    return Ok(Line::TooLong(kept));
+                    return Ok(Line::TooLong(kept, append::announced(&line)));
                 }
                 if line.len() > limit {
+                    let literal = append::announced(&line);
                     line.truncate(limit.min(KEPT_BYTES));
-                    return Ok(Line::TooLong(line));
+                    return Ok(Line::TooLong(line, literal));
                 }
                 return Ok(Line::Good(line));
             }
@@ -204,8 +208,8 @@ impl Wire {
             if searched > limit + 1 || kept.is_some() {
                 let n = searched.min(limit).min(KEPT_BYTES);
                 kept.get_or_insert_with(|| BytesMut::from(&self.input[..n]));
-                self.input.clear();
-                searched = 0;
+                self.input.advance(searched.saturating_sub(ANNOUNCED_BYTES));
+                searched = self.input.len();
             }
             // Sent before the wait that may be given up half-way.
             self.flush(patience).await?;
@@ -237,7 +241,11 @@ impl Wire {
             let wait = if first { patience } else { data };
             let line = match self.line(settings.line_bytes, wait, first).await? {
                 Line::Good(line) => line,
-                Line::TooLong(kept) => {
+                Line::TooLong(kept, literal) => {
+                    if let Some(literal) = literal {
+                        // Its octets are no commands.
+                        self.skip(literal, settings).await?;
+                    }
                     let kept = if first { kept } else { command };
                     return Ok(Input::Refused(kept, Refusal::LongLine));
                 }
@@ -304,7 +312,7 @@ impl Wire {
             let line = self.line(settings.line_bytes, settings.data_timeout(), false);
             next = match line.await? {
                 Line::Good(line) => append::announced(&line),
-                Line::TooLong(_) => None,
+                Line::TooLong(_, literal) => literal,
             };
         }
         Ok(())
@@ -465,6 +473,28 @@ mod tests {
             ]
         );
         assert_eq!(answers, "");
+    }
+
+    #[tokio::test]
+    async fn a_literal_behind_a_long_line_is_no_command() {
+        for long in [65, 66, 200, 5000] {
+            let line = |word: &str, end: &str| format!("{word}{}{end}\r\n", "y".repeat(long));
+            let octets = [
+                line("a ", "{8+}"),
+                "b NOOP\r\n {1+}\r\nx\r\n".to_owned(),
+                line("c LOGIN {2+}\r\nxx ", "~{10+}"),
+                "d LOGOUT\r\n\r\n".to_owned(),
+                "e NOOP\r\n".to_owned(),
+            ];
+            let octets = octets.concat().into_bytes();
+            for cut in [1, 7, octets.len()] {
+                let (got, _) = inputs(octets.chunks(cut).map(<[u8]>::to_vec).collect()).await;
+                let refused = |i: &Input| matches!(i, Input::Refused(_, Refusal::LongLine));
+                assert_eq!(got.len(), 3, "{long}: {got:?}");
+                assert!(got[..2].iter().all(refused), "{long}: {got:?}");
+                assert_eq!(got[2], Input::Command(BytesMut::from("e NOOP")));
+            }
+        }
     }
 
     #[tokio::test]

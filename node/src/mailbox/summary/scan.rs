@@ -290,6 +290,8 @@ impl Scanner {
         let inner = self.summary.parts.last().map_or(0, |last| last.end);
         let row = &mut self.summary.parts[part];
         row.end = end.max(row.body).max(inner);
+        // Then it is this part's, and so is its line feed.
+        let feeds = feeds + u64::from(row.end > end);
         row.lines = feeds.saturating_sub(self.feeds_at[part]);
     }
 

@@ -104,7 +104,13 @@ async fn read(s: &mut Session, first: Item, single: bool) -> Result<Vec<Message>
         let body = spool(s, literal.len).await?;
         let mut rest = match s.wire.line(line_bytes, patience, false).await? {
             Line::Good(line) => line,
-            Line::TooLong(_) => return Err(Done::bad("the line is too long").into()),
+            Line::TooLong(_, literal) => {
+                let done = Done::bad("the line is too long");
+                return match literal {
+                    Some(literal) => refuse(s, literal, done).await.map(|_| Vec::new()),
+                    None => Err(done.into()),
+                };
+            }
         };
         let next = match literal.utf8 && !rest.starts_with(b")") {
             true => Err(Done::bad("a parenthesis was expected")),

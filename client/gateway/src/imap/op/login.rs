@@ -52,7 +52,7 @@ pub(super) async fn authenticate(
             let patience = s.door.config.data_timeout();
             match s.wire.line(limit, patience, false).await? {
                 Line::Good(line) => Secret(line.to_vec()),
-                Line::TooLong(_) => return Err(Done::bad("the line is too long").into()),
+                Line::TooLong(..) => return Err(Done::bad("the line is too long").into()),
             }
         }
     };

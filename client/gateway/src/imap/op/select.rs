@@ -120,7 +120,12 @@ fn sure_of(view: &View, numbers: &Set, uids: &Set) -> u32 {
         ranges.into_iter().flat_map(|(a, b)| a.min(b)..=a.max(b))
     };
     let pairs = each(numbers).zip(each(uids));
-    let holding = pairs.take_while(|&(n, uid)| view.uid(n) == Some(uid));
+    // They ascend (RFC 7162, section 7): so there are no more of them than messages.
+    let mut before = 0;
+    let holding = pairs.take_while(|&(n, uid)| {
+        let ascends = n > std::mem::replace(&mut before, n);
+        ascends && view.uid(n) == Some(uid)
+    });
     holding.last().map_or(0, |(_, uid)| uid)
 }
 

@@ -205,6 +205,21 @@ proptest! {
     }
 }
 
+/// The line break before the outer boundary is all of the part within.
+#[test]
+fn lines_are_those_of_the_octets_up_to_the_end() {
+    let mail = b"Content-Type: multipart/mixed; boundary=a\n\n--a\n\
+        Content-Type: message/rfc822\n\nSubject: in\n\n--a\n\
+        Content-Type: multipart/mixed; boundary=b\n\n--b\n\n--a--\n";
+    let summary = summarize(mail);
+    for part in &summary.parts {
+        let octets = &mail[part.body as usize..part.end as usize];
+        let feeds = octets.iter().filter(|&&b| b == b'\n').count();
+        assert_eq!(part.lines, feeds as u64, "{part:?}");
+    }
+    assert_eq!(summary.parts[1].lines, 2);
+}
+
 /// What holds of every summary: parts lie inside of their parents, in order.
 fn check_sound(summary: &Summary, len: u64) {
     assert!(!summary.parts.is_empty());
