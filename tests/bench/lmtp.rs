@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::corpus::Corpus;
+use crate::work::ended;
 
 /// No answer takes this long, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,13 +35,7 @@ pub fn deliver(
                 scope.spawn(move || one(addr, account, corpus, begin + time))
             })
             .collect();
-        connections
-            .into_iter()
-            .map(|c| {
-                c.join()
-                    .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
-            })
-            .collect()
+        connections.into_iter().map(|c| ended(c.join())).collect()
     });
     let mut sum = 0;
     for count in counts {

@@ -34,9 +34,8 @@ use clap::Parser;
 use crate::corpus::Corpus;
 use crate::dovecot::Dovecot;
 use crate::posthouse::Posthouse;
-use crate::side::{PASSWORD, Side, Through, user};
+use crate::side::{Side, Through, user};
 use crate::table::{Lines, Unit};
-use crate::wire::Imap;
 
 /// Connections of the second LMTP line.
 const MANY: usize = 16;
@@ -156,17 +155,12 @@ fn measure(
 fn prepare(arguments: &Arguments, corpus: &Corpus, sides: &[Side]) -> anyhow::Result<()> {
     for side in sides {
         let begin = Instant::now();
-        let mut imap = side.session()?;
         if arguments.wants("large") {
-            work::fill(&mut imap, "large", arguments.large, corpus::small)?;
+            work::fill(side, 0, "large", arguments.large, corpus::small)?;
         }
         for run in (0..arguments.runs).filter(|_| arguments.wants("corpus")) {
-            work::fill_with(
-                &mut imap,
-                &format!("corpus{run}"),
-                arguments.messages,
-                corpus,
-            )?;
+            let mailbox = format!("corpus{run}");
+            work::fill_with(side, 0, &mailbox, arguments.messages, corpus)?;
         }
         eprintln!(
             "{} is filled after {:.1} s",
@@ -185,8 +179,7 @@ fn idle(
 ) -> anyhow::Result<()> {
     for (i, side) in sides.iter().enumerate() {
         for account in 0..work::IDLE_ACCOUNTS {
-            let mut imap = Imap::login(&side.imap[0], &user(1 + account), PASSWORD)?;
-            work::fill_with(&mut imap, "INBOX", work::IDLE_MESSAGES, corpus)?;
+            work::fill_with(side, 1 + account, "INBOX", work::IDLE_MESSAGES, corpus)?;
         }
         let (before, with) = work::idle(side, arguments.sessions)?;
         let each = |with: u64, before: u64| {

@@ -1,5 +1,7 @@
 //! What is measured, and how: each function fills or asks one side once and gives one number.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -9,9 +11,10 @@ use crate::memory::{self, Memory};
 use crate::side::{PASSWORD, Side, user};
 use crate::wire::{Answer, Imap};
 
-/// Messages of one APPEND (RFC 3502), and octets after which no further one is added.
-const BATCH: usize = 500;
-const BATCH_BYTES: usize = 2 << 20;
+/// Messages of one APPEND (RFC 3502).
+const BATCH: usize = 50;
+/// Sessions that fill a mailbox.
+const FILLERS: usize = 16;
 /// Sessions of the idle ones are spread over these accounts, the first after those that are
 /// measured otherwise.
 pub const IDLE_ACCOUNTS: usize = 16;
@@ -22,49 +25,76 @@ const LOGINS: usize = 8;
 /// Time for a server to come to rest before its memory is looked at.
 const REST: Duration = Duration::from_secs(3);
 
-/// Appends messages to a mailbox, which is created unless it is INBOX; octets of all messages.
+/// Appends messages to a mailbox of the `account`-th account, which is created unless it is INBOX.
+/// Several sessions append batches at a time, so the order of these is not the same everywhere.
 pub fn fill(
-    imap: &mut Imap,
+    side: &Side,
+    account: usize,
     mailbox: &str,
     count: usize,
-    message: impl Fn(usize) -> Vec<u8>,
-) -> anyhow::Result<u64> {
+    message: impl Fn(usize) -> Vec<u8> + Sync,
+) -> anyhow::Result<()> {
+    let login = || Imap::login(&side.imap[0], &user(account), PASSWORD);
     if mailbox != "INBOX" {
-        imap.run(&format!("CREATE {mailbox}"))?;
+        login()?.run(&format!("CREATE {mailbox}"))?;
     }
-    let (mut n, mut octets) = (0, 0);
-    while n < count {
-        let tag = imap.tag();
-        let mut command = format!("{tag} APPEND {mailbox}").into_bytes();
-        let begin = n;
-        while n < count && n - begin < BATCH && command.len() < BATCH_BYTES {
-            let message = message(n);
-            let head = format!(
-                " ({}) \"{:2}-Mar-2025 10:00:00 +0000\" {{{}+}}\r\n",
-                corpus::flags(n),
-                n % 28 + 1,
-                message.len()
-            );
-            command.extend_from_slice(head.as_bytes());
-            command.extend_from_slice(&message);
-            octets += message.len() as u64;
-            n += 1;
+    let next = AtomicUsize::new(0);
+    let append = || -> anyhow::Result<()> {
+        let mut imap = login()?;
+        loop {
+            let from = next.fetch_add(BATCH, Ordering::Relaxed);
+            if from >= count {
+                return Ok(());
+            }
+            append(&mut imap, mailbox, from..count.min(from + BATCH), &message)?;
         }
-        command.extend_from_slice(b"\r\n");
-        imap.write(&command)?;
-        imap.answer(&tag)?;
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..FILLERS).map(|_| scope.spawn(append)).collect();
+        threads.into_iter().try_for_each(|t| ended(t.join()))
+    })
+}
+
+fn append(
+    imap: &mut Imap,
+    mailbox: &str,
+    batch: Range<usize>,
+    message: impl Fn(usize) -> Vec<u8>,
+) -> anyhow::Result<()> {
+    let tag = imap.tag();
+    let mut command = format!("{tag} APPEND {mailbox}").into_bytes();
+    for n in batch {
+        let message = message(n);
+        let head = format!(
+            " ({}) \"{:2}-Mar-2025 10:00:00 +0000\" {{{}+}}\r\n",
+            corpus::flags(n),
+            n % 28 + 1,
+            message.len()
+        );
+        command.extend_from_slice(head.as_bytes());
+        command.extend_from_slice(&message);
     }
-    Ok(octets)
+    command.extend_from_slice(b"\r\n");
+    imap.write(&command)?;
+    imap.answer(&tag).map(drop)
+}
+
+/// What a thread came to; one that panicked is an error.
+pub fn ended<T>(joined: std::thread::Result<anyhow::Result<T>>) -> anyhow::Result<T> {
+    joined.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
 }
 
 /// Fills a mailbox with the corpus, as often as it takes.
 pub fn fill_with(
-    imap: &mut Imap,
+    side: &Side,
+    account: usize,
     mailbox: &str,
     count: usize,
     corpus: &Corpus,
-) -> anyhow::Result<u64> {
-    fill(imap, mailbox, count, |n| corpus.message(n, n as u64))
+) -> anyhow::Result<()> {
+    fill(side, account, mailbox, count, |n| {
+        corpus.message(n, n as u64)
+    })
 }
 
 /// Milliseconds that a command takes in a session, and its answer.
@@ -145,10 +175,7 @@ fn make_idle(side: &Side, sessions: usize) -> anyhow::Result<Vec<Imap>> {
                 })
             })
             .collect();
-        let ended = threads.into_iter().map(|t| t.join());
-        ended
-            .map(|e| e.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked"))))
-            .collect()
+        threads.into_iter().map(|t| ended(t.join())).collect()
     });
     let mut all = Vec::with_capacity(sessions);
     for some in made {
