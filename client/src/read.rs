@@ -102,7 +102,7 @@ struct Current {
     /// Octets of it in all, once its first piece has said so.
     total: Option<u64>,
     /// Of a whole message that can be checked.
-    hasher: Option<blake3::Hasher>,
+    hasher: Option<Box<blake3::Hasher>>,
 }
 
 impl Client {
@@ -185,7 +185,8 @@ impl FetchStream {
 
     /// The events as a stream.
     pub fn into_stream(self) -> impl Stream<Item = Result<FetchEvent, Error>> + Send {
-        try_unfold(self, |mut fetching| async move {
+        // It is moved with every event: a pointer moves faster than what it points to.
+        try_unfold(Box::new(self), |mut fetching| async move {
             let event = fetching.next().await?;
             Ok(event.map(|event| (event, fetching)))
         })
@@ -261,11 +262,11 @@ impl FetchStream {
     }
 
     /// Of a section that is a whole message.
-    fn hasher(&self, section: u32) -> Option<blake3::Hasher> {
+    fn hasher(&self, section: u32) -> Option<Box<blake3::Hasher>> {
         let s = self.request.sections.get(section as usize)?;
         let whole = s.path.is_empty() && s.kind == Kind::All as i32 && !s.size_only;
         let all = s.offset == 0 && s.length == 0;
-        (self.request.email && whole && all).then(blake3::Hasher::new)
+        (self.request.email && whole && all).then(|| Box::new(blake3::Hasher::new()))
     }
 
     /// Octets of a section.
