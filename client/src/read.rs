@@ -48,6 +48,9 @@ pub struct FetchOptions {
     pub email: bool,
     /// Sections, handed out in this order after each message.
     pub sections: Vec<Section>,
+    /// No quorum has to confirm that this is the latest state: enough for what never changes of
+    /// messages that are known to exist. One that is missing may be there all the same.
+    pub unconfirmed: bool,
 }
 
 /// What comes out of a [`FetchStream`].
@@ -126,6 +129,7 @@ impl Client {
             preview: options.preview,
             email: options.email,
             sections: options.sections,
+            unconfirmed: options.unconfirmed,
         };
         let mut fetching = FetchStream {
             client: self.clone(),

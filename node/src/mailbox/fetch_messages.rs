@@ -79,6 +79,8 @@ pub struct FetchMessages {
     pub email: bool,
     /// Sections, in this order.
     pub sections: Vec<Section>,
+    /// The rows as this leader has them, unconfirmed by a quorum, will do.
+    pub unconfirmed: bool,
 }
 
 impl FetchMessages {
@@ -199,12 +201,27 @@ impl Operations {
         }
 
         let led = self.replica_of(&account)?;
-        let view = self.read(&led).await?;
-        let (account_id, _) = list_accounts::find(&view, &account)?;
-        let found = read::mailbox(&*view.view, view.space, account_id, &mailbox)?;
-        let (mailbox, row) = found
-            .filter(|(_, row)| request.uidvalidity == 0 || row.uidvalidity == request.uidvalidity)
-            .ok_or(MailboxError::NotFound(What::Mailbox))?;
+        let find = |view: &ReadView| -> Result<_> {
+            let (id, _) = list_accounts::find(view, &account)?;
+            let found = read::mailbox(&*view.view, view.space, id, &mailbox)?;
+            let same = |uidvalidity| [0, uidvalidity].contains(&request.uidvalidity);
+            let (mailbox, row) = found
+                .filter(|(_, row)| same(row.uidvalidity))
+                .ok_or(MailboxError::NotFound(What::Mailbox))?;
+            Ok((id, mailbox, row))
+        };
+        let known = match request.unconfirmed {
+            true => self.local_view(&led).and_then(|v| Ok((find(&v)?, v))).ok(),
+            false => None,
+        };
+        // What is not there may be so new that only a quorum knows of it.
+        let ((account_id, mailbox, row), view) = match known {
+            Some(known) => known,
+            None => {
+                let view = self.read(&led).await?;
+                (find(&view)?, view)
+            }
+        };
         // Messages that come while a long fetch lasts are not part of it.
         let last = row.uidnext.saturating_sub(1);
         uids.retain_mut(|(first, end)| {

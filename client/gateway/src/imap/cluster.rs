@@ -239,6 +239,7 @@ impl Store for Cluster {
             preview: wanted.preview,
             email: wanted.email,
             sections: wanted.sections,
+            unconfirmed: wanted.unconfirmed,
         };
         let opening = self.client.fetch_messages(account, mailbox, options);
         let opened = stream::once(opening).map(|opened| match opened {

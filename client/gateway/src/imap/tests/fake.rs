@@ -57,6 +57,8 @@ pub struct State {
     log: Vec<(u64, u32, What, u32)>,
     /// Changes up to this one are forgotten.
     pub trimmed: u64,
+    /// Messages that only a confirmed view shows.
+    pub unconfirmed: BTreeSet<u32>,
 }
 
 const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
@@ -702,7 +704,8 @@ impl Store for Fake {
         let asked = set_of(&wanted.uids);
         let mut events = vec![Ok(Event::Keywords(s.names()))];
         for (&uid, m) in &s.boxes[&id].messages {
-            if !asked.contains(uid) || m.modseq <= wanted.changed_since {
+            let behind = wanted.unconfirmed && s.unconfirmed.contains(&uid);
+            if !asked.contains(uid) || m.modseq <= wanted.changed_since || behind {
                 continue;
             }
             events.push(Ok(Event::Message(Box::new(Fetched {
