@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use super::check::UidRanges;
 use super::octets::Octets;
-use super::section::{MAX_SECTIONS, Section};
+use super::section::{Kind, MAX_SECTIONS, Section};
 use super::summary::{Envelope, Part, Summary};
 use super::{Led, MailboxError, Operations, Result, What, check, list_accounts};
 use crate::index::values::MessageRow;
@@ -85,12 +85,17 @@ pub struct FetchMessages {
 
 impl FetchMessages {
     fn needs_summary(&self) -> bool {
-        self.envelope || self.structure || self.preview || self.needs_parts()
+        self.envelope || self.structure || self.preview || !self.sections.iter().all(is_whole)
     }
 
-    fn needs_parts(&self) -> bool {
+    fn needs_octets(&self) -> bool {
         !self.sections.is_empty()
     }
+}
+
+/// Whether it is the message itself, which is found without knowing its parts.
+fn is_whole(section: &Section) -> bool {
+    section.path.is_empty() && section.kind == Kind::All
 }
 
 /// Some of what was asked for.
@@ -319,7 +324,7 @@ impl Work {
                 }
             }
             let job = self.look(uid, row)?;
-            if !self.request.needs_parts() {
+            if !self.request.needs_octets() {
                 let weight = job.weight;
                 self.out.push(Item::Message(job.message), weight).await?;
                 continue;
@@ -348,16 +353,16 @@ impl Work {
         let mut weight = 48 + 3 * row.keywords.len();
         let mut cold = None;
         let mut octets = None;
-        let mut spots = Vec::new();
+        let spots;
         let mut truncated = false;
-        if request.email || request.needs_parts() {
+        if request.email || request.needs_octets() {
             let email = read::email(view, space, self.account, row.email)?.ok_or_else(missing)?;
             if request.email {
                 weight += 48;
                 cold.get_or_insert_with(Box::<Cold>::default).email =
                     Some((email.blob, email.thread));
             }
-            if request.needs_parts() {
+            if request.needs_octets() {
                 let ops = Arc::clone(&self.ops);
                 octets = Some(Octets::new(ops, self.led.shard, email.blob, row.size));
             }
@@ -385,6 +390,8 @@ impl Work {
             if request.structure {
                 cold.structure = summary.parts;
             }
+        } else {
+            spots = sections::find(&request.sections, &[], false, row.size);
         }
         let message = FetchedMessage { uid, row, cold };
         Ok(Job {
