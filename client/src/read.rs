@@ -48,6 +48,9 @@ pub struct FetchOptions {
     pub email: bool,
     /// Sections, handed out in this order after each message.
     pub sections: Vec<Section>,
+    /// No quorum has to confirm that this is the latest state: enough for what never changes of
+    /// messages that are known to exist. One that is missing may be there all the same.
+    pub unconfirmed: bool,
 }
 
 /// What comes out of a [`FetchStream`].
@@ -102,7 +105,7 @@ struct Current {
     /// Octets of it in all, once its first piece has said so.
     total: Option<u64>,
     /// Of a whole message that can be checked.
-    hasher: Option<blake3::Hasher>,
+    hasher: Option<Box<blake3::Hasher>>,
 }
 
 impl Client {
@@ -126,6 +129,7 @@ impl Client {
             preview: options.preview,
             email: options.email,
             sections: options.sections,
+            unconfirmed: options.unconfirmed,
         };
         let mut fetching = FetchStream {
             client: self.clone(),
@@ -185,7 +189,8 @@ impl FetchStream {
 
     /// The events as a stream.
     pub fn into_stream(self) -> impl Stream<Item = Result<FetchEvent, Error>> + Send {
-        try_unfold(self, |mut fetching| async move {
+        // It is moved with every event: a pointer moves faster than what it points to.
+        try_unfold(Box::new(self), |mut fetching| async move {
             let event = fetching.next().await?;
             Ok(event.map(|event| (event, fetching)))
         })
@@ -261,11 +266,11 @@ impl FetchStream {
     }
 
     /// Of a section that is a whole message.
-    fn hasher(&self, section: u32) -> Option<blake3::Hasher> {
+    fn hasher(&self, section: u32) -> Option<Box<blake3::Hasher>> {
         let s = self.request.sections.get(section as usize)?;
         let whole = s.path.is_empty() && s.kind == Kind::All as i32 && !s.size_only;
         let all = s.offset == 0 && s.length == 0;
-        (self.request.email && whole && all).then(blake3::Hasher::new)
+        (self.request.email && whole && all).then(|| Box::new(blake3::Hasher::new()))
     }
 
     /// Octets of a section.

@@ -1,4 +1,4 @@
-//! Where the programs under test are: beside the running test, in the same target directory.
+//! Where the programs under test are: in the same target directory as the running one.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,14 @@ pub fn repository() -> &'static Path {
 
 /// The program of this name, e.g. `posthoused` or `examples/lmtp_fake`.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .context("no target directory")?;
-    let path = profile.join(name);
+    // Tests are in a directory of their own below the one with the programs.
+    let this = std::env::current_exe()?;
+    let beside = this.parent().context("no target directory")?;
+    let above = beside.parent().context("no target directory")?;
+    let path = match beside.join(name) {
+        path if path.is_file() => path,
+        _ => above.join(name),
+    };
     ensure!(
         path.is_file(),
         "{} is not there: build it first (cargo build --release --workspace --all-targets, or \

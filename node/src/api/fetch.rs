@@ -157,6 +157,7 @@ impl Api {
                 sections: sections
                     .map(|(i, s)| section(i, s))
                     .collect::<Result<_>>()?,
+                unconfirmed: r.unconfirmed,
             };
             let batches = ops.fetch_messages(fetch).await?;
             let answers = batches.map(move |result| match result {

@@ -15,6 +15,8 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use posthouse_client::proto::Damage;
 use tokio::sync::{Mutex, oneshot};
+use zstd::bulk::Decompressor;
 
 pub use damage::DamageLog;
 pub use source::ChunkSource;
@@ -371,11 +374,27 @@ impl Drop for PinnedPlaces {
     }
 }
 
+thread_local! {
+    /// A context costs more to make than a small chunk to unpack; it holds 160 KB.
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// The octets of a zstd frame, at most `limit_bytes`.
+fn unpack(stored: &[u8], limit_bytes: usize) -> io::Result<Vec<u8>> {
+    UNPACKER.with_borrow_mut(|kept| {
+        let unpacker = match kept {
+            Some(unpacker) => unpacker,
+            None => kept.insert(Decompressor::new()?),
+        };
+        unpacker.decompress(stored, limit_bytes)
+    })
+}
+
 /// The octets of a chunk, from the stored ones; never more than the row announces.
 fn decode(meta: &ChunkMeta, stored: Bytes) -> Result<Bytes, BlobError> {
     let raw = match meta.codec {
         Codec::Raw => stored,
-        Codec::Zstd => zstd::bulk::decompress(&stored, meta.raw_len as usize)
+        Codec::Zstd => unpack(&stored, meta.raw_len as usize)
             .map(Bytes::from)
             .map_err(|e| BlobError::Damaged(format!("stored octets that do not decode: {e}")))?,
     };

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use super::check::UidRanges;
 use super::octets::Octets;
-use super::section::{MAX_SECTIONS, Section};
+use super::section::{Kind, MAX_SECTIONS, Section};
 use super::summary::{Envelope, Part, Summary};
 use super::{Led, MailboxError, Operations, Result, What, check, list_accounts};
 use crate::index::values::MessageRow;
@@ -79,16 +79,23 @@ pub struct FetchMessages {
     pub email: bool,
     /// Sections, in this order.
     pub sections: Vec<Section>,
+    /// The rows as this leader has them, unconfirmed by a quorum, will do.
+    pub unconfirmed: bool,
 }
 
 impl FetchMessages {
     fn needs_summary(&self) -> bool {
-        self.envelope || self.structure || self.preview || self.needs_parts()
+        self.envelope || self.structure || self.preview || !self.sections.iter().all(is_whole)
     }
 
-    fn needs_parts(&self) -> bool {
+    fn needs_octets(&self) -> bool {
         !self.sections.is_empty()
     }
+}
+
+/// Whether it is the message itself, which is found without knowing its parts.
+fn is_whole(section: &Section) -> bool {
+    section.path.is_empty() && section.kind == Kind::All
 }
 
 /// Some of what was asked for.
@@ -199,12 +206,27 @@ impl Operations {
         }
 
         let led = self.replica_of(&account)?;
-        let view = self.read(&led).await?;
-        let (account_id, _) = list_accounts::find(&view, &account)?;
-        let found = read::mailbox(&*view.view, view.space, account_id, &mailbox)?;
-        let (mailbox, row) = found
-            .filter(|(_, row)| request.uidvalidity == 0 || row.uidvalidity == request.uidvalidity)
-            .ok_or(MailboxError::NotFound(What::Mailbox))?;
+        let find = |view: &ReadView| -> Result<_> {
+            let (id, _) = list_accounts::find(view, &account)?;
+            let found = read::mailbox(&*view.view, view.space, id, &mailbox)?;
+            let same = |uidvalidity| [0, uidvalidity].contains(&request.uidvalidity);
+            let (mailbox, row) = found
+                .filter(|(_, row)| same(row.uidvalidity))
+                .ok_or(MailboxError::NotFound(What::Mailbox))?;
+            Ok((id, mailbox, row))
+        };
+        let known = match request.unconfirmed {
+            true => self.local_view(&led).and_then(|v| Ok((find(&v)?, v))).ok(),
+            false => None,
+        };
+        // What is not there may be so new that only a quorum knows of it.
+        let ((account_id, mailbox, row), view) = match known {
+            Some(known) => known,
+            None => {
+                let view = self.read(&led).await?;
+                (find(&view)?, view)
+            }
+        };
         // Messages that come while a long fetch lasts are not part of it.
         let last = row.uidnext.saturating_sub(1);
         uids.retain_mut(|(first, end)| {
@@ -302,7 +324,7 @@ impl Work {
                 }
             }
             let job = self.look(uid, row)?;
-            if !self.request.needs_parts() {
+            if !self.request.needs_octets() {
                 let weight = job.weight;
                 self.out.push(Item::Message(job.message), weight).await?;
                 continue;
@@ -331,16 +353,16 @@ impl Work {
         let mut weight = 48 + 3 * row.keywords.len();
         let mut cold = None;
         let mut octets = None;
-        let mut spots = Vec::new();
+        let spots;
         let mut truncated = false;
-        if request.email || request.needs_parts() {
+        if request.email || request.needs_octets() {
             let email = read::email(view, space, self.account, row.email)?.ok_or_else(missing)?;
             if request.email {
                 weight += 48;
                 cold.get_or_insert_with(Box::<Cold>::default).email =
                     Some((email.blob, email.thread));
             }
-            if request.needs_parts() {
+            if request.needs_octets() {
                 let ops = Arc::clone(&self.ops);
                 octets = Some(Octets::new(ops, self.led.shard, email.blob, row.size));
             }
@@ -368,6 +390,8 @@ impl Work {
             if request.structure {
                 cold.structure = summary.parts;
             }
+        } else {
+            spots = sections::find(&request.sections, &[], false, row.size);
         }
         let message = FetchedMessage { uid, row, cold };
         Ok(Job {

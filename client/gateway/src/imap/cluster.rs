@@ -239,6 +239,7 @@ impl Store for Cluster {
             preview: wanted.preview,
             email: wanted.email,
             sections: wanted.sections,
+            unconfirmed: wanted.unconfirmed,
         };
         let opening = self.client.fetch_messages(account, mailbox, options);
         let opened = stream::once(opening).map(|opened| match opened {
@@ -278,8 +279,10 @@ impl Store for Cluster {
 
 /// Events of a fetch, with new names of keywords in front of the messages that may have them.
 fn events(fetching: FetchStream) -> BoxStream<'static, Result<Event, Error>> {
-    let start = (fetching, 0usize, None);
-    let next = |(mut fetching, known, waiting): (FetchStream, usize, Option<Event>)| async move {
+    // The state is moved with every event: a pointer moves faster than what it points to.
+    let start = (Box::new(fetching), 0usize, None);
+    type State = (Box<FetchStream>, usize, Option<Event>);
+    let next = |(mut fetching, known, waiting): State| async move {
         if let Some(event) = waiting {
             return Ok(Some((event, (fetching, known, None))));
         }

@@ -159,6 +159,9 @@ pub struct Wanted {
     pub email: bool,
     /// Sections, in this order.
     pub sections: Vec<Section>,
+    /// A view that no quorum has confirmed will do: for what never changes of messages. One that
+    /// is missing may be there all the same.
+    pub unconfirmed: bool,
 }
 
 /// What comes while messages are fetched.

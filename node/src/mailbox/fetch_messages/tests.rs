@@ -584,3 +584,22 @@ fn near_ranges_are_scanned_as_one() {
     let spans: Vec<_> = spans.iter().map(|(span, of)| (*span, of.len())).collect();
     assert_eq!(spans, [((1, 41), 3), ((100, 100), 1), ((140, u32::MAX), 1)]);
 }
+
+/// Whoever does not need the latest state gets the same without a quorum's word; what is missing in
+/// it is looked for in the latest one.
+#[tokio::test]
+async fn a_fetch_that_needs_no_quorum_finds_what_there_is() {
+    let ops = with_mail(&[b"Subject: a\r\n\r\nx"]).await;
+    let with = |unconfirmed, mailbox: &str| FetchMessages {
+        unconfirmed,
+        mailbox: mailbox.to_owned(),
+        sections: vec![part(&[], Kind::Text)],
+        ..request()
+    };
+    let confirmed = fetch(&ops, with(false, "INBOX")).await.unwrap();
+    let unconfirmed = fetch(&ops, with(true, "INBOX")).await.unwrap();
+    assert_eq!(unconfirmed.messages, confirmed.messages);
+    assert_eq!(unconfirmed.sections, confirmed.sections);
+    let missing = fetch(&ops, with(true, "Other")).await.err();
+    assert_eq!(missing, Some(MailboxError::NotFound(What::Mailbox)));
+}

@@ -64,14 +64,23 @@ pub(super) async fn fetch(
     if command.items.iter().any(sets_seen) && !s.selected()?.view.read_only {
         told_flags = see(s, &uids, command.changed_since.unwrap_or(0)).await?;
     }
-    let plan = Plan::new(command.items, command.changed_since.unwrap_or(0));
-    let outcome = tell(s, &uids, &plan, &told_flags).await?;
+    let mut plan = Plan::new(command.items, command.changed_since.unwrap_or(0));
+    plan.wanted.unconfirmed &= told_flags.is_empty();
+    let mut outcome = tell(s, &uids, &plan, &told_flags).await?;
+    if plan.wanted.unconfirmed && outcome.messages.len() < uids.len() {
+        // They are gone, or the node was behind: a quorum knows.
+        plan.wanted.unconfirmed = false;
+        let missing = &uids - &outcome.messages;
+        let more = tell(s, &missing, &plan, &told_flags).await?;
+        outcome.messages |= more.messages;
+        outcome.unknown_encoding |= more.unknown_encoding;
+    }
     if outcome.unknown_encoding {
         let text = "a part is encoded in a way that is not known";
         return Err(Done::no("UNKNOWN-CTE", text).into());
     }
     // Of messages that are gone, and that the client knows by number, it is told that they are.
-    if !uid && plan.wanted.changed_since == 0 && outcome.messages < uids.len() {
+    if !uid && plan.wanted.changed_since == 0 && outcome.messages.len() < uids.len() {
         s.refresh().await?;
         return Err(Done::no("EXPUNGEISSUED", "some of the messages are gone").into());
     }
@@ -140,6 +149,9 @@ impl Plan {
             preview: items.contains(&Item::Preview),
             email: items.contains(&Item::ThreadId),
             sections: sections.iter().map(|s| s.section.clone()).collect(),
+            // What the client knows by number exists, and but for these two items it never changes.
+            unconfirmed: changed_since == 0
+                && !(items.contains(&Item::Flags) || items.contains(&Item::ModSeq)),
         };
         Plan {
             items,
@@ -152,7 +164,8 @@ impl Plan {
 /// How telling went.
 #[derive(Debug, Default)]
 struct Outcomes {
-    messages: u64,
+    /// Those that came.
+    messages: RoaringBitmap,
     unknown_encoding: bool,
 }
 
@@ -212,7 +225,7 @@ async fn tell(
             }
             Event::Message(row) => {
                 end(&mut at, wire.out())?;
-                outcomes.messages += 1;
+                outcomes.messages.insert(row.uid);
                 at = match view.number(row.uid) {
                     None => At::Passing,
                     Some(n) => {

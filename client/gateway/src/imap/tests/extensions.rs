@@ -34,6 +34,27 @@ async fn drafts_are_replaced_in_one_step() {
     );
 }
 
+/// What never changes may come from a leader that does not know yet that it is none any more.
+#[tokio::test(start_paused = true)]
+async fn what_a_node_that_is_behind_does_not_show_is_asked_for_again() {
+    let fake = Fake::new();
+    fake.deliver(MAIL);
+    fake.deliver(MAIL);
+    let mut c = Client::inbox(&fake).await;
+    fake.state.lock().unwrap().unconfirmed.insert(2);
+    assert_eq!(
+        c.ok("FETCH 1:2 (UID RFC822.SIZE)").await,
+        [
+            "* 1 FETCH (UID 1 RFC822.SIZE 18)",
+            "* 2 FETCH (UID 2 RFC822.SIZE 18)"
+        ]
+    );
+    assert_eq!(
+        c.ok("UID FETCH 2 BODY.PEEK[TEXT]").await,
+        ["* 2 FETCH (UID 2 BODY[TEXT] {4}\r\nbody)"]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn annotations_of_mailboxes_and_of_the_account() {
     let fake = Fake::new();

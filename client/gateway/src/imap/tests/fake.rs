@@ -59,6 +59,8 @@ pub struct State {
     pub trimmed: u64,
     /// So many questions for changes get no answer.
     pub silent: u32,
+    /// Messages that only a confirmed view shows.
+    pub unconfirmed: BTreeSet<u32>,
 }
 
 const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
@@ -709,7 +711,8 @@ impl Store for Fake {
         let asked = set_of(&wanted.uids);
         let mut events = vec![Ok(Event::Keywords(s.names()))];
         for (&uid, m) in &s.boxes[&id].messages {
-            if !asked.contains(uid) || m.modseq <= wanted.changed_since {
+            let behind = wanted.unconfirmed && s.unconfirmed.contains(&uid);
+            if !asked.contains(uid) || m.modseq <= wanted.changed_since || behind {
                 continue;
             }
             events.push(Ok(Event::Message(Box::new(Fetched {
