@@ -4,6 +4,7 @@ use super::super::copy::{Copied, Copy};
 use super::*;
 use crate::index::keys::{KeyRange, Space, tag};
 use crate::machine::transfers;
+use crate::mailbox::fake::FakeShard;
 use crate::types::AccountState;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,8 +25,10 @@ async fn two(messages: &[&[u8]]) -> (Arc<FakeNode>, Arc<Operations>, [String; 2]
             internal_date_ms: 1_000 + n as u64,
             ..AppendHead::default()
         };
-        let appended = ops.append(&Caller::default(), head, pieces(octets, 9_999));
-        appended.await.unwrap();
+        let appended = ops
+            .append(&Caller::default(), head, pieces(octets, 9_999))
+            .await;
+        appended.unwrap();
     }
     (node, ops, names)
 }
