@@ -57,6 +57,7 @@ pub mod retry;
 pub mod route;
 pub mod search;
 mod secret;
+mod transfer;
 mod upload;
 pub mod watch;
 

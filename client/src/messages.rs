@@ -411,7 +411,7 @@ impl Client {
         answer.await.map(copied)
     }
 
-    fn copy_request(
+    pub(crate) fn copy_request(
         &self,
         account: &AccountName,
         from: MailboxRef,
@@ -430,11 +430,12 @@ impl Client {
             uids,
             to,
             to_id,
+            to_account: String::new(),
         }
     }
 }
 
-fn copied(r: CopyResponse) -> Copied {
+pub(crate) fn copied(r: CopyResponse) -> Copied {
     Copied {
         modseq: r.modseq,
         uidvalidity: r.uidvalidity,

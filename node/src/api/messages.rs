@@ -199,6 +199,7 @@ fn copy(r: proto::CopyRequest) -> Copy {
             uidvalidity: r.uidvalidity,
         },
         uids: uid_ranges(&r.uids),
+        to_account: r.to_account,
         to: MailboxFields {
             name: r.to,
             id: r.to_id,
@@ -213,6 +214,7 @@ fn copied(copied: Copied) -> proto::CopyResponse {
         uidvalidity: copied.uidvalidity,
         from: to_uid_ranges(copied.from),
         to: to_uid_ranges(copied.to),
+        next_uid: copied.next,
     }
 }
 

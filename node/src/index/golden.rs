@@ -15,10 +15,10 @@ use crate::types::*;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/keys-v2.txt");
 
 /// Tags of all variants; a new variant is added here and below.
-const TAGS: [u8; 36] = [
+const TAGS: [u8; 40] = [
     0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10,
-    0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x20, 0x21, 0x22, 0x23, 0x24, 0x40, 0x60, 0x61, 0x62,
-    0x70, 0x71, 0x72, 0x73,
+    0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x20, 0x21, 0x22, 0x23, 0x24,
+    0x40, 0x60, 0x61, 0x62, 0x70, 0x71, 0x72, 0x73,
 ];
 
 fn check<R: Row + PartialEq + std::fmt::Debug>(row: R) -> Vec<u8> {
@@ -31,6 +31,11 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
     let account = AccountId::new(Slot(0x1234), 7);
     let mailbox = MailboxId(2);
     let email = EmailId(9);
+    let other = AccountId::new(Slot(0x4321), 2);
+    let transfer = TransferId {
+        source: account,
+        number: 5,
+    };
     let blob = BlobId([0xab; 32]);
     let upload = UploadId([0xcd; 16]);
     let replica = ReplicaId::new(NodeId(3), 1);
@@ -223,6 +228,40 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
                 created_ms: 1_700_000_000_000,
                 modseq: 300,
                 secret: Secret::Password("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA".into()),
+            }),
+        ),
+        (Key::Transfers(account), check(TransfersRow { next: 6 })),
+        (
+            Key::Transfer(transfer),
+            check(TransferRow {
+                request_id: RequestId([0xef; 16]),
+                away: true,
+                mailbox,
+                messages: vec![(9, email)],
+                to: Place {
+                    account: other,
+                    mailbox: MailboxId(1),
+                    uidvalidity: 1_700_000_000,
+                },
+                next: 12,
+                over: false,
+            }),
+        ),
+        (
+            Key::Arrivals {
+                account: other,
+                source: account,
+            },
+            check(ArrivalsRow { below: 5 }),
+        ),
+        (
+            Key::Arrival {
+                account: other,
+                transfer,
+            },
+            check(Arrival::Here {
+                first: 3,
+                from: vec![(9, 9)],
             }),
         ),
         (

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Family;
-use crate::machine::command::UploadId;
+use crate::machine::command::{TransferId, UploadId};
 use crate::types::*;
 
 /// Where the rows of one local replica live. A shard's replica gets a fresh space when a snapshot
@@ -65,6 +65,10 @@ pub mod tag {
     pub const SUBSCRIPTION: u8 = 0x15;
     pub const ANNOTATION: u8 = 0x16;
     pub const CREDENTIAL: u8 = 0x17;
+    pub const TRANSFERS: u8 = 0x18;
+    pub const TRANSFER: u8 = 0x19;
+    pub const ARRIVALS: u8 = 0x1a;
+    pub const ARRIVAL: u8 = 0x1b;
     pub const SYSTEM: u8 = 0x20;
     pub const NODE: u8 = 0x21;
     pub const SHARD: u8 = 0x22;
@@ -121,6 +125,10 @@ pub enum RequestKind {
     RemoveAppPassword = 17,
     /// `SetAccountState`.
     SetAccountState = 18,
+    /// `BeginTransfer` of messages whose originals stay.
+    CopyAcross = 19,
+    /// `BeginTransfer` of messages whose originals go.
+    MoveAcross = 20,
 }
 
 impl RequestKind {
@@ -145,6 +153,8 @@ impl RequestKind {
             AddAppPassword,
             RemoveAppPassword,
             SetAccountState,
+            CopyAcross,
+            MoveAcross,
         ]
         .into_iter()
         .find(|k| *k as u8 == b)
@@ -308,6 +318,27 @@ pub enum Key<'a> {
         /// Of an application password.
         name: &'a str,
     },
+    /// `18 account:u64` → [`TransfersRow`](super::values::TransfersRow): the next transfer's number.
+    Transfers(AccountId),
+    /// `19 account:u64 number:u64` → [`TransferRow`](super::values::TransferRow): messages that are
+    /// on their way to another account, or have arrived there and are still remembered.
+    Transfer(TransferId),
+    /// `1a account:u64 source:u64` → [`ArrivalsRow`](super::values::ArrivalsRow): transfers from
+    /// another account that are over.
+    Arrivals {
+        /// The target.
+        account: AccountId,
+        /// Where they came from.
+        source: AccountId,
+    },
+    /// `1b account:u64 source:u64 number:u64` → [`Arrival`](crate::machine::command::Arrival): the
+    /// answer to a transfer that its source may not have heard of yet.
+    Arrival {
+        /// The target.
+        account: AccountId,
+        /// Which.
+        transfer: TransferId,
+    },
     /// `20` → [`SystemRow`](super::values::SystemRow). System shard only, as the next four.
     System,
     /// `21 node:u32` → [`NodeInfo`](crate::machine::command::NodeInfo).
@@ -387,6 +418,10 @@ impl Key<'_> {
             Key::Subscription { .. } => tag::SUBSCRIPTION,
             Key::Annotation { .. } => tag::ANNOTATION,
             Key::Credential { .. } => tag::CREDENTIAL,
+            Key::Transfers(..) => tag::TRANSFERS,
+            Key::Transfer(..) => tag::TRANSFER,
+            Key::Arrivals { .. } => tag::ARRIVALS,
+            Key::Arrival { .. } => tag::ARRIVAL,
             Key::Blob(..) => tag::BLOB,
             Key::Upload(..) => tag::UPLOAD,
             Key::UploadChunk { .. } => tag::UPLOAD_CHUNK,
@@ -421,7 +456,12 @@ impl Key<'_> {
             Key::Meta | Key::System | Key::Applied | Key::Format | Key::NextSpace => w,
             Key::Slot(slot) => w.u16(slot.0),
             Key::AccountName { slot, name } => w.u16(slot.0).text(name),
-            Key::Account(account) | Key::Going(account) => w.u64(account.0),
+            Key::Account(account) | Key::Going(account) | Key::Transfers(account) => {
+                w.u64(account.0)
+            }
+            Key::Transfer(transfer) => w.transfer(&transfer),
+            Key::Arrivals { account, source } => w.u64(account.0).u64(source.0),
+            Key::Arrival { account, transfer } => w.u64(account.0).transfer(&transfer),
             Key::MailboxName { account, name }
             | Key::Subscription { account, name }
             | Key::Credential { account, name } => w.u64(account.0).text(name),
@@ -547,6 +587,16 @@ impl<'a> Key<'a> {
                 account: AccountId(r.u64()?),
                 name: r.text()?,
             },
+            tag::TRANSFERS => Key::Transfers(AccountId(r.u64()?)),
+            tag::TRANSFER => Key::Transfer(r.transfer()?),
+            tag::ARRIVALS => Key::Arrivals {
+                account: AccountId(r.u64()?),
+                source: AccountId(r.u64()?),
+            },
+            tag::ARRIVAL => Key::Arrival {
+                account: AccountId(r.u64()?),
+                transfer: r.transfer()?,
+            },
             tag::BLOB => Key::Blob(BlobId(r.octets()?)),
             tag::UPLOAD => Key::Upload(UploadId(r.octets()?)),
             tag::UPLOAD_CHUNK => Key::UploadChunk {
@@ -620,6 +670,9 @@ impl KeyWriter {
             .u32(r.mailbox.0)
             .octets(&r.id.0)
     }
+    fn transfer(self, t: &TransferId) -> Self {
+        self.u64(t.source.0).u64(t.number)
+    }
     fn finish(self) -> Bytes {
         self.0.into()
     }
@@ -656,6 +709,12 @@ impl<'a> KeyReader<'a> {
             kind: RequestKind::from_u8(self.u8()?)?,
             mailbox: MailboxId(self.u32()?),
             id: RequestId(self.octets()?),
+        })
+    }
+    fn transfer(&mut self) -> Option<TransferId> {
+        Some(TransferId {
+            source: AccountId(self.u64()?),
+            number: self.u64()?,
         })
     }
 }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::keys::{Key, Space};
 use super::uids::UidPart;
 use super::{IndexError, View};
-use crate::machine::command::{ChunkMeta, NodeInfo, ReplicaInfo, Reply, StoreResult};
+use crate::machine::command::{
+    Arrival, ChunkMeta, NodeInfo, Place, ReplicaInfo, Reply, StoreResult,
+};
 use crate::types::*;
 
 /// A value that a row can hold.
@@ -55,6 +57,10 @@ postcard_rows!(
     ThreadRow,
     AnnotationRow,
     CredentialRow,
+    TransfersRow,
+    TransferRow,
+    ArrivalsRow,
+    Arrival,
     BlobRow,
     UploadRow,
     ChunkMeta,
@@ -356,6 +362,45 @@ impl std::fmt::Debug for Secret {
             Secret::App(_) => "App(..)",
         })
     }
+}
+
+/// What an account knows of its transfers to other accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransfersRow {
+    /// The number of the next one.
+    pub next: u64,
+}
+
+impl Default for TransfersRow {
+    fn default() -> Self {
+        TransfersRow { next: 1 }
+    }
+}
+
+/// Messages that go to another account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRow {
+    /// What was asked for.
+    pub request_id: RequestId,
+    /// Whether the originals go.
+    pub away: bool,
+    /// Where they are.
+    pub mailbox: MailboxId,
+    /// Which, ascending, each with what it shows; none when it is over.
+    pub messages: Vec<(Uid, EmailId)>,
+    /// Where they come.
+    pub to: Place,
+    /// For the answer: the first uid that was asked for and is not among them; 0: none.
+    pub next: Uid,
+    /// The answer is given; the target has yet to forget its own.
+    pub over: bool,
+}
+
+/// Transfers from one account to another, at the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrivalsRow {
+    /// All with a lower number are over: nothing comes by them any more.
+    pub below: u64,
 }
 
 /// One change of an account.

@@ -9,7 +9,7 @@ use crate::index::keys::{Key, KeyRange, Space, UID_PART_BITS};
 use crate::index::uids::UidPart;
 use crate::index::values::*;
 use crate::index::{Family, IndexError, Next, View, values};
-use crate::machine::command::{ChunkMeta, UploadId};
+use crate::machine::command::{Arrival, ChunkMeta, TransferId, UploadId};
 use crate::types::*;
 
 #[derive(Default)]
@@ -39,6 +39,10 @@ struct Rows {
     subscriptions: BTreeMap<AccountId, u64>,
     annotations: BTreeMap<(AccountId, MailboxId, String), usize>,
     credentials: BTreeMap<AccountId, Vec<CredentialRow>>,
+    transfer_numbers: BTreeMap<AccountId, TransfersRow>,
+    transfers: BTreeMap<TransferId, TransferRow>,
+    arrivals: BTreeMap<(AccountId, AccountId), ArrivalsRow>,
+    answered: BTreeMap<(AccountId, TransferId), Arrival>,
     blob_locs: BTreeMap<(BlobId, u32), ChunkLoc>,
     upload_locs: BTreeMap<(UploadId, u32), ChunkLoc>,
 }
@@ -158,6 +162,12 @@ fn one(r: &mut Rows, octets: &[u8], value: &[u8]) -> Result<(), IndexError> {
         Key::Credential { account, .. } => {
             r.credentials.entry(account).or_default().push(row!());
         }
+        Key::Transfers(account) => drop(r.transfer_numbers.insert(account, row!())),
+        Key::Transfer(transfer) => drop(r.transfers.insert(transfer, row!())),
+        Key::Arrivals { account, source } => drop(r.arrivals.insert((account, source), row!())),
+        Key::Arrival { account, transfer } => {
+            r.answered.insert((account, transfer), row!());
+        }
         Key::System
         | Key::Node(_)
         | Key::Shard(_)
@@ -184,6 +194,7 @@ pub fn problems(view: &dyn View, space: Space) -> Result<Vec<String>, IndexError
     threads(&r, &mut found);
     requests(&r, &mut found);
     credentials(&r, &mut found);
+    transfers(&r, &mut found);
     Ok(found)
 }
 
@@ -480,6 +491,40 @@ fn threads(r: &Rows, found: &mut Vec<String>) {
         kept.collect(),
         refs,
     );
+}
+
+/// A transfer has a number that was given, and names its messages while it is not over; an answer
+/// that is kept is to one that may not be over.
+fn transfers(r: &Rows, found: &mut Vec<String>) {
+    let mut held: BTreeSet<(AccountId, MailboxId, Uid)> = BTreeSet::new();
+    for (id, row) in &r.transfers {
+        let given = r.transfer_numbers.get(&id.source);
+        if given.is_none_or(|given| id.number == 0 || id.number >= given.next) {
+            found.push(format!("{id:?} has a number not yet given"));
+        }
+        let ascend = row.messages.is_sorted_by(|a, b| a.0 < b.0);
+        if row.over != row.messages.is_empty() || !ascend {
+            found.push(format!("{id:?} does not name its messages"));
+        }
+        let messages = row.messages.iter().filter(|_| row.away);
+        for (uid, _) in messages {
+            if !held.insert((id.source, row.mailbox, *uid)) {
+                found.push(format!("{id:?}: uid {uid} is in another transfer"));
+            }
+        }
+    }
+    for (account, id) in r.answered.keys() {
+        let below = r.arrivals.get(&(*account, id.source));
+        if below.is_some_and(|row| id.number < row.below) {
+            found.push(format!("the answer to {id:?} is kept for nothing"));
+        }
+    }
+    let targets = r.arrivals.keys().map(|(account, _)| account);
+    for account in targets.chain(r.answered.keys().map(|(account, _)| account)) {
+        if !r.accounts.contains_key(account) {
+            found.push(format!("account {account} left answers behind"));
+        }
+    }
 }
 
 fn requests(r: &Rows, found: &mut Vec<String>) {

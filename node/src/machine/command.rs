@@ -4,7 +4,11 @@
 //! random, the parsed summary. Encoded with postcard; the stored octets of a chunk travel beside
 //! the encoded head, so that they are never copied into it.
 
+mod transfer;
+
 use serde::{Deserialize, Serialize};
+
+pub use transfer::{Arrival, Arrive, Arriving, BeginTransfer, Place, TransferId};
 
 use crate::types::*;
 
@@ -214,6 +218,35 @@ pub enum Op {
     },
     /// A change of the system shard.
     System(SystemOp),
+    /// Writes down which messages go to another account.
+    BeginTransfer(Box<BeginTransfer>),
+    /// Stores messages of another account, or remembers why not.
+    Arrive(Box<Arrive>),
+    /// Removes originals whose copies have arrived, where they are to go, and answers.
+    EndTransfer {
+        /// Which.
+        transfer: TransferId,
+        /// What the target has answered.
+        arrival: Arrival,
+    },
+    /// Forgets what was answered to transfers that are over.
+    ForgetArrivals {
+        /// The target.
+        account: AccountId,
+        /// Whose transfers.
+        source: AccountId,
+        /// Of the source's transfers to this target, all with a lower number are over.
+        below: u64,
+    },
+    /// Forgets transfers that are over and forgotten at their target.
+    SettleTransfers {
+        /// The source.
+        account: AccountId,
+        /// To which account.
+        target: AccountId,
+        /// The target has forgotten all with a lower number.
+        below: u64,
+    },
 }
 
 impl Op {
@@ -526,6 +559,27 @@ pub enum Reply {
         /// The new node's number.
         node: NodeId,
     },
+    /// `BeginTransfer`: it is written down, now or before.
+    Transferring {
+        /// Its number.
+        number: u64,
+    },
+    /// `Arrive`: now or before.
+    Arrived(Arrival),
+    /// `EndTransfer`, and `BeginTransfer` where nothing is left to do: the n-th uid of `from`
+    /// became the n-th uid of `to`.
+    Transferred {
+        /// Era of the mailbox that they came into.
+        uidvalidity: u32,
+        /// The source's modseq after the change.
+        modseq: ModSeq,
+        /// Where they were.
+        from: Vec<(Uid, Uid)>,
+        /// Where they are.
+        to: Vec<(Uid, Uid)>,
+        /// See [`BeginTransfer::next`].
+        next: Uid,
+    },
 }
 
 /// The outcome of one target of a `Store`.
@@ -580,4 +634,7 @@ pub enum ApplyError {
     /// The cluster is formed already, or not yet.
     #[error("{0}")]
     Refused(String),
+    /// Messages are on their way to another account, or too many transfers are: later, perhaps.
+    #[error("messages of the account are on their way to another one")]
+    InTransfer,
 }

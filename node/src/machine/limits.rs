@@ -45,6 +45,8 @@ pub const SUBSCRIPTIONS: u64 = 100_000;
 pub const ITEMS_PER_APPEND: usize = 1_000;
 /// Octets of summaries and flags of one `AppendMany` at most: it is one entry of the log.
 pub const APPEND_BYTES: usize = 8 << 20;
+/// Transfers of an account to other accounts at most, until they are over and forgotten there.
+pub const TRANSFERS: usize = 32;
 /// Chunks of a blob at most: 4 GiB.
 pub const CHUNKS_PER_BLOB: u32 = 4_096;
 /// Octets of a summary at most; one command may write it for each of its targets.

@@ -38,6 +38,7 @@ pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod thread;
+pub mod transfers;
 pub mod txn;
 
 use crate::index::IndexError;
@@ -196,6 +197,19 @@ pub fn apply(txn: &mut Txn, command: &Command) -> Result<Reply, IndexError> {
             uids,
             force,
         } => op::expunge::apply(txn, *request_id, account, mailbox, uids, *force),
+        Op::BeginTransfer(begin) => op::transfer_out::begin(txn, begin),
+        Op::Arrive(arrive) => op::transfer_in::arrive(txn, arrive),
+        Op::EndTransfer { transfer, arrival } => op::transfer_out::end(txn, *transfer, arrival),
+        Op::ForgetArrivals {
+            account,
+            source,
+            below,
+        } => op::transfer_in::forget(txn, *account, *source, *below),
+        Op::SettleTransfers {
+            account,
+            target,
+            below,
+        } => op::transfer_out::settle(txn, *account, *target, *below),
     };
     request::trim(txn, remembered)?;
     match done {

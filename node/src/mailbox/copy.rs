@@ -1,4 +1,5 @@
-//! Copies and moves messages inside an account (RFC 9051, section 6.4.7; RFC 6851).
+//! Copies and moves messages inside an account (RFC 9051, section 6.4.7; RFC 6851); to another
+//! account they go as a [`transfer`](super::transfer).
 //!
 //! A set of uids that one command may touch is one command, and so all or nothing. A larger one
 //! goes in steps at fixed uids, as changes of flags do ([`super::split`]). For a move that is
@@ -16,6 +17,7 @@ use std::time::Duration;
 use super::check::{MailboxFields, UidRanges};
 use super::list_mailboxes::find;
 use super::split::{Step, Union, one_block, steps};
+use super::transfer::Transfer;
 use super::{Led, MailboxError, Operations, Result, What, check, error::from_apply, unexpected};
 use crate::index::keys::{Key, RequestKind};
 use crate::machine::command::{CopyMessages, Op, Reply};
@@ -37,6 +39,8 @@ pub struct Copy {
     pub from: MailboxFields,
     /// Inclusive; a last uid of 0 is no upper bound.
     pub uids: Vec<(Uid, Uid)>,
+    /// In which account they come; empty: in the same one.
+    pub to_account: String,
     /// Where they come.
     pub to: MailboxFields,
 }
@@ -52,6 +56,9 @@ pub struct Copied {
     pub from: UidRanges,
     /// Where they are.
     pub to: UidRanges,
+    /// To another account: the first uid that was asked for and was too many for one step; it is
+    /// to be asked for again from there. 0: none.
+    pub next: Uid,
 }
 
 /// Whether the originals stay.
@@ -101,6 +108,22 @@ impl Operations {
         let uids = check::uids("uids", request.uids.into_iter())?;
         if uids.is_empty() {
             return Err(MailboxError::bad("uids", "name at least one range"));
+        }
+        if !request.to_account.is_empty() {
+            let to_account = check::account("to_account", &request.to_account)?;
+            if to_account != account {
+                return self
+                    .transfer(Transfer {
+                        request_id,
+                        away: way == Way::Move,
+                        account,
+                        from,
+                        uids,
+                        to_account,
+                        to,
+                    })
+                    .await;
+            }
         }
         let plan = Plan {
             way,
@@ -226,6 +249,7 @@ impl Operations {
                 uidvalidity,
                 from,
                 to,
+                next: 0,
             }),
             Ok(Reply::Error(e)) => Err(Failed::Refused(from_apply(e, What::Mailbox))),
             Ok(other) => Err(Failed::Open(unexpected(&other))),

@@ -162,5 +162,8 @@ pub fn from_apply(e: ApplyError, exists: What) -> MailboxError {
         ApplyError::Limit(what) => MailboxError::Refused(format!("limit reached: {what}")),
         ApplyError::BadToken => MailboxError::NotFound(What::Token),
         ApplyError::Refused(why) => MailboxError::Refused(why),
+        ApplyError::InTransfer => MailboxError::Busy {
+            retry_after_ms: 200,
+        },
     }
 }

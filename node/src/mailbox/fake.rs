@@ -11,12 +11,15 @@ use futures::stream::{self, Stream};
 use parking_lot::Mutex;
 
 use super::watch::Hub;
-use super::{BlobError, BlobReader, Limits, Operations, Proposer, Replicas, Result, Routes, codec};
+use super::{
+    BlobError, BlobReader, Leaders, Limits, Operations, Proposer, Replicas, Result, Routes, codec,
+};
 use crate::env::Env;
 use crate::index::Index;
 use crate::index::keys::Space;
 use crate::index::memory::MemoryStore;
 use crate::machine::command::{ChunkMeta, Command, Op, Reply};
+use crate::machine::transfers::{self, Look, Looked};
 use crate::machine::{Txn, apply, read};
 use crate::raft::ShardError;
 use crate::raft::shard::ReadView;
@@ -34,6 +37,8 @@ pub struct FakeShard {
     pub failures: Mutex<Vec<ShardError>>,
     /// So many proposals are applied before that.
     pub successes_before_failures: AtomicUsize,
+    /// So many proposals from now on one is applied, and its answer lost.
+    pub answer_lost_after: Mutex<Option<usize>>,
     /// Whom applied commands are told to.
     hub: OnceLock<Arc<Hub>>,
 }
@@ -47,6 +52,7 @@ impl FakeShard {
             leads: AtomicBool::new(true),
             failures: Mutex::default(),
             successes_before_failures: AtomicUsize::new(0),
+            answer_lost_after: Mutex::default(),
             hub: OnceLock::new(),
         })
     }
@@ -93,6 +99,15 @@ impl Proposer for FakeShard {
         self.index.write(batch).expect("a sound index");
         if let Some(hub) = self.hub.get() {
             hub.publish(&events);
+        }
+        let mut lost = self.answer_lost_after.lock();
+        match *lost {
+            Some(0) => {
+                *lost = None;
+                return Err(ShardError::Unknown);
+            }
+            Some(n) => *lost = Some(n - 1),
+            None => {}
         }
         Ok(reply)
     }
@@ -165,6 +180,30 @@ impl Routes for FakeNode {
 }
 
 #[async_trait]
+impl Leaders for FakeNode {
+    async fn propose(
+        &self,
+        shard: ShardId,
+        command: Command,
+        stored: Bytes,
+    ) -> Result<Reply, ShardError> {
+        let shard = self.shard(shard).ok_or(ShardError::Unknown)?;
+        // Followed about in vain.
+        let reply = shard.propose(command, stored).await;
+        reply.map_err(|e| match e {
+            ShardError::NotLeader { .. } => ShardError::Unknown,
+            e => e,
+        })
+    }
+
+    async fn look(&self, shard: ShardId, look: &Look) -> Result<Looked, ShardError> {
+        let shard = self.shard(shard).ok_or(ShardError::Unknown)?;
+        let at = shard.read().await.map_err(|_| ShardError::Unknown)?;
+        Ok(transfers::look(&*at.view, at.space, look).expect("a sound index"))
+    }
+}
+
+#[async_trait]
 impl BlobReader for FakeNode {
     async fn read_chunk(&self, shard: ShardId, blob: BlobId, seq: u32) -> Result<Bytes, BlobError> {
         let shard = self.shard(shard).ok_or(BlobError::Missing)?;
@@ -190,7 +229,7 @@ pub fn node_with(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>) {
     });
     let ops = Operations::new(
         Arc::clone(&node) as Arc<dyn Replicas>,
-        Arc::clone(&node) as Arc<dyn Routes>,
+        (Arc::clone(&node) as _, Arc::clone(&node) as _),
         Arc::clone(&node) as Arc<dyn BlobReader>,
         Env::real(),
         limits,

@@ -115,6 +115,16 @@ impl Operations {
         })
     }
 
+    /// A whole blob whose size the caller has from a row.
+    pub(super) fn fetching(&self, shard: ShardId, blob: BlobId, size: u64) -> Fetching {
+        Fetching {
+            blob,
+            size,
+            shard,
+            range: 0..size,
+        }
+    }
+
     /// The octets, in order. An empty range gives one empty piece, so that every fetch says what
     /// it found.
     pub fn read_pieces(

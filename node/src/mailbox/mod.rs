@@ -8,6 +8,7 @@
 //! append  ──┘      └────▶ codec
 //! list_messages   fetch                                        mail going out
 //! set_flags, expunge, copy (move) ─▶ split                     huge uid sets in bounded steps
+//! copy (to another account) ─▶ transfer                        what reaches two shards
 //! fetch_messages ─▶ section ─▶ decode, octets                  parts of mail going out
 //! search (plan, run, scan, sort, thread)                       mail looked for
 //! changes         watch                                        what has changed, and what does
@@ -16,7 +17,7 @@
 //! ```
 //!
 //! Architecture invariants: nothing here keeps state between calls but the byte windows, idle
-//! compressors, who watches, and what is remembered of logins; nothing is proposed before every field has passed its check; a message is
+//! compressors, who watches, what is remembered of logins, and which transfers are in hand; nothing is proposed before every field has passed its check; a message is
 //! acknowledged only by the reply of the command that stores it.
 
 pub mod append;
@@ -53,6 +54,7 @@ pub mod set_flags;
 pub mod split;
 pub mod subscribe;
 pub mod summary;
+pub mod transfer;
 pub mod watch;
 pub mod window;
 
@@ -74,13 +76,14 @@ use crate::types::*;
 
 pub use error::{MailboxError, Result, What};
 pub use limits::Limits;
-pub use route::{BlobError, BlobReader, Proposer, Replicas, Routes};
+pub use route::{BlobError, BlobReader, Leaders, Proposer, Replicas, Routes};
 use window::{ByteWindow, Windows};
 
 /// The mailbox operations of one node.
 pub struct Operations {
     replicas: Arc<dyn Replicas>,
     routes: Arc<dyn Routes>,
+    leaders: Arc<dyn Leaders>,
     blobs: Arc<dyn BlobReader>,
     env: Env,
     limits: Limits,
@@ -92,6 +95,7 @@ pub struct Operations {
     hub: Arc<watch::Hub>,
     passwords: passwords::Passwords,
     attempts: attempts::Attempts,
+    transfers: transfer::InHand,
 }
 
 /// Who calls: what an operation must know of the connection that a request came by.
@@ -112,7 +116,7 @@ impl Operations {
     /// The operations over the replicas that this node holds.
     pub fn new(
         replicas: Arc<dyn Replicas>,
-        routes: Arc<dyn Routes>,
+        (routes, leaders): (Arc<dyn Routes>, Arc<dyn Leaders>),
         blobs: Arc<dyn BlobReader>,
         env: Env,
         limits: Limits,
@@ -120,10 +124,12 @@ impl Operations {
         Operations {
             replicas,
             routes,
+            leaders,
             blobs,
             passwords: passwords::Passwords::new(&env, limits.password_cost),
             attempts: attempts::Attempts::default(),
             hub: Arc::default(),
+            transfers: transfer::InHand::default(),
             env,
             window: ByteWindow::new(limits.node_window_bytes),
             read_window: ByteWindow::new(limits.node_read_window_bytes),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::machine::command::{Command, Reply};
+use crate::machine::transfers::{Look, Looked};
 use crate::raft::shard::ReadView;
 use crate::raft::{Shard, ShardError, Shards};
 use crate::types::*;
@@ -60,6 +61,48 @@ impl Proposer for Shard {
     }
     fn leader(&self) -> Option<NodeId> {
         Shard::leader(self)
+    }
+}
+
+/// Every shard of the cluster, by way of the node that leads it: what a shard's leader has to do
+/// with another shard. Follows the leader about for a while; after that the outcome is unknown.
+#[async_trait]
+pub trait Leaders: Send + Sync {
+    /// Proposes a command that may be repeated.
+    async fn propose(
+        &self,
+        shard: ShardId,
+        command: Command,
+        stored: Bytes,
+    ) -> Result<Reply, ShardError>;
+    /// Asks what holds now.
+    async fn look(&self, shard: ShardId, look: &Look) -> Result<Looked, ShardError>;
+}
+
+/// A shard by way of its leader, as something to propose to.
+pub struct Elsewhere {
+    /// The way.
+    pub leaders: Arc<dyn Leaders>,
+    /// Which.
+    pub shard: ShardId,
+}
+
+#[async_trait]
+impl Proposer for Elsewhere {
+    async fn propose(&self, command: Command, stored: Bytes) -> Result<Reply, ShardError> {
+        self.leaders.propose(self.shard, command, stored).await
+    }
+    async fn read(&self) -> Result<ReadView, ShardError> {
+        Err(ShardError::NotLeader { leader: None })
+    }
+    fn local_view(&self) -> Result<ReadView, ShardError> {
+        Err(ShardError::NotLeader { leader: None })
+    }
+    fn is_leader(&self) -> bool {
+        false
+    }
+    fn leader(&self) -> Option<NodeId> {
+        None
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod mailboxes;
 mod messages;
+mod transfers;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};

@@ -4,14 +4,20 @@ use crate::api::cluster::ClusterService;
 use crate::api::{Api, connection};
 use crate::env::rpc::Services;
 use crate::journal::JournalError;
+use crate::machine::command::{Command, Reply};
+use crate::machine::transfers::{Look, Looked};
 use crate::mailbox::window::ByteWindow;
-use crate::mailbox::{Operations, Routes};
+use crate::mailbox::{self, Operations, Routes};
 use crate::placement::PlacementMap;
+use crate::raft::ShardError;
 use crate::raft::fault::{Fault, Faults};
 use crate::transport::MAX_MESSAGE_BYTES;
+use crate::transport::leaders::Leaders;
 use crate::transport::proto::peer_server::PeerServer;
 use crate::transport::service::PeerService;
 use crate::types::*;
+use async_trait::async_trait;
+use bytes::Bytes;
 use posthouse_client::proto;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -42,6 +48,22 @@ impl Routes for PlacementRoutes {
 pub(super) struct PlacementRoutes {
     pub cluster_id: String,
     pub placement: Arc<PlacementMap>,
+}
+
+#[async_trait]
+impl mailbox::Leaders for Leaders {
+    async fn propose(
+        &self,
+        shard: ShardId,
+        command: Command,
+        stored: Bytes,
+    ) -> Result<Reply, ShardError> {
+        Leaders::propose(self, shard, command, stored).await
+    }
+
+    async fn look(&self, shard: ShardId, look: &Look) -> Result<Looked, ShardError> {
+        Leaders::look(self, shard, look).await
+    }
 }
 
 /// Reports when the journal can no longer be written.

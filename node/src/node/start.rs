@@ -21,6 +21,7 @@ use crate::raft::groups::{Groups, Parts};
 use crate::raft::recover::RecoveredLogs;
 use crate::raft::state_machine::space_of;
 use crate::rare::{self, Rare};
+use crate::transport::leaders::Leaders;
 use crate::transport::peers::{Identity, Peers};
 use crate::transport::repair::PeerSource;
 use crate::transport::service::PeerService;
@@ -279,16 +280,22 @@ impl Starting {
             cluster_id: uuid_text(&cluster_id),
             placement: Arc::clone(&placement),
         });
+        let leaders = Arc::new(Leaders {
+            shards: Arc::clone(groups.shards()),
+            peers: Arc::clone(&peers),
+            placement: Arc::clone(&placement),
+            stop: self.stop.clone(),
+        });
         let ops = Arc::new(Operations::new(
             Arc::clone(groups.shards()) as _,
-            routes,
+            (routes, leaders),
             Arc::clone(&blobs) as _,
             self.env.clone(),
             limits,
         ));
         self.work(
             &running,
-            (events_rx, Arc::clone(ops.hub())),
+            (events_rx, Arc::clone(&ops)),
             file,
             info,
             remembered.into_keys().collect(),

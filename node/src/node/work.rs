@@ -6,7 +6,7 @@ use crate::api::cluster::Running;
 use crate::identity::IdentityFile;
 use crate::machine::Event;
 use crate::machine::command::NodeInfo;
-use crate::mailbox::watch::Hub;
+use crate::mailbox::Operations;
 use crate::types::*;
 use crate::workers::compaction::Compaction;
 use crate::workers::leaders::Leaders;
@@ -15,6 +15,7 @@ use crate::workers::reap::Reap;
 use crate::workers::recall::Recall;
 use crate::workers::scrub::Scrub;
 use crate::workers::space::SpaceWatch;
+use crate::workers::transfers::Transfers;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +36,10 @@ impl Starting {
     pub(super) fn work(
         &self,
         running: &Arc<Running>,
-        (mut events, hub): (mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>, Arc<Hub>),
+        (mut events, ops): (
+            mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>,
+            Arc<Operations>,
+        ),
         file: IdentityFile,
         info: NodeInfo,
         asked: BTreeSet<NodeId>,
@@ -78,6 +82,15 @@ impl Starting {
         workers.every("reap", ms(1000), move || {
             let reap = Arc::clone(&reap);
             async move { reap.turn().await }
+        });
+        let hub = Arc::clone(ops.hub());
+        let transfers = Arc::new(Transfers {
+            shards: Arc::clone(running.groups.shards()),
+            ops,
+        });
+        workers.every("transfers", ms(1000), move || {
+            let transfers = Arc::clone(&transfers);
+            async move { transfers.turn().await }
         });
         let recall = Arc::new(Recall {
             groups: Arc::clone(&running.groups),

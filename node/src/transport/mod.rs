@@ -4,6 +4,7 @@
 //!   raft ──▶ network (openraft's traits) ──▶ peers (one connection per node) ══▶ service ──▶ raft
 //!                 ├─ control    votes, heartbeats, transfers of all shards on one stream
 //!                 ├─ replicate  one stream per shard, window bounded in bytes
+//!                 ├─ leaders    proposals and questions to another shard's leader
 //!                 ├─ repair     good octets for a damaged chunk
 //!                 └─ snapshot   rows, then the blobs that the receiver lacks
 //! ```
@@ -12,6 +13,7 @@
 //! cluster and is the node that it should be.
 
 pub mod control;
+pub mod leaders;
 pub mod network;
 pub mod peers;
 pub mod promises;

@@ -22,7 +22,7 @@ use super::proto::*;
 use super::snapshot::{ChunkReader, Opening, Receiver};
 use crate::index::keys::Space;
 use crate::machine::command::{Command, Op};
-use crate::machine::read;
+use crate::machine::{read, transfers};
 use crate::placement::PlacementMap;
 use crate::raft::groups::Groups;
 use crate::raft::state_machine::SnapshotData;
@@ -31,6 +31,13 @@ use crate::raft::{Shard, ShardError};
 use crate::rare::{self, Rare};
 use crate::types::*;
 use crate::workers::space::SpaceState;
+
+/// Why a proposal or a look was not answered: the node does not lead the shard.
+pub(super) const NOT_LEADER: u32 = 1;
+/// The shard's window is full.
+pub(super) const BUSY: u32 = 2;
+/// The disk is nearly full.
+pub(super) const READ_ONLY: u32 = 3;
 
 /// Control messages of one stream that are worked on at once.
 const CONTROL_AT_ONCE: usize = 256;
@@ -65,7 +72,25 @@ fn bad(e: impl ToString) -> Status {
     Status::invalid_argument(e.to_string())
 }
 
+/// Whether another node may propose this to a shard.
+fn comes_from_peers(shard: ShardId, op: &Op) -> bool {
+    match op {
+        Op::System(_) => shard == ShardId::SYSTEM,
+        Op::PutChunk { .. }
+        | Op::DropUpload { .. }
+        | Op::Arrive(_)
+        | Op::ForgetArrivals { .. } => shard != ShardId::SYSTEM,
+        _ => false,
+    }
+}
+
 impl PeerService {
+    /// The local replica of a shard, whichever it is.
+    fn holder(&self, shard: u32) -> Result<Arc<Shard>, Status> {
+        let found = self.groups.shards().get(ShardId(shard));
+        found.ok_or_else(|| Status::not_found("no replica of the shard here"))
+    }
+
     /// Takes the message of a call that is meant for this node.
     fn admit<T>(&self, request: Request<T>) -> Result<T, Status> {
         check_stamp(&self.identity, request.metadata())?;
@@ -370,28 +395,62 @@ impl Peer for PeerService {
         request: Request<ProposeRequest>,
     ) -> Result<Response<ProposeResponse>, Status> {
         let r = self.admit(request)?;
-        let shard = self.groups.shards().get(ShardId(r.shard));
-        let shard = shard.ok_or_else(|| Status::not_found("no replica of the shard here"))?;
+        let shard = self.holder(r.shard)?;
         let command: Command = postcard::from_bytes(&r.command).map_err(bad)?;
-        if !matches!(command.op, Op::System(_)) {
-            return Err(bad("peers propose changes of the system shard alone"));
+        if !comes_from_peers(shard.id(), &command.op) {
+            return Err(bad("peers do not propose this to this shard"));
         }
-        if !r.stored.is_empty() {
-            return Err(bad("no octets travel with a change of the system shard"));
+        if r.stored.len() != command.op.stored_len() {
+            return Err(bad("not the octets that travel with the command"));
         }
-        match shard.propose(command, r.stored).await {
-            Ok(reply) => Ok(Response::new(ProposeResponse {
-                reply: encode(&reply),
-                ..Default::default()
-            })),
-            Err(ShardError::NotLeader { leader }) => Ok(Response::new(ProposeResponse {
-                error: 1,
+        let refused = match shard.propose(command, r.stored).await {
+            Ok(reply) => {
+                return Ok(Response::new(ProposeResponse {
+                    reply: encode(&reply),
+                    ..Default::default()
+                }));
+            }
+            Err(ShardError::NotLeader { leader }) => ProposeResponse {
+                error: NOT_LEADER,
                 leader_node: leader.map_or(0, |n| n.0),
                 message: "not the leader".into(),
                 ..Default::default()
-            })),
-            Err(e) => Err(Status::unavailable(e.to_string())),
-        }
+            },
+            Err(ShardError::Busy { retry_after_ms }) => ProposeResponse {
+                error: BUSY,
+                retry_after_ms,
+                ..Default::default()
+            },
+            Err(ShardError::ReadOnly) => ProposeResponse {
+                error: READ_ONLY,
+                ..Default::default()
+            },
+            Err(e) => return Err(Status::unavailable(e.to_string())),
+        };
+        Ok(Response::new(refused))
+    }
+
+    async fn look(&self, request: Request<LookRequest>) -> Result<Response<LookResponse>, Status> {
+        let r = self.admit(request)?;
+        let shard = self.holder(r.shard)?;
+        let look = postcard::from_bytes(&r.look).map_err(bad)?;
+        let rows = match shard.read().await {
+            Ok(rows) => rows,
+            Err(ShardError::NotLeader { leader }) => {
+                return Ok(Response::new(LookResponse {
+                    error: NOT_LEADER,
+                    leader_node: leader.map_or(0, |n| n.0),
+                    ..Default::default()
+                }));
+            }
+            Err(e) => return Err(Status::unavailable(e.to_string())),
+        };
+        let looked = transfers::look(&*rows.view, rows.space, &look);
+        let looked = looked.map_err(|e| Status::internal(e.to_string()))?;
+        Ok(Response::new(LookResponse {
+            looked: encode(&looked),
+            ..Default::default()
+        }))
     }
 
     async fn remember(

@@ -12,6 +12,7 @@ pub mod recall;
 pub mod refs;
 pub mod scrub;
 pub mod space;
+pub mod transfers;
 
 use std::collections::BTreeMap;
 use std::future::Future;

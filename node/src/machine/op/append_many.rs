@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::index::keys::{Key, RequestKind};
-use crate::index::values::{Answer, MessageRow};
-use crate::machine::command::{AppendMany, ApplyError, Reply};
+use crate::index::values::{AccountRow, Answer, MailboxRow, MessageRow};
+use crate::machine::command::{AppendItem, AppendMany, ApplyError, Reply};
 use crate::machine::keywords::Keywords;
+use crate::machine::placing::Placed;
+use crate::machine::scope::Flags;
 use crate::machine::txn::limit;
 use crate::machine::{Stop, Txn, blob, limits, placing, request, scope, thread};
 use crate::rare::{self, Rare};
@@ -20,7 +22,7 @@ use crate::types::*;
 
 pub(in crate::machine) fn apply(txn: &mut Txn, append: &AppendMany) -> Result<Reply, Stop> {
     // What is too much to store is too much to drop, too: its leader does that, or time.
-    check_size(append)?;
+    check_size(&append.items)?;
     let done = all(txn, append);
     if let Ok(_) | Err(Stop::Refused(_)) = &done {
         // Whatever came of it, the arrivals are over: what was stored has rows of its own.
@@ -32,21 +34,21 @@ pub(in crate::machine) fn apply(txn: &mut Txn, append: &AppendMany) -> Result<Re
     done
 }
 
-/// Whether the command can be carried out with bounded work.
-fn check_size(append: &AppendMany) -> Result<(), Stop> {
-    let n = append.items.len();
+/// Whether so many messages can be stored with bounded work.
+pub(super) fn check_size(items: &[AppendItem]) -> Result<(), Stop> {
+    let n = items.len();
     if n == 0 || n > limits::ITEMS_PER_APPEND {
         return Err(limit(format!("1 to {} messages", limits::ITEMS_PER_APPEND)).into());
     }
-    let chunks: usize = append.items.iter().map(|i| i.blob.chunks.len()).sum();
+    let chunks: usize = items.iter().map(|i| i.blob.chunks.len()).sum();
     if chunks > limits::CHUNKS_PER_BLOB as usize {
         return Err(limit(format!("{} chunks of messages", limits::CHUNKS_PER_BLOB)).into());
     }
-    let largest = append.items.iter().map(|i| i.summary.len()).max();
+    let largest = items.iter().map(|i| i.summary.len()).max();
     if largest.is_some_and(|len| len > limits::SUMMARY_BYTES) {
         return Err(limit(format!("{} octets of summary", limits::SUMMARY_BYTES)).into());
     }
-    let weight: usize = append.items.iter().map(|i| i.weight()).sum();
+    let weight: usize = items.iter().map(|i| i.weight()).sum();
     if weight > limits::APPEND_BYTES {
         let n = limits::APPEND_BYTES;
         return Err(limit(format!("{n} octets of summaries and flags")).into());
@@ -64,37 +66,14 @@ fn all(txn: &mut Txn, append: &AppendMany) -> Result<Reply, Stop> {
         return Ok(first);
     }
     scope::takes_mail(&account)?;
-    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, &append.mailbox)?;
-    check_arrived(txn, append)?;
+    let (mailbox_id, mailbox) = scope::mailbox(txn, id, &append.mailbox)?;
+    let ready = check(txn, id, (mailbox_id, mailbox), &append.items)?;
     let replaced = find_replaced(txn, id, mailbox_id, append)?;
-    placing::check_room(&mailbox, append.items.len())?;
-    let mut keywords = Keywords::of(id, mailbox_id, &mailbox);
-    let mut flags = Vec::with_capacity(append.items.len());
-    for item in &append.items {
-        flags.push(keywords.flags(txn, &item.flags)?);
-    }
 
     // From here on nothing is refused.
-    keywords.write(txn, &mut mailbox);
     let email = EmailId(account.next_email);
-    let mut messages = Vec::with_capacity(append.items.len());
-    for (item, flags) in append.items.iter().zip(flags) {
-        blob::add_refs(txn, &item.blob, 1)?;
-        let summary = Bytes::copy_from_slice(&item.summary);
-        let (blob, keys) = (item.blob.id, &item.threads);
-        messages.push(MessageRow {
-            flags: flags.system,
-            keywords: flags.keywords,
-            modseq: 0,
-            email: placing::new_email(txn, id, &mut account, blob, summary, keys)?,
-            size: item.blob.size,
-            internal_date_ms: item.internal_date_ms,
-            save_date_ms: 0,
-        });
-    }
-    let count = messages.len() as u32;
-    let to = (mailbox_id, mailbox);
-    let placed = placing::arrive(txn, id, &mut account, to, messages)?;
+    let count = append.items.len() as u32;
+    let placed = ready.place(txn, id, &mut account, &append.items)?;
     if let Some((from, gone)) = replaced {
         placing::leave(txn, id, &mut account, from, std::slice::from_ref(&gone))?;
         scope::drop_email_ref(txn, id, gone.1.email)?;
@@ -112,16 +91,81 @@ fn all(txn: &mut Txn, append: &AppendMany) -> Result<Reply, Stop> {
     Ok(reply)
 }
 
+/// Messages that nothing speaks against; nothing is written yet.
+pub(super) struct Ready {
+    to: (MailboxId, MailboxRow),
+    keywords: Keywords,
+    flags: Vec<Flags>,
+}
+
+/// Whether messages can be stored in a mailbox of the account.
+pub(super) fn check(
+    txn: &Txn,
+    id: AccountId,
+    to: (MailboxId, MailboxRow),
+    items: &[AppendItem],
+) -> Result<Ready, Stop> {
+    check_arrived(txn, items)?;
+    placing::check_room(&to.1, items.len())?;
+    let mut keywords = Keywords::of(id, to.0, &to.1);
+    let mut flags = Vec::with_capacity(items.len());
+    for item in items {
+        flags.push(keywords.flags(txn, &item.flags)?);
+    }
+    Ok(Ready {
+        to,
+        keywords,
+        flags,
+    })
+}
+
+impl Ready {
+    /// Stores the messages that were checked, at least one; refuses nothing. The caller writes the
+    /// account.
+    pub(super) fn place(
+        self,
+        txn: &mut Txn,
+        id: AccountId,
+        account: &mut AccountRow,
+        items: &[AppendItem],
+    ) -> Result<Placed, Stop> {
+        let (mailbox_id, mut mailbox) = self.to;
+        self.keywords.write(txn, &mut mailbox);
+        let mut messages = Vec::with_capacity(items.len());
+        for (item, flags) in items.iter().zip(self.flags) {
+            blob::add_refs(txn, &item.blob, 1)?;
+            let summary = Bytes::copy_from_slice(&item.summary);
+            let (blob, keys) = (item.blob.id, &item.threads);
+            messages.push(MessageRow {
+                flags: flags.system,
+                keywords: flags.keywords,
+                modseq: 0,
+                email: placing::new_email(txn, id, account, blob, summary, keys)?,
+                size: item.blob.size,
+                internal_date_ms: item.internal_date_ms,
+                save_date_ms: 0,
+            });
+        }
+        Ok(placing::arrive(
+            txn,
+            id,
+            account,
+            (mailbox_id, mailbox),
+            messages,
+        )?)
+    }
+}
+
 /// Whether the octets of all messages are there, and what else they bring is sound.
-fn check_arrived(txn: &Txn, append: &AppendMany) -> Result<(), Stop> {
+fn check_arrived(txn: &Txn, items: &[AppendItem]) -> Result<(), Stop> {
     let mut uploads = BTreeSet::new();
-    for item in &append.items {
+    for item in items {
         blob::check_arrived(txn, &item.blob)?;
         thread::check(&item.threads)?;
         let own = match item.blob.upload {
             Some(upload) => uploads.insert(upload),
             // Only one blob can travel with a command.
-            None => append.items.len() == 1,
+            None => items.len() == 1,
         };
         if !own {
             return Err(ApplyError::NoUpload.into());

@@ -18,4 +18,6 @@ pub mod set_metadata;
 pub mod set_special_use;
 pub mod store;
 pub mod subscribe;
+pub mod transfer_in;
+pub mod transfer_out;
 pub mod upload;

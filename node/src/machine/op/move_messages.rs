@@ -10,7 +10,7 @@ use crate::index::uids::to_ranges;
 use crate::index::values::Answer;
 use crate::machine::command::{CopyMessages, Reply};
 use crate::machine::op::copy::carry;
-use crate::machine::{Stop, Txn, placing, request, scope};
+use crate::machine::{Stop, Txn, placing, request, scope, transfers};
 use crate::types::*;
 
 pub(in crate::machine) fn apply(txn: &mut Txn, copy: &CopyMessages) -> Result<Reply, Stop> {
@@ -22,6 +22,7 @@ pub(in crate::machine) fn apply(txn: &mut Txn, copy: &CopyMessages) -> Result<Re
     let (from, _) = scope::mailbox(txn, id, &copy.from)?;
     let (to, row) = scope::mailbox(txn, id, &copy.to)?;
     let found = scope::messages(txn, id, from, &copy.uids)?;
+    transfers::check_free(txn, id, from, &found)?;
     let carried = carry(txn, id, from, (to, row), &found)?;
 
     // From here on nothing is refused. The emails lose a message and gain one.

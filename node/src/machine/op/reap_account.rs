@@ -2,15 +2,16 @@
 //!
 //! Messages first, each with its email and its reference to the blob; then everything else that
 //! begins with the account. The account's own rows go last, so that a step always finds the way
-//! on. Remembered requests are not touched: their window removes them.
+//! on. Remembered requests are not touched: their window removes them; nor are transfers to other
+//! accounts, whose end and settling do (`transfer_out`).
 
 use bytes::Bytes;
 
 use crate::index::keys::{Key, KeyRange};
 use crate::index::values::MessageRow;
 use crate::index::{Family, Next, View, values};
-use crate::machine::command::Reply;
-use crate::machine::{Stop, Txn, limits, scope};
+use crate::machine::command::{Reply, TransferId};
+use crate::machine::{Stop, Txn, limits, scope, transfers};
 use crate::rare::{self, Rare};
 use crate::types::*;
 
@@ -24,6 +25,10 @@ pub(in crate::machine) fn apply(
     }
     let mut left = u64::from(limit).clamp(1, limits::MESSAGES_PER_COMMAND) as usize;
     let nothing = MailboxId(0);
+    let nobodys = TransferId {
+        source: AccountId(0),
+        number: 0,
+    };
     let like = Key::Message {
         account,
         mailbox: nothing,
@@ -69,6 +74,14 @@ pub(in crate::machine) fn apply(
             account,
             mailbox: nothing,
         },
+        Key::Arrivals {
+            account,
+            source: AccountId(0),
+        },
+        Key::Arrival {
+            account,
+            transfer: nobodys,
+        },
     ] {
         let range = KeyRange::account(txn.space(), &like, account);
         left -= rows(txn, &like, &range, left)?;
@@ -77,6 +90,9 @@ pub(in crate::machine) fn apply(
         }
     }
     rare::hit(Rare::AccountReaped);
+    if transfers::of_account(txn, txn.space(), account)?.is_empty() {
+        txn.delete(&Key::Transfers(account));
+    }
     txn.delete(&Key::Account(account));
     txn.delete(&Key::Going(account));
     Ok(Reply::Reaped { more: false })

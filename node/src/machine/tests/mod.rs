@@ -6,6 +6,7 @@ mod messages;
 mod model;
 mod operations;
 mod system;
+mod transfers;
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 //! answers it gave. Every reply and, after each command, every message must be the same.
 
 mod mail;
+mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use super::*;
 use crate::index::rocks::RocksOpener;
 use crate::machine::read;
 use mail::{Mail, by_upload, mail_commands, new_email, thread_keys};
+use transfers::{Transfer, Transfers, aim_transfer, finish_transfers, transfer_command};
 
 const ACCOUNTS: [&str; 3] = ["ann@x", "bob@x", "cyd@x"];
 const BOXES: [&str; 6] = [
@@ -42,6 +44,7 @@ enum Step {
     Flags(usize, usize, Vec<(Uid, Uid)>, FlagMode, u8, u64),
     Expunge(usize, usize, Vec<(Uid, Uid)>, bool),
     Mail(Mail),
+    Transfer(Transfer),
     /// Sends an earlier command again.
     Retry(prop::sample::Index),
 }
@@ -74,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(a, m, u, mode, f, s)| Step::Flags(a, m, u, mode, f, s)),
         3 => (a, m, uids(), any::<bool>()).prop_map(|(a, m, u, f)| Step::Expunge(a, m, u, f)),
         8 => mail::mail().prop_map(Step::Mail),
+        8 => transfers::transfer().prop_map(Step::Transfer),
         3 => any::<prop::sample::Index>().prop_map(Step::Retry),
     ]
 }
@@ -176,6 +180,7 @@ fn commands(steps: &[Step]) -> Vec<Vec<Op>> {
                 force: *force,
             }],
             Step::Mail(step) => mail_commands(step, id),
+            Step::Transfer(step) => vec![transfer_command(step, request_id)],
             Step::Retry(at) if n > 0 => made[at.index(n)].clone(),
             Step::Retry(_) => vec![],
         });
@@ -226,6 +231,7 @@ struct Model {
     uploads: BTreeMap<UploadId, BTreeMap<u32, ChunkMeta>>,
     /// The last uidvalidity that an account of this name gave.
     eras: BTreeMap<AccountName, u32>,
+    transfers: Transfers,
 }
 
 fn within(uid: Uid, ranges: &[(Uid, Uid)]) -> bool {
@@ -357,6 +363,11 @@ impl Model {
             Op::Copy(copy) => self.carry(copy, false, reply),
             Op::Move(copy) => self.carry(copy, true, reply),
             Op::SetFlags { .. } | Op::Expunge { .. } => self.change(op),
+            Op::BeginTransfer(_)
+            | Op::Arrive(_)
+            | Op::EndTransfer { .. }
+            | Op::ForgetArrivals { .. }
+            | Op::SettleTransfers { .. } => self.transfer(op, reply),
             Op::ReapMailbox {
                 account,
                 mailbox,
@@ -741,9 +752,9 @@ fn rename_box(
     Ok(reply)
 }
 
-/// Names the account or the mailbox to reap, as the worker would.
-fn aim(b: &Bench, op: &Op) -> Op {
-    match op {
+/// Names the account or the mailbox to reap, as the worker would, or what transfers are at.
+fn aim(b: &Bench, op: &Op, turn: usize) -> Vec<Op> {
+    let reap = match op {
         Op::ReapMailbox { limit, .. } => {
             let found = read::reapable_mailbox(&*b.index, b.space).unwrap();
             let (account, mailbox) = found.unwrap_or((AccountId(0), MailboxId(0)));
@@ -759,8 +770,9 @@ fn aim(b: &Bench, op: &Op) -> Op {
                 .unwrap_or(AccountId(0)),
             limit: *limit,
         },
-        other => other.clone(),
-    }
+        other => return aim_transfer(b, other, turn),
+    };
+    vec![reap]
 }
 
 /// Applies commands in groups; a group ends after each command whose bit is set.
@@ -802,11 +814,13 @@ proptest! {
                 3 => b.now_ms - 600,
                 _ => b.now_ms,
             };
-            let command = Command { time_ms: b.now_ms, op: aim(&b, op) };
-            let reply = b.batch(std::slice::from_ref(&command)).remove(0);
-            model.apply(&command.op, &reply);
-            log.push(command);
-            replies.push(reply);
+            for op in aim(&b, op, log.len()) {
+                let command = Command { time_ms: b.now_ms, op };
+                let reply = b.batch(std::slice::from_ref(&command)).remove(0);
+                model.apply(&command.op, &reply);
+                log.push(command);
+                replies.push(reply);
+            }
         }
         model.check(&b);
         b.audit();
@@ -830,6 +844,7 @@ proptest! {
         while let Some(account) = read::reapable(&*b.index, b.space).unwrap() {
             b.apply(Op::ReapAccount { account, limit: 7 });
         }
+        finish_transfers(&mut b);
         b.audit();
         let kept = [0x11, 0x12, 0x13, 0x14];
         for tag in (0x03..=0x60).filter(|tag| !kept.contains(tag)) {

@@ -46,6 +46,7 @@ fn copy(n: u8, from: &str, uids: &[(u32, u32)], to: &str) -> Copy {
         account: "a@x".to_owned(),
         from: from.into(),
         uids: uids.to_vec(),
+        to_account: String::new(),
         to: to.into(),
     }
 }

@@ -49,6 +49,9 @@ pub struct CopyArgs {
     /// The mailbox that they are in
     #[arg(long, default_value = "INBOX")]
     mailbox: String,
+    /// The account that they come into, when it is another one
+    #[arg(long, value_name = "ACCOUNT")]
+    to_account: Option<String>,
 }
 
 #[derive(Args)]
@@ -150,12 +153,20 @@ async fn copy(context: &Context, client: &Client, args: CopyArgs, away: bool) ->
     let from = MailboxName::new(&args.mailbox)?;
     let to = MailboxName::new(&args.to)?;
     let uids = args.uids.0;
-    let done = match away {
-        false => client.copy(&account, &from, uids, &to, None).await?,
-        true => {
-            client
-                .move_messages(&account, &from, uids, &to, None)
-                .await?
+    let other = args.to_account.as_deref().map(AccountName::new);
+    let done = match (other.transpose()?, away) {
+        (None, false) => client.copy(&account, &from, uids, &to, None).await?,
+        (None, true) => {
+            let moved = client.move_messages(&account, &from, uids, &to, None);
+            moved.await?
+        }
+        (Some(other), false) => {
+            let copied = client.copy_to_account(&account, &from, uids, (&other, &to), None);
+            copied.await?
+        }
+        (Some(other), true) => {
+            let moved = client.move_to_account(&account, &from, uids, (&other, &to), None);
+            moved.await?
         }
     };
     if context.json()? {

@@ -246,6 +246,11 @@ impl Model {
             return Reply::Error(ApplyError::NoMailbox);
         };
         let source = a.boxes.get_mut(&from).unwrap();
+        let holds = |uid: &Uid| self.transfers.holds(a.id, source.id, *uid);
+        let chosen = |uid: &&Uid| within(**uid, &copy.uids);
+        if away && source.messages.keys().filter(chosen).any(holds) {
+            return Reply::Error(ApplyError::InTransfer);
+        }
         let Reply::Copied { uidvalidity, .. } = reply else {
             panic!("{reply:?}")
         };
