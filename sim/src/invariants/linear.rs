@@ -126,6 +126,7 @@ fn evidence(calls: &[search::Call], stable: bool) -> Evidence {
     for (c, call) in calls.iter().enumerate() {
         let Some(ret) = &call.ret else { continue };
         let made: Vec<u64> = match (&call.op, ret) {
+            (Op::Store { .. }, Ret::Stored(at, _)) if at.modseq == 0 => vec![],
             (Op::Store { replaces, .. }, Ret::Stored(at, _)) => match replaces {
                 Some(_) => vec![at.modseq - 1, at.modseq],
                 None => vec![at.modseq],

@@ -218,6 +218,10 @@ impl<'a> Lines<'a> {
             };
             let validity = at.uid_validity;
             self.tell(Line::UidNext(t.place.0, validity), told(at.uid as u64 + 1));
+            // IMAP tells no modseq.
+            if at.modseq == 0 {
+                continue;
+            }
             self.tell(Line::Modseq(t.place.0, validity), told(at.modseq));
             if story.one_generation(t.place.0) {
                 self.tell(Line::Account(t.place.0), told(at.modseq));

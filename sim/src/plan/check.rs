@@ -316,6 +316,18 @@ impl Plan {
                 body(*number)?;
                 repeat(*times)
             }
+            OpKind::Imap {
+                mailbox: m,
+                password,
+                size: octets,
+                body: number,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                within(at("password"), (*password).into(), 0..=1000)?;
+                size(*octets)?;
+                body(*number)
+            }
             OpKind::Carry {
                 mailbox: m,
                 to,

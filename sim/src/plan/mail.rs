@@ -34,6 +34,7 @@ enum Kind {
     Search,
     Sections,
     Passwords,
+    Imap,
     State,
     Look,
 }
@@ -57,6 +58,17 @@ pub fn draw(plan: &mut Plan, wanted: Option<u32>) {
     };
     if none {
         return;
+    }
+    if kinds.iter().any(|(_, kind)| *kind == Kind::Imap) {
+        let passwords = &mut stream(plan.seed, "passwords", 0);
+        for account in 0..plan.accounts {
+            plan.ops.push(Op {
+                at_ms: 0,
+                client: passwords.random_range(0..plan.clients),
+                account,
+                kind: OpKind::SetPassword { password: 1 },
+            });
+        }
     }
     let bursts = one_in(rng, 3);
     let burst = rng.random_range(0..=plan.duration_ms);
@@ -128,6 +140,7 @@ fn kinds(rng: &mut Stream) -> Vec<(u32, Kind)> {
         (3, Kind::Search),
         (3, Kind::Sections),
         (2, Kind::Passwords),
+        (4, Kind::Imap),
         (1, Kind::State),
     ];
     let mut kinds = vec![(4, Kind::Look)];
@@ -304,6 +317,18 @@ impl Writer {
                     0 => OpKind::SetPassword { password: 0 },
                     1 => OpKind::SetPassword { password },
                     _ => OpKind::Login { password },
+                }
+            }
+            Kind::Imap => {
+                let (sizes, body) = self.octets(rng, 1, 1);
+                OpKind::Imap {
+                    mailbox: self.mailbox(rng),
+                    password: 1,
+                    // The door takes no message without octets.
+                    size: sizes[0].max(1),
+                    body,
+                    pick,
+                    cut: one_in(rng, 4).then(|| rng.random_range(0..6)),
                 }
             }
             Kind::State | Kind::Look => match one_in(rng, 2) {

@@ -17,7 +17,7 @@ impl LmtpCut {
 
 impl OpKind {
     /// All names, as they stand in plans.
-    pub const NAMES: [&str; 29] = [
+    pub const NAMES: [&str; 30] = [
         "create_account",
         "delete_account",
         "create_mailbox",
@@ -46,6 +46,7 @@ impl OpKind {
         "follow",
         "set_password",
         "login",
+        "imap",
         "set_state",
     ];
 
@@ -80,6 +81,7 @@ impl OpKind {
             OpKind::Follow { .. } => "follow",
             OpKind::SetPassword { .. } => "set_password",
             OpKind::Login { .. } => "login",
+            OpKind::Imap { .. } => "imap",
             OpKind::SetState { .. } => "set_state",
         }
     }
@@ -94,7 +96,7 @@ impl OpKind {
                 let sum = sizes.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
                 sum.saturating_mul(1 + u64::from(*repeat))
             }
-            OpKind::Lmtp { size, .. } => *size,
+            OpKind::Lmtp { size, .. } | OpKind::Imap { size, .. } => *size,
             _ => 0,
         }
     }
@@ -142,6 +144,7 @@ impl OpKind {
             | OpKind::ExpungeSet { mailbox, .. }
             | OpKind::Search { mailbox, .. }
             | OpKind::Sections { mailbox, .. }
+            | OpKind::Imap { mailbox, .. }
             | OpKind::Expunge { mailbox, .. }
             | OpKind::List { mailbox, .. }
             | OpKind::Fetch { mailbox, .. } => Some(*mailbox),

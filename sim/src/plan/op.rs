@@ -253,6 +253,23 @@ pub enum OpKind {
         /// Which.
         password: u32,
     },
+    /// An IMAP session: logs in, selects, appends a message, reads one, marks it as deleted and
+    /// expunges it.
+    Imap {
+        /// The mailbox that is selected and appended to.
+        mailbox: u32,
+        /// The password.
+        password: u32,
+        /// Octets of the new message.
+        size: u64,
+        /// Its body number.
+        body: u64,
+        /// The message that is read and goes.
+        pick: u32,
+        /// Breaks off after so many commands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<u32>,
+    },
     /// Lets the account in, freezes or closes it.
     SetState {
         /// To what.

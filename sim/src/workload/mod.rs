@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! plan.ops ─▶ one task a client ─▶ account deliver append flags expunge read lmtp mailboxes carry
-//!                                        │  search credentials follow   (a kind a file)
+//!                                        │  search credentials follow imap   (a kind a file)
 //!                                        │  choose targets by `known`, octets by `body`
 //!                                        ▼
 //!                        posthouse_client::Client / LMTP stream ─▶ `answer` ─▶ history::Record
@@ -24,6 +24,7 @@ pub mod expunge;
 pub mod final_read;
 pub mod flags;
 pub mod follow;
+pub mod imap;
 pub mod known;
 pub mod lmtp;
 pub mod mailboxes;
@@ -93,6 +94,7 @@ struct Inner {
     handles: Mutex<BTreeMap<u32, Client>>,
     under_way: Mutex<UnderWay>,
     followers: Mutex<BTreeMap<u32, Arc<follow::Follower>>>,
+    gateway: Mutex<Option<imap::Gateway>>,
 }
 
 /// Calls without an answer yet.
@@ -146,6 +148,7 @@ impl Workload {
                 handles: Mutex::default(),
                 under_way: Mutex::default(),
                 followers: Mutex::default(),
+                gateway: Mutex::default(),
             }),
         }
     }
@@ -456,6 +459,26 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
         OpKind::SetPassword { password } => credentials::set_password(at, account, *password).await,
         OpKind::Login { password } => credentials::login(at, account, *password).await,
         OpKind::SetState { state } => credentials::set_state(at, account, *state).await,
+        OpKind::Imap {
+            mailbox,
+            password,
+            size,
+            body,
+            pick,
+            cut,
+        } => {
+            let script = imap::Script {
+                place: (account, *mailbox),
+                password: *password,
+                octets: Octets {
+                    body: *body,
+                    size: *size,
+                },
+                pick: *pick,
+                cut: *cut,
+            };
+            imap::imap(at, script).await
+        }
         other => unreachable!("{} is done elsewhere", other.name()),
     }
 }

@@ -409,7 +409,7 @@ impl Account {
     /// was passed. Only of an account that is not deleted; `stable`: its mailboxes keep their names.
     pub fn is_past(&self, op: &Op, ret: &Ret, stable: bool) -> bool {
         match (op, ret) {
-            (_, Ret::Stored(at, _)) => at.modseq <= self.modseq,
+            (_, Ret::Stored(at, _)) => at.modseq != 0 && at.modseq <= self.modseq,
             (
                 _,
                 Ret::Flags { modseq, .. }
@@ -601,7 +601,8 @@ impl Account {
     /// learned by that.
     fn agrees(&self, op: &Op, told: &Outcome, ret: &Ret) -> Option<bool> {
         match (&told.ret, ret) {
-            (Ret::Stored(..), Ret::StoredSomewhere) | (Ret::Made(..), Ret::Done) => Some(false),
+            (Ret::Stored(..), Ret::StoredSomewhere)
+            | (Ret::Made(..) | Ret::Flags { .. } | Ret::Expunged { .. }, Ret::Done) => Some(false),
             (Ret::Made(..), Ret::Made(validity, id)) => match told.era {
                 Some(era) => self.learns(era, *validity, *id),
                 // It is made by this.
@@ -609,8 +610,9 @@ impl Account {
             },
             (Ret::Stored(told_at, n), Ret::Stored(at, m)) => {
                 let learns = self.learns(told.era?, at.uid_validity, 0)?;
-                let same = (told_at.uid, told_at.modseq, n) == (at.uid, at.modseq, m);
-                same.then_some(learns)
+                // IMAP tells no modseq.
+                let modseq = at.modseq == 0 || at.modseq == told_at.modseq;
+                (modseq && (told_at.uid, n) == (at.uid, m)).then_some(learns)
             }
             (Ret::Carried { .. }, Ret::Carried { uid_validity, .. }) => {
                 let learns = self.learns(told.era?, *uid_validity, 0)?;
