@@ -237,6 +237,13 @@ pub enum Call {
         /// ... or without it.
         on: bool,
     },
+    /// Selects a mailbox in an IMAP session.
+    Select {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+    },
     /// What a client that follows the account knows at the end.
     Follow {
         /// Account.
@@ -434,6 +441,15 @@ pub enum Done {
         from: Vec<u32>,
         /// Where they are.
         to: Vec<u32>,
+    },
+    /// A mailbox was selected.
+    Selected {
+        /// Generation of the uids.
+        uid_validity: u32,
+        /// The next uid.
+        uid_next: u32,
+        /// Number of messages.
+        messages: u32,
     },
     /// Uids that a search found.
     Found(Vec<u32>),

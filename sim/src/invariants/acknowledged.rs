@@ -398,6 +398,21 @@ mod tests {
     }
 
     #[test]
+    fn a_moved_message_is_where_it_came() {
+        let moved = |after: Vec<_>| {
+            let history = [
+                create(0),
+                deliver(10, 1, delivered(at(1, 2))),
+                moved(20, 1, 4, 2),
+                list(30, 4, after),
+            ];
+            judged(&history).len()
+        };
+        assert_eq!(moved(vec![seen(2, 3, 1)]), 0);
+        assert_eq!(moved(vec![]), 1);
+    }
+
+    #[test]
     fn octets_are_compared() {
         let history = [
             create(0),

@@ -281,6 +281,7 @@ impl<'a> Reader<'a> {
                 | Op::List(_)
                 | Op::Fetch(..)
                 | Op::Search(..)
+                | Op::Select(_)
                 | Op::Annotations(_)
                 | Op::Login(_)
         );
@@ -441,7 +442,6 @@ impl<'a> Reader<'a> {
                 away,
                 request,
             } => {
-                // The number of the target stands without its uidvalidity in the call.
                 let op = Op::Carry {
                     from: whole(mailbox, era),
                     to: whole(to, to_era),
@@ -517,6 +517,7 @@ impl<'a> Reader<'a> {
                 let flag = self.flags.of(flag.to_ascii_lowercase());
                 (account, Op::Search(mailbox.as_str().into(), flag, *on))
             }
+            Call::Select { account, mailbox } => (account, Op::Select(mailbox.as_str().into())),
             Call::Metadata { account, mailbox } => {
                 (account, Op::Annotations(mailbox.as_deref().map(Arc::from)))
             }
@@ -582,6 +583,15 @@ impl<'a> Reader<'a> {
                 to: to.clone(),
             },
             Done::Found(uids) => Ret::Uids(uids.clone()),
+            Done::Selected {
+                uid_validity,
+                uid_next,
+                messages,
+            } => Ret::Selected {
+                uid_validity: *uid_validity,
+                uid_next: *uid_next,
+                messages: *messages,
+            },
             Done::Flags {
                 modseq,
                 changed,
@@ -638,6 +648,7 @@ impl<'a> Reader<'a> {
                 | Op::List(_)
                 | Op::Fetch(..)
                 | Op::Search(..)
+                | Op::Select(_)
                 | Op::Annotations(_)
                 | Op::Login(_)
         );

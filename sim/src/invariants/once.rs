@@ -253,6 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_is_one_more_and_no_two() {
+        let mut again = moved(30, 1, 4, 3);
+        let history = |second: Record| {
+            let history = [
+                create(0),
+                deliver(10, 1, delivered(at(1, 2))),
+                moved(20, 1, 4, 2),
+                second,
+                list(40, 4, vec![seen(1, 2, 1), seen(2, 3, 1)]),
+            ];
+            judged(&history).len()
+        };
+        assert_eq!(history(list(30, 4, vec![])), 0);
+        // The same request, with another answer.
+        let Call::Carry { request, .. } = &mut again.call else {
+            unreachable!()
+        };
+        *request = [20; 16];
+        assert_eq!(history(again), 1);
+    }
+
+    #[test]
     fn what_nobody_sent_is_found() {
         let refused = Answer::Refused("busy".into());
         let history = [

@@ -231,6 +231,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_moved_away_stays_away() {
+        let bad = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            moved(20, 1, 4, 2),
+            list(30, 4, vec![seen(1, 2, 1), seen(2, 3, 1)]),
+        ];
+        assert_eq!(judged(&bad), 1);
+    }
+
+    #[test]
     fn generations_are_told_apart() {
         let mut later = list(60, 3, vec![seen(1, 2, 1)]);
         let Answer::Done(Done::Messages { uid_validity, .. }) = &mut later.answer else {

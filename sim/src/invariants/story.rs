@@ -606,6 +606,27 @@ pub(crate) mod tests {
         record(called_ms, called_ms + 5, call, done)
     }
 
+    /// A message of INBOX is moved into itself, under a request id of its own.
+    pub fn moved(called_ms: u64, uid: u32, modseq: u64, to: u32) -> Record {
+        let call = Call::Carry {
+            account: ANN.into(),
+            mailbox: INBOX.into(),
+            era: 0,
+            to: INBOX.into(),
+            to_era: 0,
+            uids: vec![uid],
+            away: true,
+            request: [called_ms as u8; 16],
+        };
+        let done = Done::Carried {
+            modseq,
+            uid_validity: 7,
+            from: vec![uid],
+            to: vec![to],
+        };
+        record(called_ms, called_ms + 5, call, Answer::Done(done))
+    }
+
     /// What an invariant says of a history.
     pub fn judge(mut invariant: impl Invariant, history: &[Record]) -> Vec<Violation> {
         let mut found = Findings::default();

@@ -179,6 +179,7 @@ fn asked_of_mailboxes(call: &Call) -> String {
             let not = if *on { "" } else { "not " };
             format!("search {mailbox} of {} for {not}{flag}", short(account))
         }
+        Call::Select { account, mailbox } => format!("select {mailbox} of {}", short(account)),
         Call::Follow { account } => format!("follow {}", short(account)),
         Call::SetPassword {
             account, password, ..
@@ -233,6 +234,9 @@ fn answered(answer: &Answer) -> String {
             Done::Carried {
                 modseq, from, to, ..
             } => format!("{} as {} at modseq {modseq}", numbers(from), numbers(to)),
+            Done::Selected {
+                uid_next, messages, ..
+            } => format!("{messages} messages, uidnext {uid_next}"),
             Done::Found(uids) => format!("found {}", numbers(uids)),
             Done::Followed(followed) => format!("known up to modseq {}", followed.modseq),
             Done::Mailboxes(all) => list(all.mailboxes.iter().map(|(name, seen)| {

@@ -113,7 +113,10 @@ pub(super) async fn carry(at: &At<'_>, what: Carried, repeat: u32) {
     let uids = at.pick(place, what.pick, what.count);
     let uids: Vec<u32> = uids.iter().map(|(uid, _)| *uid).collect();
     let (from_ref, era) = at.which(place, what.by_id);
-    let (to_ref, to_era) = at.which(target, what.by_id);
+    // The target's number stands without its uidvalidity in the contract, so that in a later account
+    // of the name it could be another mailbox.
+    let to_by_id = what.by_id && !at.inner.comes_again(place.0);
+    let (to_ref, to_era) = at.which(target, to_by_id);
     for n in 0..=repeat {
         let client = at.client(n);
         let call = Call::Carry {

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -126,6 +127,13 @@ struct Reply {
 }
 
 impl Reply {
+    /// The number in front of this word in what was said.
+    fn count(&self, word: &str) -> Option<u32> {
+        let text = String::from_utf8_lossy(&self.untagged);
+        let before = text.split(word).next().filter(|b| b.len() < text.len())?;
+        before.trim_end().rsplit(' ').next()?.parse().ok()
+    }
+
     fn is_ok(&self) -> bool {
         self.text.starts_with("OK")
     }
@@ -155,10 +163,24 @@ impl Session<'_, '_> {
         if !done {
             return Ok(());
         }
-        let selected = self.command(&format!("SELECT \"{mailbox}\"")).await?;
-        let era = selected.number("[UIDVALIDITY ").unwrap_or(0);
+        let call = Call::Select {
+            account: account.clone(),
+            mailbox: mailbox.clone(),
+        };
+        let era = AtomicU32::new(0);
+        let selected = |reply: &Reply| {
+            era.store(reply.number("[UIDVALIDITY ")?, Relaxed);
+            Some(Done::Selected {
+                uid_validity: era.load(Relaxed),
+                uid_next: reply.number("[UIDNEXT ")?,
+                messages: reply.count("EXISTS")?,
+            })
+        };
+        let command = format!("SELECT \"{mailbox}\"");
+        let selected = self.said(call, &command, selected).await?;
         self.append(&account, &mailbox, script.octets).await?;
-        if !selected.is_ok() || era == 0 {
+        let era = era.load(Relaxed);
+        if !selected || era == 0 {
             return Ok(());
         }
         let picked = self.at.pick(place, script.pick, 1);
@@ -246,7 +268,7 @@ impl Session<'_, '_> {
         &mut self,
         call: Call,
         command: &str,
-        done: impl Fn(&Reply) -> Option<Done>,
+        done: impl Fn(&Reply) -> Option<Done> + Send,
     ) -> io::Result<bool> {
         self.recorded(call, command.as_bytes(), done).await
     }
@@ -256,7 +278,7 @@ impl Session<'_, '_> {
         &mut self,
         call: Call,
         command: &[u8],
-        done: impl Fn(&Reply) -> Option<Done>,
+        done: impl Fn(&Reply) -> Option<Done> + Send,
     ) -> io::Result<bool> {
         let at = self.at;
         let mut broken = None;
@@ -388,6 +410,8 @@ mod tests {
         };
         assert_eq!(reply.number("[UIDVALIDITY "), Some(77));
         assert_eq!(reply.number("[UIDNEXT "), None);
+        assert_eq!(reply.count("EXISTS"), Some(3));
+        assert_eq!(reply.count("RECENT"), None);
         assert!(reply.is_ok());
     }
 }

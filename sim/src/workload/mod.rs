@@ -288,6 +288,12 @@ impl Inner {
         }
     }
 
+    /// Whether the plan deletes the account, so that another one may get its name.
+    fn comes_again(&self, account: u32) -> bool {
+        let mut ops = self.ops.iter().filter(|op| op.account == account);
+        ops.any(|op| op.kind == OpKind::DeleteAccount)
+    }
+
     /// The client library of client `number`.
     fn handle(&self, number: u32) -> Client {
         let mut handles = self.handles.lock();

@@ -265,6 +265,18 @@ impl Account {
                     ..Outcome::of(ret)
                 });
             }
+            Op::Select(name) => {
+                let m = mailbox(name)?;
+                let ret = Ret::Selected {
+                    uid_validity: 0,
+                    uid_next: m.uid_next,
+                    messages: m.messages.len() as u32,
+                };
+                return Ok(Outcome {
+                    era: Some(m.era),
+                    ..Outcome::of(ret)
+                });
+            }
             Op::Fetch(name, uid) => match mailbox(name)?.messages.get(uid) {
                 Some(message) => Ret::Octets(message.blob),
                 None => Ret::NoMessage,

@@ -160,6 +160,8 @@ pub enum Op {
     Fetch(Arc<str>, u32),
     /// Looks for messages with a flag, or without it.
     Search(Arc<str>, Name, bool),
+    /// Reads a mailbox's counters.
+    Select(Arc<str>),
     /// Reads annotations.
     Annotations(Option<Arc<str>>),
     /// Asks whether a password is right.
@@ -235,6 +237,15 @@ pub enum Ret {
     },
     /// The octets of a message.
     Octets(Name),
+    /// A mailbox's counters.
+    Selected {
+        /// Generation of the uids.
+        uid_validity: u32,
+        /// The next uid.
+        uid_next: u32,
+        /// Number of messages.
+        messages: u32,
+    },
     /// Messages that a search found.
     Uids(Vec<u32>),
     /// Annotations.
@@ -614,7 +625,10 @@ impl Account {
                 let modseq = at.modseq == 0 || at.modseq == told_at.modseq;
                 (modseq && (told_at.uid, n) == (at.uid, m)).then_some(learns)
             }
-            (Ret::Carried { .. }, Ret::Carried { uid_validity, .. }) => {
+            (
+                Ret::Selected { .. } | Ret::Carried { .. },
+                Ret::Selected { uid_validity, .. } | Ret::Carried { uid_validity, .. },
+            ) => {
                 let learns = self.learns(told.era?, *uid_validity, 0)?;
                 (told.ret == without_era(ret)).then_some(learns)
             }
@@ -732,6 +746,13 @@ fn without_era(ret: &Ret) -> Ret {
             modseq,
             from,
             to,
+        },
+        Ret::Selected {
+            uid_next, messages, ..
+        } => Ret::Selected {
+            uid_validity: 0,
+            uid_next,
+            messages,
         },
         other => other,
     }
