@@ -40,6 +40,23 @@ pub fn of_account(
     }
 }
 
+/// The request of one target of a `Store`: the mailbox as the request names it, not the one that
+/// has the name by now, so that a retry is one also when the mailbox is called otherwise, or gone.
+pub fn of_target(account: AccountId, mailbox: &MailboxRef, id: RequestId) -> RequestKey {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&id.0);
+    match mailbox {
+        MailboxRef::Name(name) => hash.update(&[0]).update(name.as_str().as_bytes()),
+        MailboxRef::Id { id, uidvalidity } => hash
+            .update(&[1])
+            .update(&id.0.to_be_bytes())
+            .update(&uidvalidity.to_be_bytes()),
+    };
+    let mut own = [0; 16];
+    own.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    of_account(RequestKind::Store, account, MailboxId(0), RequestId(own))
+}
+
 /// The first answer, if this is a retry of a whole command.
 pub fn reply(txn: &Txn, key: &RequestKey) -> Result<Option<Reply>, IndexError> {
     match txn.get::<RequestRow>(&Key::Request(*key))? {

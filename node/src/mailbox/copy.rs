@@ -168,7 +168,8 @@ impl Operations {
             plan.same = id == source.mailbox;
             let kind = RequestKind::Expunge;
             let removal = removal_id(request_id, 0);
-            let removal = Key::Request(request::of_account(kind, source.account, id, removal));
+            let of = (source.account, MailboxId(0));
+            let removal = Key::Request(request::of_account(kind, of.0, of.1, removal));
             let octets = removal.encode(view.space);
             if plan.way == Way::Copy && view.view.get(removal.family(), &octets)?.is_some() {
                 return Err(MailboxError::Refused(

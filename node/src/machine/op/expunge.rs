@@ -17,11 +17,12 @@ pub(in crate::machine) fn apply(
     force: bool,
 ) -> Result<Reply, Stop> {
     let (id, mut account) = scope::account(txn, account)?;
-    let (mailbox_id, _) = scope::mailbox(txn, id, mailbox)?;
-    let request = request::of_account(RequestKind::Expunge, id, mailbox_id, request_id);
+    // Before the mailbox is looked up: a retry may find another one under the name, or none.
+    let request = request::of_account(RequestKind::Expunge, id, MailboxId(0), request_id);
     if let Some(first) = request::reply(txn, &request)? {
         return Ok(first);
     }
+    let (mailbox_id, _) = scope::mailbox(txn, id, mailbox)?;
     let mut gone: Vec<(Uid, MessageRow)> = scope::messages(txn, id, mailbox_id, uids)?;
     gone.retain(|(_, message)| force || message.flags & flag::DELETED != 0);
 

@@ -28,11 +28,12 @@ pub(in crate::machine) fn apply(
     what: &SetFlags,
 ) -> Result<Reply, Stop> {
     let (id, mut account) = scope::account(txn, account)?;
-    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, mailbox)?;
-    let request = request::of_account(RequestKind::SetFlags, id, mailbox_id, request_id);
+    // Before the mailbox is looked up: a retry may find another one under the name, or none.
+    let request = request::of_account(RequestKind::SetFlags, id, MailboxId(0), request_id);
     if let Some(first) = request::reply(txn, &request)? {
         return Ok(first);
     }
+    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, mailbox)?;
     let found = scope::messages(txn, id, mailbox_id, what.uids)?;
     let make = what.mode != FlagMode::Remove && !found.is_empty();
     let named = scope::find_flags(txn, id, mailbox_id, &mailbox, what.flags, make)?;

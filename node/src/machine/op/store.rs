@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::index::keys::{Key, RequestKey, RequestKind};
+use crate::index::keys::Key;
 use crate::index::values::{Answer, MessageRow};
 use crate::machine::command::{ApplyError, Reply, Store, StoreResult, Target};
 use crate::machine::txn::limit;
@@ -72,12 +72,12 @@ fn one(
     arrived: &Result<(), ApplyError>,
 ) -> Result<StoreResult, Stop> {
     let (id, mut account) = scope::account(txn, &target.account)?;
-    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, &target.mailbox)?;
-    let request: RequestKey =
-        request::of_account(RequestKind::Store, id, mailbox_id, target.request_id);
+    // Before the mailbox is looked up: a retry may find another one under the name, or none.
+    let request = request::of_target(id, &target.mailbox, target.request_id);
     if let Some(first) = request::target(txn, &request)? {
         return Ok(as_duplicate(first));
     }
+    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, &target.mailbox)?;
     scope::takes_mail(&account)?;
     arrived.clone()?;
     placing::check_room(&mailbox, 1)?;

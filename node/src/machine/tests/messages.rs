@@ -276,6 +276,82 @@ fn a_closed_account_takes_no_message_by_append_but_answers_what_it_took_before()
     b.audit();
 }
 
+/// Whose answer got lost asks again; by then the name may be another mailbox's, or nobody's.
+#[test]
+fn a_retry_gets_its_first_answer_whatever_its_mailbox_is_called_by_then() {
+    let mut b = Bench::new();
+    let ann = ann(&mut b);
+    let in_a = |b: &mut Bench, octets| {
+        let target = target(fresh(), "ann@x", "A", &[]);
+        let op = store_targets(vec![target], octets);
+        (b.apply(op.clone()), op)
+    };
+    b.apply(Op::CreateMailbox {
+        request_id: fresh(),
+        account: account("ann@x"),
+        mailbox: MailboxName::new("A").unwrap(),
+        special_use: 0,
+    });
+    let (stored, store) = in_a(&mut b, b"one");
+    in_a(&mut b, b"two");
+    let flags = Op::SetFlags {
+        request_id: fresh(),
+        account: account("ann@x"),
+        mailbox: by_name("A"),
+        uids: vec![(1, 9)],
+        mode: FlagMode::Add,
+        flags: vec!["\\Seen".into()],
+        unchanged_since: None,
+    };
+    let expunge = Op::Expunge {
+        request_id: fresh(),
+        account: account("ann@x"),
+        mailbox: by_name("A"),
+        uids: vec![(1, 1)],
+        force: true,
+    };
+    let (seen, gone) = (b.apply(flags.clone()), b.apply(expunge.clone()));
+    let again = |b: &mut Bench| {
+        assert_eq!(b.apply(flags.clone()), seen);
+        assert_eq!(b.apply(expunge.clone()), gone);
+        let (Reply::Stored(first), Reply::Stored(repeated)) = (&stored, b.apply(store.clone()))
+        else {
+            panic!("{stored:?}")
+        };
+        let (
+            StoreResult::Stored { mailbox, uid, .. },
+            StoreResult::Stored {
+                mailbox: same,
+                uid: same_uid,
+                duplicate: true,
+                ..
+            },
+        ) = (&first[0], &repeated[0])
+        else {
+            panic!("{repeated:?}")
+        };
+        assert_eq!((mailbox, uid), (same, same_uid));
+    };
+    b.apply(Op::RenameMailbox {
+        request_id: fresh(),
+        account: account("ann@x"),
+        mailbox: by_name("A"),
+        to: MailboxName::new("B").unwrap(),
+    });
+    again(&mut b);
+    b.apply(Op::CreateMailbox {
+        request_id: fresh(),
+        account: account("ann@x"),
+        mailbox: MailboxName::new("A").unwrap(),
+        special_use: 0,
+    });
+    in_a(&mut b, b"three");
+    let before = b.hash();
+    again(&mut b);
+    assert_eq!(b.hash(), before, "{ann:?}");
+    b.audit();
+}
+
 #[test]
 fn several_messages_come_with_one_modseq_or_not_at_all() {
     let mut b = Bench::new();

@@ -487,12 +487,7 @@ impl Model {
                 results.push(failed(ApplyError::NoAccount));
                 continue;
             };
-            let Some(name) = a.find(&t.mailbox) else {
-                results.push(failed(ApplyError::NoMailbox));
-                continue;
-            };
-            let m = a.boxes.get_mut(&name).unwrap();
-            let key = (a.id, format!("store {}", m.id), t.request_id);
+            let key = (a.id, format!("store {:?}", t.mailbox), t.request_id);
             if let Some(Reply::Stored(first)) = self.answers.get(&key) {
                 let mut first = first[0].clone();
                 if let StoreResult::Stored { duplicate, .. } = &mut first {
@@ -501,6 +496,11 @@ impl Model {
                 results.push(first);
                 continue;
             }
+            let Some(name) = a.find(&t.mailbox) else {
+                results.push(failed(ApplyError::NoMailbox));
+                continue;
+            };
+            let m = a.boxes.get_mut(&name).unwrap();
             if !arrived {
                 results.push(failed(ApplyError::NoUpload));
                 continue;
@@ -559,15 +559,15 @@ impl Model {
         let Some(a) = self.accounts.get_mut(account) else {
             return Reply::Error(ApplyError::NoAccount);
         };
+        let kind = matches!(op, Op::Expunge { .. });
+        let key = (a.id, format!("change {kind}"), *request_id);
+        if let Some(first) = self.answers.get(&key) {
+            return first.clone();
+        }
         let Some(name) = a.find(mailbox) else {
             return Reply::Error(ApplyError::NoMailbox);
         };
         let m = a.boxes.get_mut(&name).unwrap();
-        let kind = matches!(op, Op::Expunge { .. });
-        let key = (a.id, format!("change {kind} {}", m.id), *request_id);
-        if let Some(first) = self.answers.get(&key) {
-            return first.clone();
-        }
         let next = a.modseq + 1;
         let (mut touched, mut failed) = (BTreeSet::new(), BTreeSet::new());
         let reply = match op {
