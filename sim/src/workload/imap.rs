@@ -185,7 +185,7 @@ impl Session<'_, '_> {
         }
         let picked = self.at.pick(place, script.pick, 1);
         let uid = picked.first().map_or(1, |(uid, _)| *uid);
-        self.fetch(&account, &mailbox, uid).await?;
+        self.fetch(&account, &mailbox, era, uid).await?;
         let call = Call::SetFlags {
             account: account.clone(),
             mailbox: mailbox.clone(),
@@ -233,11 +233,12 @@ impl Session<'_, '_> {
         self.recorded(call, &command, stored).await.map(drop)
     }
 
-    async fn fetch(&mut self, account: &str, mailbox: &str, uid: u32) -> io::Result<()> {
+    async fn fetch(&mut self, account: &str, mailbox: &str, era: u32, uid: u32) -> io::Result<()> {
         let call = Call::Fetch {
             account: account.to_owned(),
             mailbox: mailbox.to_owned(),
             uid,
+            era,
         };
         let octets = |reply: &Reply| {
             let all = &reply.untagged;
