@@ -294,6 +294,8 @@ pub enum Call {
         mailbox: String,
         /// Message.
         uid: u32,
+        /// The mailbox is the one with this uidvalidity, as a session selected it; 0: by its name.
+        era: u32,
     },
 }
 

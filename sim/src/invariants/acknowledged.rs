@@ -137,9 +137,10 @@ impl<'a> Judge<'a> {
                     account,
                     mailbox,
                     uid,
+                    era,
                 },
                 _,
-            ) => self.fetch(record, (account, mailbox), *uid, found),
+            ) => self.fetch(record, (account, mailbox), *era, *uid, found),
             (Call::Mailboxes { account }, answer) => {
                 self.mailboxes(record, account, answer, found);
             }
@@ -195,12 +196,14 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn fetch(&mut self, record: usize, place: Place<'a>, uid: u32, found: &mut Findings) {
+    fn fetch(&mut self, record: usize, place: Place<'a>, era: u32, uid: u32, found: &mut Findings) {
         let answer = &self.story.history[record].answer;
         let renamed = self.story.restructured(place.0) && place.1 != INBOX;
         let one_generation = self.story.one_generation(place.0) && !renamed;
-        for t in self.kept_in(place, 0) {
-            if !matches!(t.stored, Stored::At(at) if at.uid == uid) {
+        let one_generation = one_generation || era != 0;
+        for t in self.kept_in(place, era) {
+            let here = |at: StoredAt| at.uid == uid && (era == 0 || at.uid_validity == era);
+            if !matches!(t.stored, Stored::At(at) if here(at)) {
                 continue;
             }
             match answer {
@@ -350,6 +353,7 @@ mod tests {
             account: ANN.into(),
             mailbox: "INBOX".into(),
             uid,
+            era: 0,
         };
         record(called_ms, called_ms + 5, call, answer)
     }

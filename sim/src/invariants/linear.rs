@@ -172,9 +172,13 @@ fn evidence(calls: &[search::Call], stable: bool) -> Evidence {
                         .insert(*uid);
                 }
             }
-            (Op::Fetch(name, uid), Ret::Octets(blob)) => {
-                if let Some(era) = evidence.eras.get(name) {
-                    evidence.blobs.insert((*era, *uid), *blob);
+            (Op::Fetch(at, uid), Ret::Octets(blob)) => {
+                let era = match at.era {
+                    0 => evidence.eras.get(&at.name).copied(),
+                    era => Some(era),
+                };
+                if let Some(era) = era {
+                    evidence.blobs.insert((era, *uid), *blob);
                 }
             }
             _ => {}
@@ -507,7 +511,8 @@ impl<'a> Reader<'a> {
                 account,
                 mailbox,
                 uid,
-            } => (account, Op::Fetch(mailbox.as_str().into(), *uid)),
+                era,
+            } => (account, Op::Fetch(whole(mailbox, era), *uid)),
             Call::Search {
                 account,
                 mailbox,

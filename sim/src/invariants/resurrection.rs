@@ -157,6 +157,7 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
                 account,
                 mailbox,
                 uid,
+                era,
             },
             Answer::Done(Done::Octets { .. }),
         ) = (&r.call, &r.answer)
@@ -164,6 +165,15 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
             continue;
         };
         let place = (account.as_str(), mailbox.as_str());
+        if let Some(e) = gone_for_ever.get(&(place.0, *era, *uid))
+            && story.before(*e, record)
+        {
+            tell(place, *uid, *e, record);
+        }
+        if *era != 0 {
+            // The name says nothing of it.
+            continue;
+        }
         for e in gone.get(&(place, *uid)).into_iter().flatten() {
             if story.one_generation(account) && story.before(*e, record) {
                 tell(place, *uid, *e, record);

@@ -14,7 +14,7 @@ use crate::stream::{Stream, stream};
 const MAILBOXES: [u32; 8] = [0, 1, 2, 3, 8, 9, 10, 17];
 
 /// Octets that these operations store at most, about.
-const OCTETS: u64 = 1 << 20;
+const OCTETS: u64 = 768 << 10;
 
 /// Bodies of these operations begin here, so that none is one of another operation by chance.
 const BODIES: u64 = 1 << 32;

@@ -81,6 +81,7 @@ fn asked(call: &Call) -> String {
             account,
             mailbox,
             uid,
+            ..
         } => format!("fetch {}", messages(account, mailbox, &[*uid])),
         other => asked_of_mailboxes(other),
     }

@@ -134,6 +134,13 @@ impl Reply {
         before.trim_end().rsplit(' ').next()?.parse().ok()
     }
 
+    /// Whether a message was told of, and none was gone.
+    fn shows(&self, uid: u32) -> bool {
+        let text = String::from_utf8_lossy(&self.untagged);
+        let told = [format!("UID {uid} "), format!("UID {uid})")];
+        told.iter().any(|t| text.contains(t)) && !text.contains(" EXPUNGE\r\n")
+    }
+
     fn is_ok(&self) -> bool {
         self.text.starts_with("OK")
     }
@@ -152,6 +159,9 @@ impl Session<'_, '_> {
         let place = script.place;
         let (account, mailbox) = (account_name(place.0), mailbox_name(place.1));
         self.line().await?;
+        // Before the mailbox is selected: what comes later, this session need not know.
+        let picked = self.at.pick(place, script.pick, 1);
+        let uid = picked.first().map_or(1, |(uid, _)| *uid);
         let login = Call::Login {
             account: account.clone(),
             password: script.password,
@@ -183,9 +193,7 @@ impl Session<'_, '_> {
         if !selected || era == 0 {
             return Ok(());
         }
-        let picked = self.at.pick(place, script.pick, 1);
-        let uid = picked.first().map_or(1, |(uid, _)| *uid);
-        self.fetch(&account, &mailbox, uid).await?;
+        self.fetch(&account, &mailbox, era, uid).await?;
         let call = Call::SetFlags {
             account: account.clone(),
             mailbox: mailbox.clone(),
@@ -196,8 +204,13 @@ impl Session<'_, '_> {
             era,
             request: self.request(1),
         };
+        // OK is also said of a message that the session does not know (any more), and then nothing
+        // was asked of the store.
         let command = format!("UID STORE {uid} +FLAGS (\\Deleted)");
-        self.said(call, &command, |_| Some(Done::Plain)).await?;
+        let told = |reply: &Reply| reply.shows(uid).then_some(Done::Plain);
+        if !self.said(call, &command, told).await? {
+            return Ok(());
+        }
         let call = Call::Expunge {
             account,
             mailbox,
@@ -233,11 +246,12 @@ impl Session<'_, '_> {
         self.recorded(call, &command, stored).await.map(drop)
     }
 
-    async fn fetch(&mut self, account: &str, mailbox: &str, uid: u32) -> io::Result<()> {
+    async fn fetch(&mut self, account: &str, mailbox: &str, era: u32, uid: u32) -> io::Result<()> {
         let call = Call::Fetch {
             account: account.to_owned(),
             mailbox: mailbox.to_owned(),
             uid,
+            era,
         };
         let octets = |reply: &Reply| {
             let all = &reply.untagged;
@@ -412,6 +426,11 @@ mod tests {
         assert_eq!(reply.number("[UIDNEXT "), None);
         assert_eq!(reply.count("EXISTS"), Some(3));
         assert_eq!(reply.count("RECENT"), None);
-        assert!(reply.is_ok());
+        assert!(reply.is_ok() && !reply.shows(7));
+        let stored = Reply {
+            untagged: b"* 1 FETCH (UID 7 FLAGS (\\Deleted))\r\n".to_vec(),
+            text: "OK done".into(),
+        };
+        assert!(stored.shows(7) && !stored.shows(1));
     }
 }

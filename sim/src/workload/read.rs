@@ -147,6 +147,7 @@ pub(super) async fn fetch(at: &At<'_>, account: u32, mailbox: &str, uid: u32) ->
         account: account_name(account),
         mailbox: mailbox.to_owned(),
         uid,
+        era: 0,
     };
     at.call(call, async {
         match octets(&client, &name, mailbox, uid).await {

@@ -49,6 +49,7 @@ pub(super) async fn sections(at: &At<'_>, place: Place, pick: u32, halves: bool)
         account: account_name(place.0),
         mailbox: mailbox_name(place.1),
         uid,
+        era: 0,
     };
     at.call(call, async {
         match in_parts(&client, place, uid, halves).await {
@@ -84,7 +85,7 @@ async fn in_parts(client: &Client, place: Place, uid: u32, halves: bool) -> Resu
     };
     let mut stream = client.fetch_messages(&account, &mailbox, options).await?;
     let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
-    let mut told = None;
+    let (mut told, mut whole) = (None, 0);
     while let Some(event) = stream.next().await? {
         match event {
             FetchEvent::Message(message) => told = Some(message.size),
@@ -92,12 +93,15 @@ async fn in_parts(client: &Client, place: Place, uid: u32, halves: bool) -> Resu
                 if data.outcome != Outcome::Data as i32 {
                     return Ok(Answer::Unknown(format!("a section of {uid} is not there")));
                 }
+                whole += u32::from(data.last);
                 hasher.update(&data.data);
                 size += data.data.len() as u64;
             }
         }
     }
     Ok(match told {
+        // It was expunged while it was read.
+        Some(_) if whole != 2 => Answer::Unknown("a message that was not whole".to_owned()),
         // Nothing was read, and so nothing is missing.
         None => Answer::Refused(answer::NO_MESSAGE.to_owned()),
         Some(_) => Answer::Done(Done::Octets {

@@ -277,7 +277,7 @@ impl Account {
                     ..Outcome::of(ret)
                 });
             }
-            Op::Fetch(name, uid) => match mailbox(name)?.messages.get(uid) {
+            Op::Fetch(at, uid) => match self.find(at).ok_or(Ret::NoMailbox)?.1.messages.get(uid) {
                 Some(message) => Ret::Octets(message.blob),
                 None => Ret::NoMessage,
             },

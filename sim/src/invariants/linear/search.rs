@@ -197,8 +197,7 @@ impl Search<'_> {
                     && self.may_be_next(node, c)
                     && match node.account.fits(&call.op, call.ret.as_ref()) {
                         Fit::Still => true,
-                        // There is one generation, so there is one uidvalidity to tell.
-                        Fit::Tells => self.evidence.is_some(),
+                        Fit::Tells => self.tells_for_good(&call.op),
                         Fit::No | Fit::Changes => false,
                     };
                 match settles {
@@ -214,6 +213,16 @@ impl Search<'_> {
                 return;
             }
         }
+    }
+
+    /// Whether a call that tells a uidvalidity can be taken at once: it cannot be that of a later
+    /// mailbox of the name. There is one generation, and all but a selection name a modseq, which
+    /// two mailboxes do not share.
+    fn tells_for_good(&self, op: &Op) -> bool {
+        self.evidence.is_some_and(|evidence| match op {
+            Op::Select(name) => evidence.eras.contains_key(name),
+            _ => true,
+        })
     }
 
     /// Changes that may be next, the likely ones first.

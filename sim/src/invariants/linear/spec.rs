@@ -157,7 +157,7 @@ pub enum Op {
     /// Reads all messages of a mailbox.
     List(Arc<str>),
     /// Reads one message.
-    Fetch(Arc<str>, u32),
+    Fetch(Where, u32),
     /// Looks for messages with a flag, or without it.
     Search(Arc<str>, Name, bool),
     /// Reads a mailbox's counters.

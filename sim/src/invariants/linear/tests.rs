@@ -200,7 +200,7 @@ fn draw(seed: u64) -> Vec<Drawn> {
                 flags: vec![random.random_range(0..2)],
                 unchanged_since: random.random_range(0..3),
             },
-            6 => Op::Fetch(INBOX.into(), random.random_range(1..3)),
+            6 => Op::Fetch(inbox(), random.random_range(1..3)),
             7 => Op::Carry {
                 from: inbox(),
                 to: inbox(),
