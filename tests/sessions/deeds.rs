@@ -169,7 +169,7 @@ impl Session {
                 && !failed
             {
                 // Only what is not there any more can have passed the test.
-                self.ledger.is_gone(place, known.uid);
+                self.ledger.must_be_gone(place, known.uid);
             }
             // With uids, numbers may have shifted; what was told then carries its uid.
             let told = match by_uid {
@@ -236,7 +236,7 @@ impl Session {
         let Some(code) = reply.code("COPYUID") else {
             // None of them was there any more.
             for (_, known) in &targets {
-                self.ledger.is_gone(place, known.uid);
+                self.ledger.must_be_gone(place, known.uid);
             }
             return Ok(());
         };
@@ -251,11 +251,11 @@ impl Session {
                 self.ledger.stored(to, *new, n)?;
             }
             if moved {
-                self.ledger.is_gone(place, *uid);
+                self.ledger.must_be_gone(place, *uid);
             }
         }
         for (_, known) in targets.iter().filter(|(_, m)| !pairs.contains_key(&m.uid)) {
-            self.ledger.is_gone(place, known.uid);
+            self.ledger.must_be_gone(place, known.uid);
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ impl Session {
             let code = reply.code("APPENDUID").context("no APPENDUID")?.to_owned();
             self.appended(&code, to, &[n])?;
         }
-        self.ledger.is_gone(place, known.uid);
+        self.ledger.must_be_gone(place, known.uid);
         Ok(())
     }
 
@@ -348,7 +348,7 @@ impl Session {
             let due = since.is_none_or(|since| known.modseq > since);
             if due && reply.is_ok() && reply.fetches().find(told).is_none() {
                 ensure!(by_uid || since.is_some(), "number {number} was not told of");
-                self.ledger.is_gone(place, known.uid);
+                self.ledger.must_be_gone(place, known.uid);
             }
         }
         Ok(())
@@ -427,7 +427,7 @@ impl Session {
         let found: BTreeSet<u32> = found.all.iter().flat_map(|&(a, b)| a..=b).collect();
         for (number, known) in (1u32..).zip(before).filter(|(_, m)| m.uid != 0) {
             if !found.contains(if by_uid { &known.uid } else { &number }) {
-                self.ledger.is_gone(place, known.uid);
+                self.ledger.must_be_gone(place, known.uid);
             }
         }
         Ok(())

@@ -107,15 +107,14 @@ impl Ledger {
     /// A message may be there once more.
     pub fn once_more(&self, place: Place, uid: u32) {
         let mut inner = self.inner.lock().unwrap();
-        match inner.numbers.get(&(place, uid)).copied() {
-            Some(n) => *inner.most.entry(n).or_default() += 1,
-            // One that nobody knows: which, is found out when it is counted.
-            None => {}
+        // Of one that nobody knows, nothing is known later either.
+        if let Some(n) = inner.numbers.get(&(place, uid)).copied() {
+            *inner.most.entry(n).or_default() += 1;
         }
     }
 
     /// What a client was told can only be so if this message is gone.
-    pub fn is_gone(&self, place: Place, uid: u32) {
+    pub fn must_be_gone(&self, place: Place, uid: u32) {
         self.inner.lock().unwrap().gone.insert((place, uid));
     }
 

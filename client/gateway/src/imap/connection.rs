@@ -183,7 +183,7 @@ impl Session {
         let Some(safe) = selected.view.correction() else {
             return;
         };
-        let code = format!("HIGHESTMODSEQ {safe}");
+        let code = format!("HIGHESTMODSEQ {}", safe.max(1));
         match done.code.is_empty() || done.code.starts_with("HIGHESTMODSEQ ") {
             true => done.code = code,
             false => self.wire.say(&format!("* OK [{code}] more is to come")),

@@ -16,7 +16,7 @@ impl Session {
             return Ok(done);
         }
         let safe = self.selected()?.view.safe_modseq();
-        Ok(done.code(format!("HIGHESTMODSEQ {safe}")))
+        Ok(done.code(format!("HIGHESTMODSEQ {}", safe.max(1))))
     }
 }
 
