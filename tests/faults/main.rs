@@ -3,6 +3,7 @@
 //! | file | what it shows |
 //! |---|---|
 //! | `kill` | acknowledged mail survives `kill -9` and SIGSTOP of any one node at a time |
+//! | `down` | a node that is down costs the others next to nothing |
 //! | `restart` | ... and `kill -9` of all nodes at once |
 //! | `rot` | octets that rot on one disk are reported and mended, and no reader sees it |
 //! | `lag` | nodes that were away for long, and new ones, catch up while mail comes in |
@@ -10,6 +11,7 @@
 //! | `full` | a disk that fills up, and has room again |
 //! | `hostile` | requests that lie about lengths, ids and fields |
 
+mod down;
 mod full;
 mod hostile;
 mod kill;

@@ -2,7 +2,8 @@
 //!
 //! Each dialogue is tried twice: against the LMTP door over a store in memory, which shows what
 //! the software makes of the door, and against a cluster of three nodes, which shows that the
-//! mail is there.
+//! mail is there. Over IMAP, where what counts is what several programs make of one mailbox, all of
+//! it is against clusters.
 
 mod failover;
 mod imap;

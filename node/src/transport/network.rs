@@ -283,6 +283,12 @@ impl NetStreamAppend<TypeConfig> for Network {
                 let beat = self.beat(input, option.soft_ttl()).await;
                 return Ok(futures::stream::once(async { beat }).boxed());
             }
+            // openraft's pause after an error is inside this stream: the next request comes when it
+            // is over. So the connection waits for the request; the other way round, a node that
+            // is down would be tried again at once, as fast as this one can.
+            let mut input = input.fuse();
+            let first = input.next().await;
+            let input = futures::stream::iter(first).chain(input);
             let peer = self.peers.get(self.target.node()).map_err(rpc)?;
             let waiting = Waiting::default();
             let stuck = Arc::new(AtomicBool::new(false));

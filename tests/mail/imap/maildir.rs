@@ -4,7 +4,7 @@
 //! that form here.
 
 use std::fs::{self, File, FileTimes};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::date_s;
@@ -67,27 +67,43 @@ pub fn add(dir: &Path, n: usize, flags: &str, octets: &[u8]) {
     file.set_times(FileTimes::new().set_modified(time)).unwrap();
 }
 
-/// Adds flags to all messages that hold one of these lines; gives their number.
-pub fn mark(dir: &Path, lines: &[String], flags: &str) -> usize {
-    let mut marked = 0;
+/// The files of all messages that hold one of these lines.
+fn holding(dir: &Path, lines: &[String]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for part in ["cur", "new"] {
         for entry in fs::read_dir(dir.join(part)).unwrap() {
             let path = entry.unwrap().path();
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            if !text.lines().any(|line| lines.iter().any(|l| l == line)) {
-                continue;
+            if text.lines().any(|line| lines.iter().any(|l| l == line)) {
+                found.push(path);
             }
-            let name = path.file_name().unwrap().to_str().unwrap();
-            let (base, old) = name.split_once(":2,").unwrap_or((name, ""));
-            let mut all: Vec<char> = old.chars().chain(flags.chars()).collect();
-            all.sort_unstable();
-            all.dedup();
-            let all: String = all.into_iter().collect();
-            fs::rename(&path, dir.join(format!("cur/{base}:2,{all}"))).unwrap();
-            marked += 1;
         }
     }
-    marked
+    found
+}
+
+/// Adds flags to all messages that hold one of these lines; gives their number.
+pub fn mark(dir: &Path, lines: &[String], flags: &str) -> usize {
+    let found = holding(dir, lines);
+    for path in &found {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (base, old) = name.split_once(":2,").unwrap_or((name, ""));
+        let mut all: Vec<char> = old.chars().chain(flags.chars()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let all: String = all.into_iter().collect();
+        fs::rename(path, dir.join(format!("cur/{base}:2,{all}"))).unwrap();
+    }
+    found.len()
+}
+
+/// Removes all messages that hold one of these lines; gives their number.
+pub fn remove(dir: &Path, lines: &[String]) -> usize {
+    let found = holding(dir, lines);
+    for path in &found {
+        fs::remove_file(path).unwrap();
+    }
+    found.len()
 }
 
 /// Number of messages.
