@@ -26,10 +26,12 @@ mod work;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::corpus::Corpus;
 use crate::dovecot::Dovecot;
@@ -121,9 +123,25 @@ fn main() -> anyhow::Result<()> {
     let mut sides = vec![runtime.block_on(posthouse.side())?];
     sides.extend(dovecots.iter().map(Dovecot::side));
     let mut lines = Lines::new(sides.iter().map(|s| s.name.clone()).collect());
+    let sides = Arc::new(sides);
+    runtime.spawn(abandon_when_asked(Arc::clone(&sides)));
     let measured = measure(&arguments, &corpus, &sides, &mut lines);
     lines.print();
     measured
+}
+
+/// A run that is broken off leaves nothing behind.
+async fn abandon_when_asked(sides: Arc<Vec<Side>>) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    sides.iter().for_each(Side::abandon);
+    std::process::exit(130);
 }
 
 fn measure(
