@@ -226,7 +226,7 @@ impl FetchStream {
     }
 
     /// A message begins.
-    fn message(&mut self, message: Fetched) -> Result<Option<FetchEvent>, Error> {
+    fn message(&mut self, message: Box<Fetched>) -> Result<Option<FetchEvent>, Error> {
         let rest = self.stream.as_mut().is_some_and(|open| {
             open.any = true;
             open.rest_from.is_some()
@@ -262,7 +262,7 @@ impl FetchStream {
                 });
             }
         }
-        Ok(Some(FetchEvent::Message(Box::new(message))))
+        Ok(Some(FetchEvent::Message(message)))
     }
 
     /// Of a section that is a whole message.

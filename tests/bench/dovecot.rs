@@ -33,7 +33,7 @@ pub struct Dovecot {
     format: String,
     imap: String,
     lmtp: String,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// What `dovecot --version` says.
@@ -81,7 +81,7 @@ impl Dovecot {
             format: format.to_owned(),
             imap: format!("127.0.0.1:{imap}"),
             lmtp: format!("127.0.0.1:{lmtp}"),
-            _dir: dir,
+            dir,
         };
         dovecot.wait().await?;
         Ok(dovecot)
@@ -108,6 +108,7 @@ impl Dovecot {
             imap: vec![self.imap.clone()],
             lmtp: vec![self.lmtp.clone()],
             pids: vec![self.process.pid()],
+            dir: self.dir.path().to_owned(),
         }
     }
 }

@@ -26,10 +26,12 @@ mod work;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::corpus::Corpus;
 use crate::dovecot::Dovecot;
@@ -121,9 +123,25 @@ fn main() -> anyhow::Result<()> {
     let mut sides = vec![runtime.block_on(posthouse.side())?];
     sides.extend(dovecots.iter().map(Dovecot::side));
     let mut lines = Lines::new(sides.iter().map(|s| s.name.clone()).collect());
+    let sides = Arc::new(sides);
+    runtime.spawn(abandon_when_asked(Arc::clone(&sides)));
     let measured = measure(&arguments, &corpus, &sides, &mut lines);
     lines.print();
     measured
+}
+
+/// A run that is broken off leaves nothing behind.
+async fn abandon_when_asked(sides: Arc<Vec<Side>>) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    sides.iter().for_each(Side::abandon);
+    std::process::exit(130);
 }
 
 fn measure(
@@ -139,16 +157,22 @@ fn measure(
     for run in 0..arguments.runs {
         eprintln!("Repetition {}", run + 1);
         if arguments.wants("lmtp") {
-            deliveries(arguments, corpus, sides, lines).context("LMTP")?;
+            deliveries(arguments, corpus, run, sides, lines).context("LMTP")?;
         }
         if arguments.wants("large") {
-            large(arguments, sides, lines).context("the large mailbox")?;
+            large(arguments, run, sides, lines).context("the large mailbox")?;
         }
         if arguments.wants("corpus") {
             whole(arguments, run, sides, lines).context("the corpus")?;
         }
     }
     Ok(())
+}
+
+/// The sides with their places; in every repetition another one begins.
+fn turns(run: usize, sides: &[Side]) -> impl Iterator<Item = (usize, &Side)> {
+    let places = (0..sides.len()).map(move |i| (i + run) % sides.len());
+    places.map(|i| (i, &sides[i]))
 }
 
 /// Fills the mailboxes that are read later.
@@ -215,6 +239,7 @@ fn idle(
 fn deliveries(
     arguments: &Arguments,
     corpus: &Corpus,
+    run: usize,
     sides: &[Side],
     lines: &mut Lines,
 ) -> anyhow::Result<()> {
@@ -226,7 +251,7 @@ fn deliveries(
             LMTP_ONE + 1
         };
         let accounts: Vec<String> = (first..first + connections).map(user).collect();
-        for (i, side) in sides.iter().enumerate() {
+        for (i, side) in turns(run, sides) {
             let rate = lmtp::deliver(&side.lmtp, &accounts, corpus, time)?;
             let what = format!("LMTP, connections: {connections}");
             lines.add(&what, Unit::MessagesPerSecond, i, rate);
@@ -235,9 +260,14 @@ fn deliveries(
     Ok(())
 }
 
-fn large(arguments: &Arguments, sides: &[Side], lines: &mut Lines) -> anyhow::Result<()> {
+fn large(
+    arguments: &Arguments,
+    run: usize,
+    sides: &[Side],
+    lines: &mut Lines,
+) -> anyhow::Result<()> {
     let n = arguments.large;
-    for (i, side) in sides.iter().enumerate() {
+    for (i, side) in turns(run, sides) {
         let ms = work::select(side, "large")?;
         lines.add(
             &format!("SELECT of {n} messages"),
@@ -246,7 +276,7 @@ fn large(arguments: &Arguments, sides: &[Side], lines: &mut Lines) -> anyhow::Re
             ms,
         );
     }
-    for (i, side) in sides.iter().enumerate() {
+    for (i, side) in turns(run, sides) {
         let mut imap = work::opened(side, "large")?;
         let (ms, _) = work::fetch(&mut imap, "FLAGS", n)?;
         lines.add(
@@ -268,7 +298,7 @@ fn large(arguments: &Arguments, sides: &[Side], lines: &mut Lines) -> anyhow::Re
         ),
     ] {
         for order in ["first", "second"] {
-            for (i, side) in sides.iter().enumerate() {
+            for (i, side) in turns(run, sides) {
                 let mut imap = work::opened(side, "large")?;
                 let (ms, answer) = work::timed(&mut imap, what)?;
                 ensure!(
@@ -302,19 +332,19 @@ fn whole(
 ) -> anyhow::Result<()> {
     let (n, mailbox) = (arguments.messages, format!("corpus{run}"));
     for order in ["first", "second"] {
-        for (i, side) in sides.iter().enumerate() {
+        for (i, side) in turns(run, sides) {
             let mut imap = work::opened(side, &mailbox)?;
             let (ms, _) = work::fetch(&mut imap, "ENVELOPE BODYSTRUCTURE", n)?;
             let what = format!("FETCH 1:* (ENVELOPE BODYSTRUCTURE) of {n}, {order}");
             lines.add(&what, Unit::Milliseconds, i, ms);
         }
     }
-    for (i, side) in sides.iter().enumerate() {
+    for (i, side) in turns(run, sides) {
         let mut imap = work::opened(side, &mailbox)?;
         let rate = work::read_all(&mut imap, n)?;
         lines.add("FETCH 1:* (BODY.PEEK[])", Unit::MegabytesPerSecond, i, rate);
     }
-    for (i, side) in sides.iter().enumerate() {
+    for (i, side) in turns(run, sides) {
         let mut imap = work::opened(side, &mailbox)?;
         let rate = work::read_each(&mut imap, n)?;
         lines.add(

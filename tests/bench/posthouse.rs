@@ -55,6 +55,7 @@ impl Posthouse {
             imap,
             lmtp,
             pids,
+            dir: self.cluster.dir().to_owned(),
         })
     }
 }

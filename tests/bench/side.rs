@@ -1,5 +1,8 @@
 //! What the measurements know of a server: where its doors are and which processes are its own.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use crate::wire::Imap;
 
 /// Everybody's password.
@@ -20,9 +23,22 @@ pub struct Side {
     pub lmtp: Vec<String>,
     /// Its processes; their descendants are its own, too.
     pub pids: Vec<u32>,
+    /// Where all that it keeps is.
+    pub dir: PathBuf,
 }
 
 impl Side {
+    /// Ends its processes and removes what it keeps, when there is no time for more.
+    pub fn abandon(&self) {
+        for pid in &self.pids {
+            // SAFETY: kill has no memory effects; these are children that are not reaped before.
+            unsafe { libc::kill(*pid as i32, libc::SIGTERM) };
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        // A process that still writes may make it fail once.
+        let _ = std::fs::remove_dir_all(&self.dir).or_else(|_| std::fs::remove_dir_all(&self.dir));
+    }
+
     /// A session of the first account.
     pub fn session(&self) -> anyhow::Result<Imap> {
         Imap::login(&self.imap[0], &user(0), PASSWORD)

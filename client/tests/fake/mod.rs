@@ -392,13 +392,13 @@ impl Messages for FakeNode {
             if !asked || u64::from(uid) <= r.changed_since {
                 continue;
             }
-            pieces.push(fetch_piece::Piece::Message(Fetched {
+            pieces.push(fetch_piece::Piece::Message(Box::new(Fetched {
                 uid,
                 modseq: uid.into(),
                 size: whole.len() as u64,
                 blob_id: BlobId::of(whole).0.to_vec().into(),
                 ..Fetched::default()
-            }));
+            })));
             for (index, section) in (0..).zip(&r.sections) {
                 let mut octets = match section.path.as_slice() {
                     [] => whole.to_vec(),

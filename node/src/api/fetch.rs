@@ -98,7 +98,7 @@ fn message(m: FetchedMessage) -> proto::Fetched {
 fn piece(item: Item) -> proto::FetchPiece {
     use proto::fetch_piece::Piece;
     let piece = match item {
-        Item::Message(m) => Piece::Message(message(m)),
+        Item::Message(m) => Piece::Message(Box::new(message(m))),
         Item::Section(SectionPiece {
             index,
             outcome,

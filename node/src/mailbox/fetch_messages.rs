@@ -31,12 +31,13 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use super::check::UidRanges;
 use super::octets::Octets;
 use super::section::{Kind, MAX_SECTIONS, Section};
 use super::summary::{Envelope, Part, Summary};
 use super::{Led, MailboxError, Operations, Result, What, check, list_accounts};
-use crate::index::values::MessageRow;
+use crate::index::values::{EmailRow, MessageRow, Row};
 use crate::machine::read;
 use crate::raft::shard::ReadView;
 use crate::rare::{self, Rare};
@@ -253,6 +254,8 @@ impl Operations {
             request,
             view,
             taken: Instant::now(),
+            emails: Ahead::emails(),
+            summaries: Ahead::summaries(),
             out,
         };
         Ok(out::stream(batches, work.run(uids)))
@@ -273,6 +276,8 @@ struct Work {
     view: ReadView,
     /// When the view was.
     taken: Instant,
+    emails: Ahead,
+    summaries: Ahead,
     out: Out,
 }
 
@@ -341,7 +346,7 @@ impl Work {
     }
 
     /// What the rows say of a message.
-    fn look(&self, uid: Uid, row: MessageRow) -> Result<Job> {
+    fn look(&mut self, uid: Uid, row: MessageRow) -> Result<Job> {
         let (view, space) = (&*self.view.view, self.view.space);
         let request = &self.request;
         let missing = || {
@@ -356,7 +361,9 @@ impl Work {
         let spots;
         let mut truncated = false;
         if request.email || request.needs_octets() {
-            let email = read::email(view, space, self.account, row.email)?.ok_or_else(missing)?;
+            let found = self.emails.get(view, space, self.account, row.email)?;
+            let email = found.and_then(|octets| EmailRow::decode(&octets));
+            let email = email.ok_or_else(missing)?;
             if request.email {
                 weight += 48;
                 cold.get_or_insert_with(Box::<Cold>::default).email =
@@ -368,7 +375,7 @@ impl Work {
             }
         }
         if request.needs_summary() {
-            let encoded = read::summary(view, space, self.account, row.email)?;
+            let encoded = self.summaries.get(view, space, self.account, row.email)?;
             let encoded = encoded.ok_or_else(missing)?;
             // A summary of a later version is for readers of that version; its sections are found
             // by reading the message.
@@ -431,6 +438,8 @@ impl Work {
             self.out.open(opening).await?;
         }
         self.view = view;
+        self.emails.clear();
+        self.summaries.clear();
         self.taken = Instant::now();
         Ok(true)
     }

@@ -13,13 +13,14 @@
 //! search (plan, run, scan, sort, thread)                       mail looked for
 //! changes         watch                                        what has changed, and what does
 //! credentials ─▶ attempts, passwords                           who may log in
-//! check  limits  window  error  route                          what all of them share
+//! check  limits  window  ahead  error  route                   what all of them share
 //! ```
 //!
 //! Architecture invariants: nothing here keeps state between calls but the byte windows, idle
 //! compressors, who watches, what is remembered of logins, and which transfers are in hand; nothing is proposed before every field has passed its check; a message is
 //! acknowledged only by the reply of the command that stores it.
 
+pub mod ahead;
 pub mod append;
 pub mod attempts;
 pub mod changes;

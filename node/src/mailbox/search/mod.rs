@@ -41,7 +41,7 @@ use crate::machine::read;
 use crate::types::*;
 use key::{Key, MAX_SORT_KEYS, SortKey};
 use plan::Plan;
-use run::{Collect, Run};
+use run::{Cold, Collect, Run};
 use thread::ThreadNode;
 
 /// A stream is silent no longer than this.
@@ -131,6 +131,7 @@ impl Operations {
             collect,
             searched: Arc::clone(&searched),
             out,
+            cold: Cold::default(),
         };
         Ok(stream(Box::pin(run.run()), pieces, searched))
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::super::ahead::Ahead;
 use super::super::summary::Summary;
 use super::super::{Led, MailboxError, Operations, Result};
 use super::fulltext::{Asking, FullText, Lost, Message};
@@ -17,7 +19,7 @@ use super::sort::{self, Sorter};
 use super::thread::Threader;
 use super::{Piece, Total};
 use crate::index::uids::to_ranges;
-use crate::index::values::{EmailRow, MessageRow};
+use crate::index::values::{EmailRow, MessageRow, Row};
 use crate::machine::read;
 use crate::raft::shard::ReadView;
 use crate::types::*;
@@ -117,6 +119,22 @@ pub struct Run {
     pub(super) collect: Collect,
     pub(super) searched: Arc<AtomicU32>,
     pub(super) out: mpsc::Sender<Piece>,
+    pub(super) cold: Cold,
+}
+
+/// Rows that messages are looked at by, in the order of their uids.
+pub struct Cold {
+    emails: Mutex<Ahead>,
+    summaries: Mutex<Ahead>,
+}
+
+impl Default for Cold {
+    fn default() -> Cold {
+        Cold {
+            emails: Mutex::new(Ahead::emails()),
+            summaries: Mutex::new(Ahead::summaries()),
+        }
+    }
 }
 
 /// What changes while it runs.
@@ -309,8 +327,11 @@ impl Run {
 
     fn email(&self, row: &MessageRow, work: &mut u32) -> Result<EmailRow> {
         *work += COLD_ROW;
-        let email = read::email(&*self.view.view, self.view.space, self.account, row.email)?;
-        email.ok_or_else(|| self.missing(row))
+        let (view, space) = (&*self.view.view, self.view.space);
+        let mut emails = self.cold.emails.lock();
+        let found = emails.get(view, space, self.account, row.email)?;
+        let octets = found.ok_or_else(|| self.missing(row))?;
+        EmailRow::decode(&octets).ok_or_else(|| self.missing(row))
     }
 
     /// The summary, read at the first call.
@@ -322,7 +343,10 @@ impl Run {
     ) -> Result<&'a Summary> {
         if summary.is_none() {
             *work += COLD_ROW;
-            let found = read::summary(&*self.view.view, self.view.space, self.account, row.email)?;
+            let (view, space) = (&*self.view.view, self.view.space);
+            let mut summaries = self.cold.summaries.lock();
+            let found = summaries.get(view, space, self.account, row.email)?;
+            drop(summaries);
             let octets = found.ok_or_else(|| self.missing(row))?;
             // One of a later version says nothing here: the octets are asked instead.
             *summary = Some(Summary::decode(&octets).unwrap_or_else(|_| Summary {
