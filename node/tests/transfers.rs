@@ -312,6 +312,28 @@ async fn what_was_begun_is_carried_on_when_nobody_asks_any_more() {
         let messages = c.client.usage(account).await.unwrap().messages;
         assert_eq!(messages, u64::from(MESSAGES));
     }
+    // More than one step holds, asked for at once.
+    let (dan, box_) = (c.account_in(1, "dan").await, inbox());
+    for octets in [20 << 20, 20 << 20, 9] {
+        let body: Bytes = vec![b'a'; octets].into();
+        let options = AppendOptions::default();
+        let appended = c.client.append(&dan, &box_, &body, options).await;
+        appended.unwrap();
+    }
+    let all = vec![UidRange { first: 1, last: 0 }];
+    let (id, other) = (Some(RequestId([2; 16])), (&cyd, &box_));
+    let moving = || {
+        c.client
+            .move_to_account(&dan, &box_, all.clone(), other, id)
+    };
+    let moved = moving().await.unwrap();
+    let count = |ranges: &[UidRange]| ranges.iter().map(|r| r.last - r.first + 1).sum::<u32>();
+    assert_eq!((count(&moved.from), count(&moved.to)), (3, 3));
+    assert_eq!(moved.from.len(), 2, "two steps");
+    assert_eq!(moving().await.unwrap(), moved);
+    assert_eq!(c.client.usage(&dan).await.unwrap().messages, 0);
+    let there = c.client.usage(&cyd).await.unwrap().messages;
+    assert_eq!(there, u64::from(MESSAGES) + 3);
     for n in 0..3 {
         c.stop(n).await;
     }

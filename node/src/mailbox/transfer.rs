@@ -44,6 +44,8 @@ use crate::types::*;
 const STEP_BYTES: u64 = 32 << 20;
 /// Octets about messages in one step. They are made anew on the way, and may become a little more.
 const STEP_WEIGHT: usize = APPEND_BYTES / 2;
+/// Messages after which others of this thread have their turn.
+const ROWS_AT_A_TIME: usize = 128;
 /// Messages of one step that are on their way at once.
 const AT_ONCE: usize = 8;
 /// How often a step that meets a full window is tried again before the worker gets its turn.
@@ -123,7 +125,8 @@ impl Operations {
         }
         let source = list_mailboxes::find(&view, &transfer.account, &transfer.from)?;
         let to = self.place(&transfer.to_account, &transfer.to).await?;
-        let (messages, next) = selected(&view, account, source.mailbox, &transfer.uids)?;
+        let selected = selected(&view, account, source.mailbox, &transfer.uids).await;
+        let (messages, next) = selected?;
         drop(view);
         let begin = Op::BeginTransfer(Box::new(BeginTransfer {
             request_id,
@@ -486,8 +489,7 @@ fn failed(e: MailboxError) -> Failed {
 
 /// The first messages of these ranges, as many as one step holds, each with what it shows; and the
 /// uid of the next one, 0 when there is none.
-#[allow(clippy::type_complexity)]
-fn selected(
+async fn selected(
     view: &ReadView,
     account: AccountId,
     mailbox: MailboxId,
@@ -518,6 +520,9 @@ fn selected(
                 return Ok((chosen, uid));
             }
             chosen.push((uid, row.email));
+            if chosen.len() % ROWS_AT_A_TIME == 0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
     Ok((chosen, 0))

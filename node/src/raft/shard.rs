@@ -15,7 +15,7 @@ use super::state_machine::{Replicated, StateMachine, space_of};
 use super::types::*;
 use crate::index::View;
 use crate::index::keys::Space;
-use crate::machine::command::{Command, Op, Reply};
+use crate::machine::command::{Arriving, Command, Op, Reply};
 use crate::rare::{self, Rare};
 use crate::types::*;
 use crate::workers::space::SpaceState;
@@ -270,12 +270,14 @@ impl Shard {
 /// Whether a command makes the shard larger: refused while the disk is nearly full. Copies are
 /// not: they are how some clients begin to delete, and bring no octets.
 fn grows(op: &Op) -> bool {
-    matches!(
-        op,
+    match op {
         Op::Store(_)
-            | Op::AppendMany(_)
-            | Op::PutChunk { .. }
-            | Op::CreateAccount { .. }
-            | Op::CreateMailbox { .. }
-    )
+        | Op::AppendMany(_)
+        | Op::PutChunk { .. }
+        | Op::CreateAccount { .. }
+        | Op::CreateMailbox { .. } => true,
+        // That nothing comes can always be said.
+        Op::Arrive(arrive) => matches!(arrive.what, Arriving::Messages { .. }),
+        _ => false,
+    }
 }
