@@ -399,25 +399,20 @@ impl Session {
             .compare(&truths[place], false);
         compared.context("after NOOP")?;
         // From what a client would have kept that was cut off now.
-        for place in 0..truths.len() {
+        for (place, truth) in truths.iter().enumerate() {
             self.cut();
             self.connect().await?;
             self.select(place).await?;
             let belief = self.belief.as_ref().context("selected")?;
-            belief
-                .compare(&truths[place], true)
-                .context("resynchronised")?;
-            ensure!(
-                belief.uidvalidity == truths[place].uidvalidity,
-                "UIDVALIDITY"
-            );
+            belief.compare(truth, true).context("resynchronised")?;
+            ensure!(belief.uidvalidity == truth.uidvalidity, "UIDVALIDITY");
             let modseq = if self.qresync { " MODSEQ" } else { "" };
             self.say(&format!("UID FETCH 1:* (FLAGS{modseq})"), &[], true)
                 .await?;
             let belief = self.belief.as_ref().context("selected")?;
-            belief.compare(&truths[place], true).context("read anew")?;
+            belief.compare(truth, true).context("read anew")?;
             for (_, known) in belief.known().filter(|_| self.qresync) {
-                let row = truths[place].rows.get(&known.uid);
+                let row = truth.rows.get(&known.uid);
                 ensure!(
                     row.is_some_and(|row| row.modseq == known.modseq),
                     "modseq of uid {} is {} to the client, {row:?}",

@@ -520,7 +520,7 @@ async fn selected(
                 return Ok((chosen, uid));
             }
             chosen.push((uid, row.email));
-            if chosen.len() % ROWS_AT_A_TIME == 0 {
+            if chosen.len().is_multiple_of(ROWS_AT_A_TIME) {
                 tokio::task::yield_now().await;
             }
         }

@@ -45,7 +45,7 @@ pub struct Leaders {
 /// Whom a question goes to.
 enum Holder {
     Own(Arc<Shard>),
-    Peer(PeerStub),
+    Peer(Box<PeerStub>),
 }
 
 type Asked<'a, T> = BoxFuture<'a, Result<T, ShardError>>;
@@ -159,7 +159,7 @@ impl Leaders {
             let holder = match &replica {
                 Some(replica) if node == own => Holder::Own(Arc::clone(replica)),
                 _ => match self.peers.get(node) {
-                    Ok(peer) if node != own => Holder::Peer(peer.client),
+                    Ok(peer) if node != own => Holder::Peer(Box::new(peer.client)),
                     _ => continue,
                 },
             };

@@ -76,10 +76,9 @@ fn bad(e: impl ToString) -> Status {
 fn comes_from_peers(shard: ShardId, op: &Op) -> bool {
     match op {
         Op::System(_) => shard == ShardId::SYSTEM,
-        Op::PutChunk { .. }
-        | Op::DropUpload { .. }
-        | Op::Arrive(_)
-        | Op::ForgetArrivals { .. } => shard != ShardId::SYSTEM,
+        Op::PutChunk { .. } | Op::DropUpload { .. } | Op::Arrive(_) | Op::ForgetArrivals { .. } => {
+            shard != ShardId::SYSTEM
+        }
         _ => false,
     }
 }

@@ -1,7 +1,6 @@
 //! The final reading: once everything has healed, all that is there is read, and everything must
 //! answer.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::history::{Answer, Done};
 
-use super::{At, Inner, READER, account_name, follow, read};
+use super::{At, Inner, READER, account_name, read};
 
 /// How long one question is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,24 +24,18 @@ pub(super) async fn read_all(inner: &std::sync::Arc<Inner>) -> Result<(), String
         client: READER,
     };
     let all = join_all((0..inner.accounts).map(|account| one_account(&at, account, until))).await;
-    let mut modseqs = BTreeMap::new();
-    for (account, modseq) in (0..).zip(all) {
-        modseqs.insert(account, modseq?);
-    }
-    follow::finish(inner, &modseqs, Instant::now() + PATIENCE).await;
-    Ok(())
+    all.into_iter().collect()
 }
 
-/// Answers the account's modseq; 0: it does not exist.
-async fn one_account(at: &At<'_>, account: u32, until: Instant) -> Result<u64, String> {
+async fn one_account(at: &At<'_>, account: u32, until: Instant) -> Result<(), String> {
     let name = account_name(account);
     let what = format!("the mailboxes of {name}");
     let answer = asked(&what, until, || read::mailboxes(at, account)).await?;
     let Answer::Done(Done::Mailboxes(mailboxes)) = answer else {
         // It does not exist, which is an answer.
-        return Ok(0);
+        return Ok(());
     };
-    for mailbox in mailboxes.mailboxes.keys() {
+    for mailbox in mailboxes.keys() {
         let what = format!("the messages in {mailbox} of {name}");
         let answer = asked(&what, until, || read::list(at, account, mailbox, 0)).await?;
         let Answer::Done(Done::Messages { messages, .. }) = answer else {
@@ -56,7 +49,7 @@ async fn one_account(at: &At<'_>, account: u32, until: Instant) -> Result<u64, S
             .await?;
         }
     }
-    Ok(mailboxes.modseq)
+    Ok(())
 }
 
 /// Asks until there is an answer, be it a refusal.

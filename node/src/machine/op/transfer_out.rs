@@ -84,10 +84,12 @@ fn still_there(
     messages: &[(Uid, EmailId)],
 ) -> Result<Vec<(Uid, MessageRow)>, Stop> {
     let mut found: Vec<(Uid, MessageRow)> = Vec::with_capacity(messages.len());
+    let mut last = 0;
     for (uid, email) in messages {
-        if found.last().is_some_and(|(last, _)| last >= uid) {
+        if *uid <= last {
             return Err(ApplyError::Refused("uids must ascend".into()).into());
         }
+        last = *uid;
         let row = read::message(txn, txn.space(), account, mailbox, *uid)?;
         found.extend(row.filter(|row| row.email == *email).map(|row| (*uid, row)));
     }
