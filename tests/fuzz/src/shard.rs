@@ -12,12 +12,13 @@ use posthouse_node::index::Index;
 use posthouse_node::index::keys::Space;
 use posthouse_node::index::memory::MemoryStore;
 use posthouse_node::machine::command::{Command, Reply};
+use posthouse_node::machine::transfers::{self, Look, Looked};
 use posthouse_node::machine::{Txn, apply, read};
 use posthouse_node::mailbox::deliver::{DeliverHead, Recipient};
 use posthouse_node::mailbox::fetch_messages::{FetchMessages, Item, Outcome};
 use posthouse_node::mailbox::section::Section;
 use posthouse_node::mailbox::{
-    BlobError, BlobReader, Caller, Limits, Operations, Proposer, Replicas, Routes,
+    BlobError, BlobReader, Caller, Leaders, Limits, Operations, Proposer, Replicas, Routes,
 };
 use posthouse_node::raft::ShardError;
 use posthouse_node::raft::shard::ReadView;
@@ -102,6 +103,23 @@ impl Routes for Only {
 }
 
 #[async_trait]
+impl Leaders for Only {
+    async fn propose(
+        &self,
+        _: ShardId,
+        command: Command,
+        stored: Bytes,
+    ) -> Result<Reply, ShardError> {
+        self.0.propose(command, stored).await
+    }
+
+    async fn look(&self, _: ShardId, look: &Look) -> Result<Looked, ShardError> {
+        let at = self.0.read().await?;
+        Ok(transfers::look(&*at.view, at.space, look).expect("a sound index"))
+    }
+}
+
+#[async_trait]
 impl BlobReader for Only {
     async fn read_chunk(&self, _: ShardId, blob: BlobId, seq: u32) -> Result<Bytes, BlobError> {
         let loc = read::chunk_loc(&*self.0.index, Space::FIRST, blob, seq)
@@ -151,7 +169,8 @@ impl Node {
             compress: false,
             ..Limits::default()
         };
-        let ops = Operations::new(only.clone(), only.clone(), only, env, limits);
+        let ways = (only.clone() as _, only.clone() as _);
+        let ops = Operations::new(only.clone(), ways, only, env, limits);
         Node { ops: Arc::new(ops) }
     }
 
