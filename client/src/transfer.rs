@@ -8,8 +8,8 @@ use crate::client::{Client, Scope};
 use crate::error::Error;
 use crate::ids::{AccountName, MailboxRef, RequestId, Uid};
 use crate::messages::{Copied, copied};
+use crate::proto::UidRange;
 use crate::proto::messages_client::MessagesClient;
-use crate::proto::{CopyRequest, UidRange};
 
 impl Client {
     /// Stores copies of messages in a mailbox of another account, with their flags and dates. See
@@ -22,10 +22,9 @@ impl Client {
         (to_account, to): (&AccountName, impl Into<MailboxRef>),
         request_id: Option<RequestId>,
     ) -> Result<Copied, Error> {
-        let id = request_id.unwrap_or_else(|| self.request_id());
-        let mut request = self.copy_request(account, from.into(), uids, to.into(), Some(id));
-        request.to_account = to_account.as_str().to_owned();
-        self.transfer(account, request, id, false).await
+        let to = (to_account, to.into());
+        self.transfer(account, from.into(), uids, to, request_id, false)
+            .await
     }
 
     /// Moves messages to a mailbox of another account: stored there with their flags and dates,
@@ -40,19 +39,23 @@ impl Client {
         (to_account, to): (&AccountName, impl Into<MailboxRef>),
         request_id: Option<RequestId>,
     ) -> Result<Copied, Error> {
-        let id = request_id.unwrap_or_else(|| self.request_id());
-        let mut request = self.copy_request(account, from.into(), uids, to.into(), Some(id));
-        request.to_account = to_account.as_str().to_owned();
-        self.transfer(account, request, id, true).await
+        let to = (to_account, to.into());
+        self.transfer(account, from.into(), uids, to, request_id, true)
+            .await
     }
 
     async fn transfer(
         &self,
         account: &AccountName,
-        mut request: CopyRequest,
-        id: RequestId,
+        from: MailboxRef,
+        uids: Vec<UidRange>,
+        (to_account, to): (&AccountName, MailboxRef),
+        request_id: Option<RequestId>,
         away: bool,
     ) -> Result<Copied, Error> {
+        let id = request_id.unwrap_or_else(|| self.request_id());
+        let mut request = self.copy_request(account, from, uids, to, Some(id));
+        request.to_account = to_account.as_str().to_owned();
         let mut done: Option<Copied> = None;
         let mut begin = 0;
         loop {

@@ -10,39 +10,28 @@ use super::*;
 
 const ANN: &str = "ann@example.org";
 
+fn curl(door: &Door, url: String, arguments: &[&str]) -> Command {
+    let mut command = Command::new("curl");
+    command
+        .args(["-s", "-S", "--max-time", "60"])
+        .args(["--cacert", door.certificate()])
+        .args(["-u", &format!("{ANN}:{PASSWORD}")])
+        .args(arguments)
+        .arg(url);
+    command
+}
+
 /// With TLS from the start.
 fn imaps(door: &Door, path: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new("curl");
-    command.args([
-        "-s",
-        "-S",
-        "--max-time",
-        "60",
-        "--cacert",
-        door.certificate(),
-    ]);
-    command
-        .args(["-u", &format!("{ANN}:{PASSWORD}")])
-        .args(arguments);
-    command.arg(format!("imaps://127.0.0.1:{}/{path}", door.imaps));
-    command
+    let url = format!("imaps://127.0.0.1:{}/{path}", door.imaps);
+    curl(door, url, arguments)
 }
 
 /// With STARTTLS.
 fn starttls(door: &Door, path: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new("curl");
-    command.args([
-        "-s",
-        "-S",
-        "--max-time",
-        "60",
-        "--cacert",
-        door.certificate(),
-    ]);
-    command
-        .args(["-u", &format!("{ANN}:{PASSWORD}"), "--ssl-reqd"])
-        .args(arguments);
-    command.arg(format!("imap://127.0.0.1:{}/{path}", door.imap));
+    let url = format!("imap://127.0.0.1:{}/{path}", door.imap);
+    let mut command = curl(door, url, arguments);
+    command.arg("--ssl-reqd");
     command
 }
 
