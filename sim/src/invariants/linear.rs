@@ -554,17 +554,14 @@ impl<'a> Reader<'a> {
             }
             // Nothing at all was done.
             Answer::Refused(why) if why.starts_with(answer::EXISTS) => {
-                return self.add(account, record, make, Some(Ret::Exists), None);
+                self.add(account, record, make, Some(Ret::Exists), None);
+                return;
             }
             // The first half may have been done, and what it made may be gone again.
             _ => (None, None),
         };
-        self.add(account, record, make, first, None);
-        let half = self
-            .calls
-            .get(account.as_str())
-            .map(|calls| calls.len() - 1);
-        self.add(account, record, Op::MoveInbox { made }, second, half);
+        let half = self.add(account, record, make, first, None);
+        self.add(account, record, Op::MoveInbox { made }, second, Some(half));
     }
 
     /// The answer; `None` for one that is not of one moment.
@@ -643,7 +640,14 @@ impl<'a> Reader<'a> {
     }
 
     /// `half`: the call whose second half this is.
-    fn add(&mut self, account: &str, record: usize, op: Op, ret: Option<Ret>, half: Option<usize>) {
+    fn add(
+        &mut self,
+        account: &str,
+        record: usize,
+        op: Op,
+        ret: Option<Ret>,
+        half: Option<usize>,
+    ) -> usize {
         let r = &self.story.history[record];
         let outside = matches!(
             op,
@@ -684,8 +688,9 @@ impl<'a> Reader<'a> {
         // late, take effect in both: requests are remembered for each account apart.
         let echo = !outside && !refused && self.later_deletion(account, r);
         let calls = self.calls.entry(account.to_owned()).or_default();
+        let at = calls.len();
         if call.ret.is_some() {
-            self.last.insert(client, calls.len());
+            self.last.insert(client, at);
         }
         if echo {
             calls.push(call.clone());
@@ -697,6 +702,7 @@ impl<'a> Reader<'a> {
         } else {
             calls.push(call);
         }
+        at
     }
 
     /// Whether the account may have been deleted after the call was made.

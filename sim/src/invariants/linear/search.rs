@@ -198,7 +198,7 @@ impl Search<'_> {
                     && match node.account.fits(&call.op, call.ret.as_ref()) {
                         Fit::Still => true,
                         Fit::Tells => self.tells_for_good(&call.op),
-                        Fit::No | Fit::Changes => false,
+                        Fit::No | Fit::Idle | Fit::Changes => false,
                     };
                 match settles {
                     true => {
@@ -246,8 +246,8 @@ impl Search<'_> {
                 continue;
             }
             match (fits, call.ret.is_some()) {
-                (Fit::No | Fit::Still, _) | (Fit::Tells, false) => continue,
-                (Fit::Tells, true) => {
+                (Fit::No | Fit::Still, _) | (Fit::Tells | Fit::Idle, false) => continue,
+                (Fit::Tells | Fit::Idle, true) => {
                     known.push(c);
                     continue;
                 }

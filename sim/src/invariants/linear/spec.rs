@@ -338,6 +338,8 @@ pub enum Fit {
     Still,
     /// It fits, changes nothing, and tells a uidvalidity that was not known.
     Tells,
+    /// It fits and changes nothing now; its answer does not say whether it changed something.
+    Idle,
     /// It fits and changes something.
     Changes,
 }
@@ -363,9 +365,8 @@ impl Account {
         };
         match (told.steps.is_empty(), learns) {
             (false, _) => Fit::Changes,
-            // A change that changes nothing now is remembered all the same, and may be one that changed
-            // something later.
-            (true, _) if told.request.is_some() => Fit::Changes,
+            // Answers that tell a modseq belong to this state, whatever it is that asks.
+            (true, false) if told.request.is_some() && ret == Some(&Ret::Done) => Fit::Idle,
             (true, true) => Fit::Tells,
             (true, false) => Fit::Still,
         }
