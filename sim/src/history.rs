@@ -88,6 +88,10 @@ pub enum Call {
         flags: Vec<String>,
         /// Condition; 0: none.
         unchanged_since: u64,
+        /// The mailbox is the one with this uidvalidity, named by its number; 0: by its name.
+        era: u32,
+        /// Its request id.
+        request: [u8; 16],
     },
     /// Expunges messages.
     Expunge {
@@ -97,6 +101,178 @@ pub enum Call {
         mailbox: String,
         /// Messages.
         uids: Vec<u32>,
+        /// Also those without \Deleted.
+        force: bool,
+        /// The mailbox is the one with this uidvalidity, named by its number; 0: by its name.
+        era: u32,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Creates a mailbox and the parents that it needs.
+    MakeMailbox {
+        /// Account.
+        account: String,
+        /// Its name.
+        mailbox: String,
+        /// Special uses.
+        uses: Vec<String>,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Removes a mailbox.
+    DeleteMailbox {
+        /// Account.
+        account: String,
+        /// Its name, as far as the client knows.
+        mailbox: String,
+        /// The mailbox is the one with this uidvalidity, named by its number; 0: by its name.
+        era: u32,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Renames a mailbox; INBOX moves its messages.
+    RenameMailbox {
+        /// Account.
+        account: String,
+        /// Its name.
+        mailbox: String,
+        /// Its new name.
+        to: String,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Subscribes to a name, or not any more.
+    Subscribe {
+        /// Account.
+        account: String,
+        /// The name.
+        mailbox: String,
+        /// Whether it is subscribed then.
+        on: bool,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Sets the special uses of a mailbox.
+    SpecialUse {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+        /// All of them.
+        uses: Vec<String>,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Sets or removes an annotation.
+    SetMetadata {
+        /// Account.
+        account: String,
+        /// Mailbox; `None`: of the account.
+        mailbox: Option<String>,
+        /// Entry.
+        entry: String,
+        /// Value; empty: removed.
+        value: String,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Reads annotations.
+    Metadata {
+        /// Account.
+        account: String,
+        /// Mailbox; `None`: of the account.
+        mailbox: Option<String>,
+    },
+    /// Appends several messages, all or none.
+    AppendMany {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+        /// What.
+        items: Vec<Octets>,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Appends a message in the place of another one.
+    Replace {
+        /// Account.
+        account: String,
+        /// Mailbox of both.
+        mailbox: String,
+        /// The message that goes.
+        uid: u32,
+        /// What comes.
+        octets: Octets,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Copies or moves messages.
+    Carry {
+        /// Account.
+        account: String,
+        /// From here.
+        mailbox: String,
+        /// ... the mailbox with this uidvalidity, named by its number; 0: by its name.
+        era: u32,
+        /// To here.
+        to: String,
+        /// ... the mailbox with this uidvalidity, named by its number; 0: by its name.
+        to_era: u32,
+        /// Which.
+        uids: Vec<u32>,
+        /// Whether they leave where they were.
+        away: bool,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Searches a mailbox.
+    Search {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+        /// For messages with this flag ...
+        flag: String,
+        /// ... or without it.
+        on: bool,
+    },
+    /// Selects a mailbox in an IMAP session.
+    Select {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+    },
+    /// What a client that follows the account knows at the end.
+    Follow {
+        /// Account.
+        account: String,
+    },
+    /// Sets the password.
+    SetPassword {
+        /// Account.
+        account: String,
+        /// Number of the password; 0: none.
+        password: u32,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Asks whether a password is right.
+    Login {
+        /// Account.
+        account: String,
+        /// Number of the password.
+        password: u32,
+    },
+    /// Sets who may log in.
+    SetState {
+        /// Account.
+        account: String,
+        /// To this.
+        state: crate::plan::LoginState,
+        /// Its request id.
+        request: [u8; 16],
     },
     /// Lists mailboxes.
     Mailboxes {
@@ -118,6 +294,8 @@ pub enum Call {
         mailbox: String,
         /// Message.
         uid: u32,
+        /// The mailbox is the one with this uidvalidity, as a session selected it; 0: by its name.
+        era: u32,
     },
 }
 
@@ -133,7 +311,7 @@ pub enum Answer {
 }
 
 /// A message that was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StoredAt {
     /// Generation of the uids.
     pub uid_validity: u32,
@@ -144,7 +322,7 @@ pub struct StoredAt {
 }
 
 /// A mailbox as it was listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MailboxSeen {
     /// Generation of the uids.
     pub uid_validity: u32,
@@ -156,6 +334,39 @@ pub struct MailboxSeen {
     pub messages: u64,
     /// Number of those not \Seen.
     pub unseen: u64,
+    /// Number of those with \Deleted.
+    pub deleted: u64,
+    /// Octets of all.
+    pub bytes: u64,
+    /// Number of the mailbox.
+    pub id: u32,
+    /// Special uses, sorted.
+    pub uses: Vec<String>,
+    /// Whether its name is subscribed.
+    pub subscribed: bool,
+}
+
+/// All mailboxes of an account at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AccountSeen {
+    /// By name.
+    pub mailboxes: BTreeMap<String, MailboxSeen>,
+    /// All names that are subscribed, sorted.
+    pub subscriptions: Vec<String>,
+    /// The account's modseq.
+    pub modseq: u64,
+}
+
+/// What a follower knows of an account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    /// Uids of each mailbox, by its number, with the modseq up to which the message was last heard
+    /// of.
+    pub mailboxes: BTreeMap<u32, BTreeMap<u32, u64>>,
+    /// The last modseq that it heard of.
+    pub modseq: u64,
+    /// What it was told and should not have been.
+    pub problems: Vec<String>,
 }
 
 /// A message as it was listed.
@@ -199,8 +410,53 @@ pub enum Done {
         /// Uids that are gone by this call.
         uids: Vec<u32>,
     },
-    /// Mailboxes by name.
-    Mailboxes(BTreeMap<String, MailboxSeen>),
+    /// Mailboxes.
+    Mailboxes(AccountSeen),
+    /// A mailbox was made or renamed.
+    Made {
+        /// Its number.
+        id: u32,
+        /// Generation of its uids.
+        uid_validity: u32,
+    },
+    /// Something was changed, or was so already.
+    Changed {
+        /// The account's modseq then.
+        modseq: u64,
+    },
+    /// Annotations by entry.
+    Annotations(BTreeMap<String, String>),
+    /// Several messages were appended.
+    AppendedAll {
+        /// The first.
+        first: StoredAt,
+        /// How many.
+        count: u32,
+    },
+    /// Messages were copied or moved: the n-th of `from` is the n-th of `to`.
+    Carried {
+        /// The account's modseq then.
+        modseq: u64,
+        /// Generation of the uids where they came.
+        uid_validity: u32,
+        /// Where they were.
+        from: Vec<u32>,
+        /// Where they are.
+        to: Vec<u32>,
+    },
+    /// A mailbox was selected.
+    Selected {
+        /// Generation of the uids.
+        uid_validity: u32,
+        /// The next uid.
+        uid_next: u32,
+        /// Number of messages.
+        messages: u32,
+    },
+    /// Uids that a search found.
+    Found(Vec<u32>),
+    /// What a follower knows.
+    Followed(Followed),
     /// Messages in the order of their uids.
     Messages {
         /// Generation of the uids.

@@ -434,7 +434,7 @@ fn simpler_faults(kind: &FaultKind) -> Vec<FaultKind> {
 }
 
 fn without_repeats(op: &mut Op) {
-    if let OpKind::Deliver { repeat, .. } | OpKind::Append { repeat, .. } = &mut op.kind {
+    if let Some(repeat) = op.kind.repeat_mut() {
         *repeat = 0;
     }
 }

@@ -5,15 +5,18 @@
 //! mailbox: what was acknowledged before a read was made must be in the read, with its octets
 //! (BLAKE3 of what was sent), unless a call that may have removed it (also one whose outcome is
 //! unknown) was made before the read answered. A message that came by LMTP is looked for by its
-//! octets, since LMTP says no uid. Octets under a uid are compared wherever they are seen.
+//! octets, since LMTP says no uid. Octets under a uid are compared wherever they are seen. What a copy
+//! or a move has shown elsewhere, as acknowledged, counts as stored there; a move, a replacement and
+//! the removal of a mailbox count as what may have removed a message. A mailbox goes by its
+//! uidvalidity; where names may have changed, by that alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::story::{Place, Stored, Story, Try};
+use super::story::{INBOX, Place, Stored, Story};
 use super::{Findings, Invariant};
-use crate::history::{Answer, Call, Done, Record};
+use crate::history::{Answer, Call, Done, Record, StoredAt};
 use crate::workload::answer;
-use crate::workload::body::Expected;
+use crate::workload::body::{Expected, Held};
 
 const NAME: &str = "acknowledged";
 
@@ -44,8 +47,18 @@ impl Invariant for Acknowledged {
         };
         for t in &story.tries {
             if let Stored::At(_) | Stored::Somewhere = t.stored {
-                judge.kept.entry(t.place).or_default().push(t);
+                let kept = Kept {
+                    record: t.record,
+                    place: t.place,
+                    stored: t.stored,
+                    held: Some(&t.held),
+                    first_called_ms: t.first_called_ms,
+                };
+                judge.kept.entry(t.place.0).or_default().push(kept);
             }
+        }
+        for (record, r) in history.iter().enumerate() {
+            judge.carried(record, r);
         }
         for sighting in &story.sightings {
             for message in sighting.messages {
@@ -60,17 +73,59 @@ impl Invariant for Acknowledged {
     }
 }
 
+/// A message that was acknowledged, stored or carried here.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    /// The call that says so.
+    record: usize,
+    place: Place<'a>,
+    stored: Stored,
+    /// Its octets; of a message that was carried, they are not known.
+    held: Option<&'a Held>,
+    first_called_ms: u64,
+}
+
 struct Judge<'a> {
     story: &'a Story<'a>,
-    /// Acknowledged messages.
-    kept: BTreeMap<Place<'a>, Vec<&'a Try<'a>>>,
+    /// Acknowledged messages by account.
+    kept: BTreeMap<&'a str, Vec<Kept<'a>>>,
     /// Octets that were seen under a uidvalidity and uid.
     blobs: BTreeMap<(Place<'a>, u32, u32), BTreeSet<&'a str>>,
-    /// Tries whose loss has been reported: every later read would show it again.
+    /// Calls whose loss has been reported: every later read would show it again.
     told: BTreeSet<(usize, &'a str)>,
 }
 
 impl<'a> Judge<'a> {
+    /// Messages that a call has shown elsewhere, as acknowledged, must be there.
+    fn carried(&mut self, record: usize, r: &'a Record) {
+        let (
+            Call::Carry { account, to, .. },
+            Answer::Done(Done::Carried {
+                modseq,
+                uid_validity,
+                to: uids,
+                ..
+            }),
+        ) = (&r.call, &r.answer)
+        else {
+            return;
+        };
+        for uid in uids {
+            let at = StoredAt {
+                uid_validity: *uid_validity,
+                uid: *uid,
+                modseq: *modseq,
+            };
+            self.kept.entry(account).or_default().push(Kept {
+                record,
+                place: (account, to),
+                stored: Stored::At(at),
+                held: None,
+                first_called_ms: r.called_ms,
+            });
+        }
+    }
+
     fn read(&mut self, record: usize, found: &mut Findings) {
         let r = &self.story.history[record];
         match (&r.call, &r.answer) {
@@ -82,14 +137,27 @@ impl<'a> Judge<'a> {
                     account,
                     mailbox,
                     uid,
+                    era,
                 },
                 _,
-            ) => self.fetch(record, (account, mailbox), *uid, found),
+            ) => self.fetch(record, (account, mailbox), *era, *uid, found),
             (Call::Mailboxes { account }, answer) => {
                 self.mailboxes(record, account, answer, found);
             }
             _ => {}
         }
+    }
+
+    /// Messages of the mailbox that a name had, or of the one with this uidvalidity.
+    fn kept_in(&self, place: Place<'a>, uid_validity: u32) -> Vec<Kept<'a>> {
+        let renamed = self.story.restructured(place.0);
+        let kept = self.kept.get(place.0).into_iter().flatten();
+        let here = kept.filter(|k| match k.stored {
+            Stored::At(at) if at.uid_validity == uid_validity => true,
+            // What a name stood for is not known where names change.
+            _ => k.place.1 == place.1 && !(renamed && place.1 != INBOX),
+        });
+        here.copied().collect()
     }
 
     fn list(&mut self, record: usize, place: Place<'a>, found: &mut Findings) {
@@ -104,23 +172,23 @@ impl<'a> Judge<'a> {
         };
         let by_uid: BTreeMap<u32, _> = messages.iter().map(|m| (m.uid, m)).collect();
         let by_blob: BTreeSet<&str> = messages.iter().map(|m| m.blob.as_str()).collect();
-        for t in self.kept.get(&place).cloned().unwrap_or_default() {
+        for t in self.kept_in(place, uid_validity) {
             let message = match t.stored {
                 Stored::At(at) if at.uid_validity == uid_validity => by_uid.get(&at.uid),
                 _ => None,
             };
-            if let Some(m) = message
-                && (*m.blob != *t.held.blob || m.size != t.held.size)
+            if let (Some(m), Some(held)) = (message, t.held)
+                && (*m.blob != *held.blob || m.size != held.size)
             {
                 let what = format!(
                     "other octets: {} of {} octets instead of {} of {}",
-                    m.blob, m.size, t.held.blob, t.held.size
+                    m.blob, m.size, held.blob, held.size
                 );
                 self.tell(t, record, &what, found);
             }
-            let there = match t.stored {
-                Stored::At(_) => message.is_some(),
-                _ => by_blob.contains(&*t.held.blob),
+            let there = match (t.stored, t.held) {
+                (Stored::Somewhere, Some(held)) => by_blob.contains(&*held.blob),
+                _ => message.is_some(),
             };
             if !there && self.must_be_there(t, record) {
                 self.tell(t, record, "it is not in the list", found);
@@ -128,21 +196,25 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn fetch(&mut self, record: usize, place: Place<'a>, uid: u32, found: &mut Findings) {
+    fn fetch(&mut self, record: usize, place: Place<'a>, era: u32, uid: u32, found: &mut Findings) {
         let answer = &self.story.history[record].answer;
-        let one_generation = self.story.one_generation(place.0);
-        for t in self.kept.get(&place).cloned().unwrap_or_default() {
-            if !matches!(t.stored, Stored::At(at) if at.uid == uid) {
+        let renamed = self.story.restructured(place.0) && place.1 != INBOX;
+        let one_generation = self.story.one_generation(place.0) && !renamed;
+        let one_generation = one_generation || era != 0;
+        for t in self.kept_in(place, era) {
+            let here = |at: StoredAt| at.uid == uid && (era == 0 || at.uid_validity == era);
+            if !matches!(t.stored, Stored::At(at) if here(at)) {
                 continue;
             }
             match answer {
                 // A fetch says no uidvalidity: the octets may be those of a later account.
                 Answer::Done(Done::Octets { blob, size })
-                    if one_generation && (**blob != *t.held.blob || *size != t.held.size) =>
+                    if one_generation
+                        && t.held.is_some_and(|h| **blob != *h.blob || *size != h.size) =>
                 {
+                    let (wanted, n) = t.held.map_or(("", 0), |h| (&*h.blob, h.size));
                     let what = format!(
-                        "other octets were read: {blob} of {size} octets instead of {} of {}",
-                        t.held.blob, t.held.size
+                        "other octets were read: {blob} of {size} octets instead of {wanted} of {n}"
                     );
                     self.tell(t, record, &what, found);
                 }
@@ -154,6 +226,7 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// A mailbox goes by its uidvalidity, whatever its name is by now.
     fn mailboxes(
         &mut self,
         record: usize,
@@ -161,32 +234,30 @@ impl<'a> Judge<'a> {
         answer: &'a Answer,
         found: &mut Findings,
     ) {
-        let places: Vec<Place> = self.kept.keys().copied().collect();
-        for place in places.into_iter().filter(|p| p.0 == account) {
-            let seen = match answer {
-                Answer::Done(Done::Mailboxes(all)) => all.get(place.1),
-                Answer::Refused(why) if missing(why) => None,
-                _ => continue,
-            };
-            let mut uids = BTreeSet::new();
-            for t in self.kept[&place].clone() {
-                let Stored::At(at) = t.stored else { continue };
-                if !self.must_be_there(t, record) {
-                    continue;
-                }
-                match seen {
-                    Some(seen) if seen.uid_validity == at.uid_validity => {
-                        uids.insert(at.uid);
-                    }
-                    _ => self.tell(t, record, "its mailbox is not there", found),
-                }
+        let seen: BTreeMap<u32, _> = match answer {
+            Answer::Done(Done::Mailboxes(all)) => {
+                let all = all.mailboxes.iter();
+                all.map(|(name, m)| (m.uid_validity, (name, m))).collect()
             }
-            if let Some(seen) = seen
-                && seen.messages < uids.len() as u64
-            {
+            Answer::Refused(why) if missing(why) => BTreeMap::new(),
+            _ => return,
+        };
+        let mut there: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for t in self.kept.get(account).cloned().unwrap_or_default() {
+            let Stored::At(at) = t.stored else { continue };
+            if !self.must_be_there(t, record) {
+                continue;
+            }
+            match seen.contains_key(&at.uid_validity) {
+                true => drop(there.entry(at.uid_validity).or_default().insert(at.uid)),
+                false => self.tell(t, record, "its mailbox is not there", found),
+            }
+        }
+        for (uid_validity, uids) in there {
+            let (name, seen) = seen[&uid_validity];
+            if seen.messages < uids.len() as u64 {
                 let what = format!(
-                    "{} in {account} counts {} messages, at least {} must be there",
-                    place.1,
+                    "{name} in {account} counts {} messages, at least {} must be there",
                     seen.messages,
                     uids.len()
                 );
@@ -196,16 +267,19 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether nothing may have removed the message before the read answered.
-    fn must_be_there(&self, t: &Try, record: usize) -> bool {
+    fn must_be_there(&self, t: Kept, record: usize) -> bool {
+        let since_ms = t.first_called_ms;
         if !self.story.before(t.record, record)
-            || self
-                .story
-                .may_be_deleted(t.place.0, t.first_called_ms, record)
+            || self.story.may_be_deleted(t.place.0, since_ms, record)
+            || self.story.may_be_unboxed(t.place, since_ms, record)
         {
             return false;
         }
         match t.stored {
-            Stored::At(at) => !self.story.may_be_expunged(t.place, at.uid, record),
+            Stored::At(at) => {
+                let (place, era) = (t.place, at.uid_validity);
+                !self.story.may_be_expunged(place, era, at.uid, record)
+            }
             _ => !self.may_be_expunged(t, record),
         }
     }
@@ -216,28 +290,25 @@ impl<'a> Judge<'a> {
     /// Since the account was not deleted between the delivery and the read, the message was in the
     /// generation that the read shows. What other generations had under the uid of an expunge says
     /// nothing about it: a new account counts from uid 1 again.
-    fn may_be_expunged(&self, t: &Try, record: usize) -> bool {
+    fn may_be_expunged(&self, t: Kept, record: usize) -> bool {
         let read = &self.story.history[record];
         let Answer::Done(Done::Messages { uid_validity, .. }) = &read.answer else {
             // The mailbox itself is missing, which no expunge explains.
             return false;
         };
-        let until_ms = read.returned_ms;
-        let expunges = self.story.expunges.get(&t.place).into_iter().flatten();
-        expunges.into_iter().any(|e| {
-            let e = &self.story.history[*e];
-            let Call::Expunge { uids, .. } = &e.call else {
-                return false;
-            };
-            let may_be_it = |uid: &u32| match self.blobs.get(&(t.place, *uid_validity, *uid)) {
-                Some(blobs) => blobs.contains(&*t.held.blob),
-                None => true,
-            };
-            e.called_ms <= until_ms && uids.iter().any(may_be_it)
+        let Some(held) = t.held else { return true };
+        let may_be_it = |uid: &u32| match self.blobs.get(&(t.place, *uid_validity, *uid)) {
+            Some(blobs) => blobs.contains(&*held.blob),
+            None => true,
+        };
+        let mut removals = self.story.removals_before(t.place, 0, record);
+        removals.any(|r| match &r.uids {
+            None => true,
+            Some(uids) => uids.iter().any(may_be_it),
         })
     }
 
-    fn tell(&mut self, t: &'a Try<'a>, record: usize, what: &str, found: &mut Findings) {
+    fn tell(&mut self, t: Kept<'a>, record: usize, what: &str, found: &mut Findings) {
         if !self.told.insert((t.record, t.place.0)) {
             return;
         }
@@ -245,7 +316,7 @@ impl<'a> Judge<'a> {
         let stored = &self.story.history[t.record];
         let uid = match t.stored {
             Stored::At(at) => format!("uid {} (uidvalidity {})", at.uid, at.uid_validity),
-            _ => format!("blob {}", t.held.blob),
+            _ => format!("blob {}", t.held.map_or("", |h| &*h.blob)),
         };
         let what = format!(
             "{uid} in {mailbox} of {account}, acknowledged at {} ms: {what}",
@@ -270,7 +341,6 @@ fn missing(why: &str) -> bool {
 mod tests {
     use super::super::story::tests::*;
     use super::*;
-    use crate::history::StoredAt;
 
     fn judged(history: &[Record]) -> Vec<String> {
         let invariant = Acknowledged::new(Expected::default());
@@ -283,6 +353,7 @@ mod tests {
             account: ANN.into(),
             mailbox: "INBOX".into(),
             uid,
+            era: 0,
         };
         record(called_ms, called_ms + 5, call, answer)
     }
@@ -328,6 +399,21 @@ mod tests {
             mailboxes(30, 2, 2, 0),
         ];
         assert_eq!(judged(&history).len(), 1);
+    }
+
+    #[test]
+    fn a_moved_message_is_where_it_came() {
+        let moved = |after: Vec<_>| {
+            let history = [
+                create(0),
+                deliver(10, 1, delivered(at(1, 2))),
+                moved(20, 1, 4, 2),
+                list(30, 4, after),
+            ];
+            judged(&history).len()
+        };
+        assert_eq!(moved(vec![seen(2, 3, 1)]), 0);
+        assert_eq!(moved(vec![]), 1);
     }
 
     #[test]

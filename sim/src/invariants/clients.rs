@@ -6,6 +6,7 @@
 
 use super::Invariant;
 use super::acknowledged::Acknowledged;
+use super::followers::Followers;
 use super::linear::Linear;
 use super::once::Once;
 use super::resurrection::Resurrection;
@@ -30,6 +31,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     // The specification knows no window: a request that is carried out again after it, rightly,
     // would be an answer without explanation.
     if !forgets {
+        all.push(Box::new(Followers::new(expected.clone())));
         all.push(Box::new(Linear::new(expected, strangers(plan))));
     }
     all

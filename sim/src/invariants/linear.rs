@@ -6,18 +6,20 @@
 //! mailbox, since its mailboxes share a modseq. A call whose outcome is unknown may take effect at
 //! any time from then on, or never. Lists of several pages are not of one moment and are left out.
 //!
-//! [`spec`] says what an account is; [`search`] looks for an order. stateright's
+//! [`spec`] says what an account is, [`rules`] what is done to it; [`search`] looks for an order. stateright's
 //! `LinearizabilityTester` would be the checker to use, but it tries all interleavings without a
 //! memory of those that led to the same state and without knowing calls that constrain nothing:
 //! the histories here have a hundred calls an account and dozens in flight for ever, which it does
 //! not end. It serves as the judge of our own search, over small random histories, in the tests.
 
+pub mod rules;
 pub mod search;
 pub mod spec;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::story::{Identity, Stored, Story};
 use super::{Findings, Invariant};
@@ -25,7 +27,7 @@ use crate::history::{Answer, Call, Done, MessageSeen, Record};
 use crate::workload::answer;
 use crate::workload::body::Expected;
 use search::{Evidence, Verdict};
-use spec::{INBOX, Message, Name, Op, Ret, SEEN};
+use spec::{DELETED, INBOX, Message, Name, Op, Ret, SEEN, Where};
 
 const NAME: &str = "linear";
 
@@ -61,7 +63,9 @@ impl Invariant for Linear {
     fn end(&mut self, history: &[Record], found: &mut Findings) {
         let story = Story::new(history, &self.expected);
         for (account, calls) in Reader::new(&story, self.strangers).read() {
-            let evidence = story.one_generation(&account).then(|| evidence(&calls));
+            let stable = !story.restructured(&account);
+            let known = story.one_generation(&account);
+            let evidence = known.then(|| evidence(&calls, stable));
             match search::search(&calls, evidence.as_ref(), BOUND) {
                 Verdict::Good => {}
                 Verdict::Undecided => {
@@ -90,39 +94,92 @@ impl Invariant for Linear {
     }
 }
 
-/// What answers show of an account of one generation.
-fn evidence(calls: &[search::Call]) -> Evidence {
-    let mut evidence = Evidence::default();
+/// What answers show of an account of one generation; `stable`: no mailbox of it was renamed or
+/// removed.
+fn evidence(calls: &[search::Call], stable: bool) -> Evidence {
+    let mut evidence = Evidence {
+        stable,
+        ..Evidence::default()
+    };
+    // INBOX has one uidvalidity for ever.
+    let mut keeps = |name: &Arc<str>, era: u32| {
+        if stable || **name == *INBOX {
+            evidence.eras.insert(Arc::clone(name), era);
+        }
+    };
+    for call in calls {
+        match (&call.op, &call.ret) {
+            (Op::Store { mailbox, .. }, Some(Ret::Stored(at, _))) => {
+                keeps(mailbox, at.uid_validity)
+            }
+            (Op::List(name), Some(Ret::Messages { uid_validity, .. })) => {
+                keeps(name, *uid_validity)
+            }
+            (_, Some(Ret::Mailboxes(all))) => {
+                for (name, seen) in &all.mailboxes {
+                    keeps(&name.as_str().into(), seen.uid_validity);
+                }
+            }
+            _ => {}
+        }
+    }
     for (c, call) in calls.iter().enumerate() {
         let Some(ret) = &call.ret else { continue };
-        match (&call.op, ret) {
-            (Op::Store { mailbox, blob, .. }, Ret::Stored(at)) => {
-                evidence.made.entry(at.modseq).or_insert(c);
-                evidence.blobs.insert((*mailbox, at.uid), *blob);
-            }
+        let made: Vec<u64> = match (&call.op, ret) {
+            (Op::Store { .. }, Ret::Stored(at, _)) if at.modseq == 0 => vec![],
+            (Op::Store { replaces, .. }, Ret::Stored(at, _)) => match replaces {
+                Some(_) => vec![at.modseq - 1, at.modseq],
+                None => vec![at.modseq],
+            },
             (
                 _,
                 Ret::Flags {
                     modseq, changed, ..
                 },
-            ) if !changed.is_empty() => {
-                evidence.made.insert(*modseq, c);
+            ) if !changed.is_empty() => vec![*modseq],
+            (_, Ret::Expunged { modseq, uids }) if !uids.is_empty() => vec![*modseq],
+            (Op::Carry { away, .. }, Ret::Carried { modseq, to, .. }) if !to.is_empty() => {
+                match away {
+                    true => vec![*modseq - 1, *modseq],
+                    false => vec![*modseq],
+                }
             }
-            (_, Ret::Expunged { modseq, uids }) if !uids.is_empty() => {
-                evidence.made.insert(*modseq, c);
+            _ => vec![],
+        };
+        for modseq in made {
+            evidence.made.entry(modseq).or_insert(c);
+        }
+        match (&call.op, ret) {
+            (Op::Store { items, .. }, Ret::Stored(at, _)) => {
+                for (uid, (blob, _)) in (at.uid..).zip(items) {
+                    evidence.blobs.insert((at.uid_validity, uid), *blob);
+                }
             }
-            (Op::List(mailbox), Ret::Messages { messages, .. }) => {
+            (
+                Op::List(_),
+                Ret::Messages {
+                    uid_validity,
+                    messages,
+                    ..
+                },
+            ) => {
                 for (uid, message) in messages {
-                    evidence.blobs.insert((*mailbox, *uid), message.blob);
+                    evidence.blobs.insert((*uid_validity, *uid), message.blob);
                     let touched = evidence.touched.entry(message.modseq);
                     touched
-                        .or_insert_with(|| (*mailbox, Default::default()))
+                        .or_insert_with(|| (*uid_validity, Default::default()))
                         .1
                         .insert(*uid);
                 }
             }
-            (Op::Fetch(mailbox, uid), Ret::Octets(blob)) => {
-                evidence.blobs.insert((*mailbox, *uid), *blob);
+            (Op::Fetch(at, uid), Ret::Octets(blob)) => {
+                let era = match at.era {
+                    0 => evidence.eras.get(&at.name).copied(),
+                    era => Some(era),
+                };
+                if let Some(era) = era {
+                    evidence.blobs.insert((era, *uid), *blob);
+                }
             }
             _ => {}
         }
@@ -149,7 +206,6 @@ impl Names {
 struct Reader<'a> {
     story: &'a Story<'a>,
     strangers: bool,
-    mailboxes: Names,
     flags: Names,
     blobs: Names,
     requests: Names,
@@ -160,14 +216,12 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(story: &'a Story<'a>, strangers: bool) -> Reader<'a> {
-        let mailboxes = Names::new("INBOX");
-        debug_assert_eq!(mailboxes.0.get("INBOX".as_bytes()), Some(&INBOX));
-        let flags = Names::new("\\seen");
-        debug_assert_eq!(flags.0.get("\\seen".as_bytes()), Some(&SEEN));
+        let mut flags = Names::new("\\seen");
+        let (seen, deleted) = (flags.of("\\seen"), flags.of("\\deleted"));
+        debug_assert_eq!((seen, deleted), (SEEN, DELETED));
         Reader {
             story,
             strangers,
-            mailboxes,
             flags,
             blobs: Names::new(""),
             requests: Names::new(""),
@@ -181,32 +235,35 @@ impl<'a> Reader<'a> {
         let mut tries = story.tries.iter().peekable();
         for (record, r) in story.history.iter().enumerate() {
             while let Some(t) = tries.next_if(|t| t.record == record) {
+                if !t.alone {
+                    continue;
+                }
                 let mut request = match t.identity {
-                    Identity::Request(id) => id.to_vec(),
+                    Identity::Request(id) | Identity::Part(id, _) => id.to_vec(),
                     Identity::Content => b"content".to_vec(),
                 };
                 if t.identity == Identity::Content {
                     request.extend_from_slice(t.held.blob.as_bytes());
                 }
                 let op = Op::Store {
-                    mailbox: self.mailboxes.of(t.place.1),
+                    mailbox: t.place.1.into(),
                     request: self.requests.of(request),
-                    blob: self.blobs.of(&*t.held.blob),
-                    size: t.held.size,
+                    items: vec![(self.blobs.of(&*t.held.blob), t.held.size)],
+                    replaces: None,
                 };
                 let ret = match t.stored {
-                    Stored::At(at) => Some(Ret::Stored(at)),
+                    Stored::At(at) => Some(Ret::Stored(at, 1)),
                     Stored::Somewhere => Some(Ret::StoredSomewhere),
                     Stored::Unknown => None,
                     Stored::Refused if self.strangers && t.identity == Identity::Content => {
                         continue;
                     }
-                    Stored::Refused => match refusal_of(r, t.place.0) {
+                    Stored::Refused => match refusal_of(r, &op, t.place.0) {
                         Some(ret) => Some(ret),
                         None => continue,
                     },
                 };
-                self.add(t.place.0, record, op, ret);
+                self.add(t.place.0, record, op, ret, None);
             }
             self.call(record, r);
         }
@@ -214,13 +271,189 @@ impl<'a> Reader<'a> {
     }
 
     fn call(&mut self, record: usize, r: &Record) {
-        let request = format!("call {record}");
-        let (account, op) = match &r.call {
-            Call::Deliver { .. } | Call::Append { .. } => return,
+        if let Call::RenameMailbox { mailbox, .. } = &r.call
+            && mailbox == INBOX
+        {
+            return self.rename_inbox(record, r);
+        }
+        let Some((account, op)) = self.op(record, &r.call) else {
+            return;
+        };
+        let reads = matches!(
+            op,
+            Op::Mailboxes
+                | Op::List(_)
+                | Op::Fetch(..)
+                | Op::Search(..)
+                | Op::Select(_)
+                | Op::Annotations(_)
+                | Op::Login(_)
+        );
+        let ret = match &r.answer {
+            Answer::Unknown(_) if reads => return,
+            Answer::Unknown(_) => None,
+            Answer::Refused(why) => match refusal(&op, why) {
+                Some(ret) => Some(ret),
+                None => return,
+            },
+            Answer::Done(done) => match self.done(done) {
+                Some(ret) => Some(ret),
+                None => return,
+            },
+        };
+        self.add(account, record, op, ret, None);
+    }
+
+    /// The operation that a call asks for; `None`: it is told by its tries, or is none on the store.
+    fn op<'b>(&mut self, record: usize, call: &'b Call) -> Option<(&'b str, Op)> {
+        let whole = |name: &str, era: &u32| Where {
+            name: name.into(),
+            era: *era,
+        };
+        Some(match call {
+            Call::Deliver { .. } | Call::Append { .. } | Call::Follow { .. } => return None,
             Call::CreateAccount { account } => (account, Op::CreateAccount),
             Call::DeleteAccount { account } => (account, Op::DeleteAccount),
             Call::CreateMailbox { account, mailbox } => {
-                (account, Op::CreateMailbox(self.mailboxes.of(mailbox)))
+                let op = Op::Make {
+                    name: mailbox.as_str().into(),
+                    uses: Vec::new(),
+                    for_inbox: false,
+                    request: self.requests.of(format!("call {record}")),
+                };
+                (account, op)
+            }
+            Call::MakeMailbox {
+                account,
+                mailbox,
+                uses,
+                request,
+            } => {
+                let op = Op::Make {
+                    name: mailbox.as_str().into(),
+                    uses: sorted_text(uses),
+                    for_inbox: false,
+                    request: self.requests.of(request),
+                };
+                (account, op)
+            }
+            Call::DeleteMailbox {
+                account,
+                mailbox,
+                era,
+                request,
+            } => {
+                let op = Op::DeleteMailbox {
+                    at: whole(mailbox, era),
+                    request: self.requests.of(request),
+                };
+                (account, op)
+            }
+            Call::RenameMailbox {
+                account,
+                mailbox,
+                to,
+                request,
+            } => {
+                let op = Op::Rename {
+                    from: mailbox.as_str().into(),
+                    to: to.as_str().into(),
+                    request: self.requests.of(request),
+                };
+                (account, op)
+            }
+            Call::Subscribe {
+                account,
+                mailbox,
+                on,
+                request,
+            } => {
+                let op = Op::Subscribe {
+                    name: mailbox.as_str().into(),
+                    on: *on,
+                    request: self.requests.of(request),
+                };
+                (account, op)
+            }
+            Call::SpecialUse {
+                account,
+                mailbox,
+                uses,
+                request,
+            } => {
+                let op = Op::Uses {
+                    name: mailbox.as_str().into(),
+                    uses: sorted_text(uses),
+                    request: self.requests.of(request),
+                };
+                (account, op)
+            }
+            Call::SetMetadata {
+                account,
+                mailbox,
+                entry,
+                value,
+                request,
+            } => {
+                let op = Op::Annotate {
+                    name: mailbox.as_deref().map(Arc::from),
+                    entry: entry.clone(),
+                    value: value.clone(),
+                    request: self.requests.of(request),
+                };
+                (account, op)
+            }
+            Call::AppendMany {
+                account,
+                mailbox,
+                items,
+                request,
+            } => {
+                let held = items.iter().map(|octets| self.story.held(*octets));
+                let held: Vec<_> = held.collect();
+                let items = held.iter().map(|h| (self.blobs.of(&*h.blob), h.size));
+                let op = Op::Store {
+                    mailbox: mailbox.as_str().into(),
+                    items: items.collect(),
+                    request: self.requests.of(request),
+                    replaces: None,
+                };
+                (account, op)
+            }
+            Call::Replace {
+                account,
+                mailbox,
+                uid,
+                octets,
+                request,
+            } => {
+                let held = self.story.held(*octets);
+                let op = Op::Store {
+                    mailbox: mailbox.as_str().into(),
+                    items: vec![(self.blobs.of(&*held.blob), held.size)],
+                    request: self.requests.of(request),
+                    replaces: Some(*uid),
+                };
+                (account, op)
+            }
+            Call::Carry {
+                account,
+                mailbox,
+                era,
+                to,
+                to_era,
+                uids,
+                away,
+                request,
+            } => {
+                let op = Op::Carry {
+                    from: whole(mailbox, era),
+                    to: whole(to, to_era),
+                    uids: sorted(uids),
+                    away: *away,
+                    request: self.requests.of(request),
+                };
+                (account, op)
             }
             Call::SetFlags {
                 account,
@@ -229,9 +462,11 @@ impl<'a> Reader<'a> {
                 mode,
                 flags,
                 unchanged_since,
+                era,
+                request,
             } => {
                 let op = Op::SetFlags {
-                    mailbox: self.mailboxes.of(mailbox),
+                    at: whole(mailbox, era),
                     request: self.requests.of(request),
                     uids: sorted(uids),
                     mode: *mode,
@@ -244,42 +479,121 @@ impl<'a> Reader<'a> {
                 account,
                 mailbox,
                 uids,
+                force,
+                era,
+                request,
             } => {
                 let op = Op::Expunge {
-                    mailbox: self.mailboxes.of(mailbox),
+                    at: whole(mailbox, era),
                     request: self.requests.of(request),
                     uids: sorted(uids),
+                    force: *force,
                 };
                 (account, op)
             }
+            Call::SetPassword {
+                account,
+                password,
+                request,
+            } => (
+                account,
+                Op::SetPassword(*password, self.requests.of(request)),
+            ),
+            Call::SetState {
+                account,
+                state,
+                request,
+            } => (account, Op::SetState(*state, self.requests.of(request))),
+            Call::Login { account, password } => (account, Op::Login(*password)),
             Call::Mailboxes { account } => (account, Op::Mailboxes),
-            Call::List { account, mailbox } => (account, Op::List(self.mailboxes.of(mailbox))),
+            Call::List { account, mailbox } => (account, Op::List(mailbox.as_str().into())),
             Call::Fetch {
                 account,
                 mailbox,
                 uid,
-            } => (account, Op::Fetch(self.mailboxes.of(mailbox), *uid)),
+                era,
+            } => (account, Op::Fetch(whole(mailbox, era), *uid)),
+            Call::Search {
+                account,
+                mailbox,
+                flag,
+                on,
+            } => {
+                let flag = self.flags.of(flag.to_ascii_lowercase());
+                (account, Op::Search(mailbox.as_str().into(), flag, *on))
+            }
+            Call::Select { account, mailbox } => (account, Op::Select(mailbox.as_str().into())),
+            Call::Metadata { account, mailbox } => {
+                (account, Op::Annotations(mailbox.as_deref().map(Arc::from)))
+            }
+        })
+    }
+
+    /// INBOX stays: a mailbox is made, and then takes the messages (RFC 9051, section 6.3.6). These
+    /// are two changes, and others may come in between.
+    fn rename_inbox(&mut self, record: usize, r: &Record) {
+        let Call::RenameMailbox {
+            account,
+            to,
+            request,
+            ..
+        } = &r.call
+        else {
+            return;
         };
-        let reads = matches!(op, Op::Mailboxes | Op::List(_) | Op::Fetch(..));
-        let ret = match &r.answer {
-            Answer::Unknown(_) if reads => return,
-            Answer::Unknown(_) => None,
-            Answer::Refused(why) => match refusal(why) {
-                Some(ret) => Some(ret),
-                None => return,
-            },
-            Answer::Done(done) => match self.done(done) {
-                Some(ret) => Some(ret),
-                None => return,
-            },
+        let made = self.requests.of(request);
+        let make = Op::Make {
+            name: to.as_str().into(),
+            uses: Vec::new(),
+            for_inbox: true,
+            request: made,
         };
-        self.add(account, record, op, ret);
+        let (first, second) = match &r.answer {
+            Answer::Done(Done::Made { id, uid_validity }) => {
+                (Some(Ret::Made(*uid_validity, *id)), Some(Ret::Done))
+            }
+            // Nothing at all was done.
+            Answer::Refused(why) if why.starts_with(answer::EXISTS) => {
+                self.add(account, record, make, Some(Ret::Exists), None);
+                return;
+            }
+            // The first half may have been done, and what it made may be gone again.
+            _ => (None, None),
+        };
+        let half = self.add(account, record, make, first, None);
+        self.add(account, record, Op::MoveInbox { made }, second, Some(half));
     }
 
     /// The answer; `None` for one that is not of one moment.
     fn done(&mut self, done: &Done) -> Option<Ret> {
         Some(match done {
             Done::Plain => Ret::Done,
+            Done::Made { id, uid_validity } => Ret::Made(*uid_validity, *id),
+            Done::Changed { modseq } => Ret::Changed(*modseq),
+            Done::Annotations(all) => Ret::Annotations(all.clone()),
+            Done::AppendedAll { first, count } => Ret::Stored(*first, *count),
+            Done::Appended(at) => Ret::Stored(*at, 1),
+            Done::Carried {
+                modseq,
+                uid_validity,
+                from,
+                to,
+            } => Ret::Carried {
+                uid_validity: *uid_validity,
+                modseq: *modseq,
+                from: from.clone(),
+                to: to.clone(),
+            },
+            Done::Found(uids) => Ret::Uids(uids.clone()),
+            Done::Selected {
+                uid_validity,
+                uid_next,
+                messages,
+            } => Ret::Selected {
+                uid_validity: *uid_validity,
+                uid_next: *uid_next,
+                messages: *messages,
+            },
             Done::Flags {
                 modseq,
                 changed,
@@ -293,12 +607,7 @@ impl<'a> Reader<'a> {
                 modseq: *modseq,
                 uids: sorted(uids),
             },
-            Done::Mailboxes(all) => {
-                let all = all
-                    .iter()
-                    .map(|(name, m)| (self.mailboxes.of(name), m.clone()));
-                Ret::Mailboxes(all.collect())
-            }
+            Done::Mailboxes(all) => Ret::Mailboxes(Box::new(all.clone())),
             Done::Messages {
                 uid_validity,
                 highest_modseq,
@@ -310,18 +619,18 @@ impl<'a> Reader<'a> {
                 messages: messages.iter().map(|m| self.message(m)).collect(),
             },
             Done::Octets { blob, .. } => Ret::Octets(self.blobs.of(blob)),
-            Done::Delivered(_) | Done::Appended(_) | Done::Messages { .. } => return None,
+            Done::Delivered(_) | Done::Messages { .. } | Done::Followed(_) => return None,
         })
     }
 
-    fn message(&mut self, m: &MessageSeen) -> (u32, Message) {
+    fn message(&mut self, m: &MessageSeen) -> (u32, Arc<Message>) {
         let message = Message {
             blob: self.blobs.of(&m.blob),
             size: m.size,
             flags: self.flags(&m.flags),
             modseq: m.modseq,
         };
-        (m.uid, message)
+        (m.uid, Arc::new(message))
     }
 
     /// Flags are compared without case (RFC 9051, section 2.3.2).
@@ -330,15 +639,38 @@ impl<'a> Reader<'a> {
         sorted(&flags.collect::<Vec<_>>())
     }
 
-    fn add(&mut self, account: &str, record: usize, op: Op, ret: Option<Ret>) {
+    /// `half`: the call whose second half this is.
+    fn add(
+        &mut self,
+        account: &str,
+        record: usize,
+        op: Op,
+        ret: Option<Ret>,
+        half: Option<usize>,
+    ) -> usize {
         let r = &self.story.history[record];
-        let inside = matches!(
+        let outside = matches!(
             op,
-            Op::Store { .. } | Op::SetFlags { .. } | Op::Expunge { .. } | Op::CreateMailbox(_)
+            Op::CreateAccount
+                | Op::DeleteAccount
+                | Op::Mailboxes
+                | Op::List(_)
+                | Op::Fetch(..)
+                | Op::Search(..)
+                | Op::Select(_)
+                | Op::Annotations(_)
+                | Op::Login(_)
         );
         let refused = matches!(
             ret,
-            Some(Ret::NoAccount | Ret::NoMailbox | Ret::NoMessage | Ret::Exists)
+            Some(
+                Ret::NoAccount
+                    | Ret::NoMailbox
+                    | Ret::NoMessage
+                    | Ret::Exists
+                    | Ret::Refused
+                    | Ret::Closed
+            )
         );
         let client = (account.to_owned(), r.client);
         let call = search::Call {
@@ -347,17 +679,18 @@ impl<'a> Reader<'a> {
             returned_ms: ret.as_ref().map_or(u64::MAX, |_| r.returned_ms),
             after: match r.client {
                 crate::workload::READER => None,
-                _ => self.last.get(&client).copied(),
+                _ => half.or_else(|| self.last.get(&client).copied()),
             },
             ret,
             record,
         };
         // A call on a name whose account was deleted and created meanwhile may, by a try that was
         // late, take effect in both: requests are remembered for each account apart.
-        let echo = inside && !refused && self.later_deletion(account, r);
+        let echo = !outside && !refused && self.later_deletion(account, r);
         let calls = self.calls.entry(account.to_owned()).or_default();
+        let at = calls.len();
         if call.ret.is_some() {
-            self.last.insert(client, calls.len());
+            self.last.insert(client, at);
         }
         if echo {
             calls.push(call.clone());
@@ -369,6 +702,7 @@ impl<'a> Reader<'a> {
         } else {
             calls.push(call);
         }
+        at
     }
 
     /// Whether the account may have been deleted after the call was made.
@@ -380,31 +714,46 @@ impl<'a> Reader<'a> {
 }
 
 /// What a refusal says of the account; `None`: nothing.
-fn refusal(why: &str) -> Option<Ret> {
+fn refusal(op: &Op, why: &str) -> Option<Ret> {
+    if let Some(what) = why.strip_prefix(answer::REFUSED) {
+        return match op {
+            Op::Store { .. } if what.contains(answer::CLOSED) => Some(Ret::Closed),
+            Op::DeleteMailbox { .. } | Op::Rename { .. } => Some(Ret::Refused),
+            _ => None,
+        };
+    }
     let table = [
         (answer::NO_ACCOUNT, Ret::NoAccount),
         (answer::NO_MAILBOX, Ret::NoMailbox),
         (answer::NO_MESSAGE, Ret::NoMessage),
         (answer::NO_BLOB, Ret::NoMessage),
         (answer::EXISTS, Ret::Exists),
+        (answer::NO_LOGIN, Ret::NoLogin),
     ];
     let found = table.into_iter().find(|(text, _)| why.starts_with(text));
     found.map(|(_, ret)| ret)
 }
 
 /// What the refusal of a delivery says of one of its accounts.
-fn refusal_of(r: &Record, account: &str) -> Option<Ret> {
+fn refusal_of(r: &Record, op: &Op, account: &str) -> Option<Ret> {
     match (&r.call, &r.answer) {
         (Call::Deliver { accounts, .. }, Answer::Done(Done::Delivered(results))) => {
             let i = accounts.iter().position(|a| a == account)?;
             match results.get(i)? {
-                Err(Answer::Refused(why)) => refusal(why),
+                Err(Answer::Refused(why)) => refusal(op, why),
                 _ => None,
             }
         }
-        (Call::Append { .. }, Answer::Refused(why)) => refusal(why),
+        (Call::Append { .. }, Answer::Refused(why)) => refusal(op, why),
         _ => None,
     }
+}
+
+fn sorted_text(texts: &[String]) -> Vec<String> {
+    let mut sorted = texts.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
 }
 
 fn sorted<T: Ord + Copy>(numbers: &[T]) -> Vec<T> {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::story::{Identity, Place, Stored, Story, Try};
 use super::{Findings, Invariant};
-use crate::history::{Record, StoredAt};
+use crate::history::{Answer, Call, Done, Record, StoredAt};
 use crate::workload::body::Expected;
 
 const NAME: &str = "once";
@@ -73,6 +73,35 @@ fn repeats(story: &Story, found: &mut Findings) {
             story.report(found, NAME, t.record, what);
         }
     }
+    carries_once(story, found);
+}
+
+/// Acknowledged copies and moves with one request id made one set of messages.
+fn carries_once(story: &Story, found: &mut Findings) {
+    let mut first: BTreeMap<(&str, [u8; 16]), (usize, u32, &[u32])> = BTreeMap::new();
+    for (record, r) in story.history.iter().enumerate() {
+        let (
+            Call::Carry {
+                account, request, ..
+            },
+            Answer::Done(Done::Carried {
+                uid_validity, to, ..
+            }),
+        ) = (&r.call, &r.answer)
+        else {
+            continue;
+        };
+        let key = (account.as_str(), *request);
+        let told = first.entry(key).or_insert((record, *uid_validity, to));
+        if (told.1, told.2) != (*uid_validity, to.as_slice()) && story.one_generation(account) {
+            let what = format!(
+                "a repeated copy or move in {account} made uids {to:?} (uidvalidity \
+                 {uid_validity}), but {:?} (uidvalidity {}) before",
+                told.2, told.1
+            );
+            story.report(found, NAME, record, what);
+        }
+    }
 }
 
 /// Uids under which octets were seen, with the record that shows the latest of them.
@@ -82,13 +111,56 @@ struct Copies {
     latest: usize,
 }
 
+/// How often octets may be in a mailbox.
+struct Allowed<'a> {
+    story: &'a Story<'a>,
+    /// By account, mailbox and blob.
+    here: BTreeMap<(Place<'a>, &'a str), BTreeSet<Identity>>,
+    /// By account and blob.
+    anywhere: BTreeMap<(&'a str, &'a str), BTreeSet<(&'a str, Identity)>>,
+}
+
+impl<'a> Allowed<'a> {
+    fn of(story: &'a Story<'a>) -> Allowed<'a> {
+        let mut allowed = Allowed {
+            story,
+            here: BTreeMap::new(),
+            anywhere: BTreeMap::new(),
+        };
+        for t in story.tries.iter().filter(|t| t.stored != Stored::Refused) {
+            let (place, blob) = (t.place, &*t.held.blob);
+            let here = allowed.here.entry((place, blob)).or_default();
+            here.insert(t.identity);
+            let anywhere = allowed.anywhere.entry((place.0, blob)).or_default();
+            anywhere.insert((place.1, t.identity));
+        }
+        allowed
+    }
+
+    /// One for each request that may have stored them there, and one for each message that may have
+    /// been carried there.
+    fn copies(&self, place: Place<'a>, blob: &'a str) -> usize {
+        let (account, mailbox) = place;
+        let anywhere = self.anywhere.get(&(account, blob)).map_or(0, BTreeSet::len);
+        if anywhere == 0 {
+            return 0;
+        }
+        let renamed = self.story.restructured(account);
+        let stored = match renamed {
+            true => anywhere,
+            false => self.here.get(&(place, blob)).map_or(0, BTreeSet::len),
+        };
+        let carries = self.story.carries.get(account).into_iter().flatten();
+        let here = carries.filter(|c| renamed || c.to == mailbox);
+        let once: BTreeMap<[u8; 16], usize> = here.map(|c| (c.request, c.count)).collect();
+        let carried = once.values().fold(0usize, |sum, n| sum.saturating_add(*n));
+        stored.saturating_add(carried)
+    }
+}
+
 /// No more copies than identities.
 fn copies(story: &Story, forgets: bool, found: &mut Findings) {
-    let mut allowed: BTreeMap<(Place, &str), BTreeSet<Identity>> = BTreeMap::new();
-    for t in story.tries.iter().filter(|t| t.stored != Stored::Refused) {
-        let allowed = allowed.entry((t.place, &*t.held.blob)).or_default();
-        allowed.insert(t.identity);
-    }
+    let allowed = Allowed::of(story);
     let mut copies: BTreeMap<(Place, u32, &str), Copies> = BTreeMap::new();
     let mut seen = |place, uid_validity, blob, uid, record| {
         let copies: &mut Copies = copies.entry((place, uid_validity, blob)).or_default();
@@ -108,7 +180,7 @@ fn copies(story: &Story, forgets: bool, found: &mut Findings) {
         }
     }
     for ((place, _, blob), copies) in copies {
-        let identities = allowed.get(&(place, blob)).map_or(0, BTreeSet::len);
+        let identities = allowed.copies(place, blob);
         if copies.uids.len() <= identities || (forgets && identities > 0) {
             continue;
         }
@@ -129,7 +201,6 @@ fn copies(story: &Story, forgets: bool, found: &mut Findings) {
 mod tests {
     use super::super::story::tests::*;
     use super::*;
-    use crate::history::{Answer, Call};
 
     fn judged(history: &[Record]) -> Vec<String> {
         let violations = judge(Once::new(Expected::default(), false), history);
@@ -179,6 +250,28 @@ mod tests {
             list(40, 4, vec![seen(2, 4, 1)]),
         ];
         assert_eq!(judged(&history).len(), 1);
+    }
+
+    #[test]
+    fn a_copy_is_one_more_and_no_two() {
+        let mut again = moved(30, 1, 4, 3);
+        let history = |second: Record| {
+            let history = [
+                create(0),
+                deliver(10, 1, delivered(at(1, 2))),
+                moved(20, 1, 4, 2),
+                second,
+                list(40, 4, vec![seen(1, 2, 1), seen(2, 3, 1)]),
+            ];
+            judged(&history).len()
+        };
+        assert_eq!(history(list(30, 4, vec![])), 0);
+        // The same request, with another answer.
+        let Call::Carry { request, .. } = &mut again.call else {
+            unreachable!()
+        };
+        *request = [20; 16];
+        assert_eq!(history(again), 1);
     }
 
     #[test]

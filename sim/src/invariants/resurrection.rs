@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::story::{Place, Story};
+use super::story::{INBOX, Place, Story};
 use super::{Findings, Invariant};
 use crate::history::{Answer, Call, Done, Record};
 use crate::workload::body::Expected;
@@ -37,32 +37,61 @@ impl Invariant for Resurrection {
         let evidence = evidence(&story);
         after_expunge(&story, &evidence, found);
         after_deletion(&story, &evidence, found);
+        after_removal(&story, &evidence, found);
     }
 }
 
-/// Answers that show a generation of a mailbox, by place and uidvalidity.
-type Evidence<'a> = BTreeMap<(Place<'a>, u32), Vec<usize>>;
+/// No mailbox that was removed by its number is seen again.
+fn after_removal(story: &Story, evidence: &Evidence, found: &mut Findings) {
+    for (record, r) in story.history.iter().enumerate() {
+        let (Call::DeleteMailbox { account, era, .. }, Answer::Done(_)) = (&r.call, &r.answer)
+        else {
+            continue;
+        };
+        let shown = evidence
+            .get(&(account.as_str(), *era))
+            .into_iter()
+            .flatten();
+        // A store that is repeated under its request id gets its first answer also later.
+        let reads = |s: &&usize| {
+            let call = &story.history[**s].call;
+            matches!(call, Call::List { .. } | Call::Mailboxes { .. })
+        };
+        let again = shown.filter(reads).find(|s| story.before(record, **s));
+        if let (Some(again), true) = (again, *era != 0) {
+            let what = format!(
+                "the mailbox of {account} with uidvalidity {era} is back: its removal was \
+                 acknowledged at {} ms",
+                r.returned_ms
+            );
+            story.report(found, NAME, *again, what);
+        }
+    }
+}
+
+/// Answers that show a generation of a mailbox, by account and uidvalidity.
+type Evidence<'a> = BTreeMap<(&'a str, u32), Vec<usize>>;
 
 fn evidence<'a>(story: &Story<'a>) -> Evidence<'a> {
     let mut evidence = Evidence::new();
-    let mut shown = |place: Place<'a>, uid_validity, record| {
-        let shown = evidence.entry((place, uid_validity)).or_default();
+    let mut shown = |account: &'a str, uid_validity, record| {
+        let shown = evidence.entry((account, uid_validity)).or_default();
         shown.push(record);
     };
     for t in &story.tries {
         if let super::story::Stored::At(at) = t.stored {
-            shown(t.place, at.uid_validity, t.record);
+            shown(t.place.0, at.uid_validity, t.record);
         }
     }
     for s in &story.sightings {
-        shown(s.place, s.uid_validity, s.record);
+        shown(s.place.0, s.uid_validity, s.record);
     }
     for (record, r) in story.history.iter().enumerate() {
         if let (Call::Mailboxes { account }, Answer::Done(Done::Mailboxes(all))) =
             (&r.call, &r.answer)
         {
-            for (name, seen) in all {
-                shown((account, name), seen.uid_validity, record);
+            for seen in all.mailboxes.values() {
+                shown(account, seen.uid_validity, record);
             }
         }
     }
@@ -70,20 +99,26 @@ fn evidence<'a>(story: &Story<'a>) -> Evidence<'a> {
 }
 
 /// Whether the generation was there before call `record` was made.
-fn shown_before(story: &Story, evidence: &Evidence, of: (Place, u32), record: usize) -> bool {
+fn shown_before(story: &Story, evidence: &Evidence, of: (&str, u32), record: usize) -> bool {
     let shown = evidence.get(&of).into_iter().flatten();
     shown.into_iter().any(|e| story.before(*e, record))
 }
 
 /// No uid that was expunged is seen again.
 fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
-    // Where each uid was expunged, as acknowledged.
+    // Where each uid was expunged, moved away or replaced, as acknowledged. Of a mailbox that is
+    // named by its number, the uidvalidity is known; where names may have changed, of no other.
     let mut gone: BTreeMap<(Place, u32), Vec<usize>> = BTreeMap::new();
-    for (place, expunges) in &story.expunges {
-        for e in expunges {
-            if let Answer::Done(Done::Expunged { uids, .. }) = &story.history[*e].answer {
-                for uid in uids {
-                    gone.entry((*place, *uid)).or_default().push(*e);
+    let mut gone_for_ever: BTreeMap<(&str, u32, u32), usize> = BTreeMap::new();
+    for (account, removals) in &story.removals {
+        for r in removals {
+            let named = r.era == 0 && (!story.restructured(account) || r.mailbox == INBOX);
+            for uid in r.gone.iter().flatten() {
+                if named {
+                    let place = (*account, r.mailbox);
+                    gone.entry((place, *uid)).or_default().push(r.record);
+                } else if r.era != 0 {
+                    gone_for_ever.insert((account, r.era, *uid), r.record);
                 }
             }
         }
@@ -100,10 +135,16 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
     };
     for s in &story.sightings {
         for m in s.messages {
+            let by_number = (s.place.0, s.uid_validity, m.uid);
+            if let Some(e) = gone_for_ever.get(&by_number)
+                && story.before(*e, s.record)
+            {
+                tell(s.place, m.uid, *e, s.record);
+            }
             for e in gone.get(&(s.place, m.uid)).into_iter().flatten() {
                 // The generation that was there before and is there now was there in between.
                 let same = story.one_generation(s.place.0)
-                    || shown_before(story, evidence, (s.place, s.uid_validity), *e);
+                    || shown_before(story, evidence, (s.place.0, s.uid_validity), *e);
                 if same && story.before(*e, s.record) {
                     tell(s.place, m.uid, *e, s.record);
                 }
@@ -116,6 +157,7 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
                 account,
                 mailbox,
                 uid,
+                era,
             },
             Answer::Done(Done::Octets { .. }),
         ) = (&r.call, &r.answer)
@@ -123,6 +165,15 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
             continue;
         };
         let place = (account.as_str(), mailbox.as_str());
+        if let Some(e) = gone_for_ever.get(&(place.0, *era, *uid))
+            && story.before(*e, record)
+        {
+            tell(place, *uid, *e, record);
+        }
+        if *era != 0 {
+            // The name says nothing of it.
+            continue;
+        }
         for e in gone.get(&(place, *uid)).into_iter().flatten() {
             if story.one_generation(account) && story.before(*e, record) {
                 tell(place, *uid, *e, record);
@@ -133,19 +184,19 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
 
 /// No mailbox that was there before its account was deleted is seen again.
 fn after_deletion(story: &Story, evidence: &Evidence, found: &mut Findings) {
-    for ((place, uid_validity), shown) in evidence {
-        let deletions = story.deletions.get(place.0).into_iter().flatten();
+    for ((account, uid_validity), shown) in evidence {
+        let deletions = story.deletions.get(account).into_iter().flatten();
         for d in deletions {
             if !matches!(story.history[*d].answer, Answer::Done(_))
-                || !shown_before(story, evidence, (*place, *uid_validity), *d)
+                || !shown_before(story, evidence, (account, *uid_validity), *d)
             {
                 continue;
             }
             if let Some(again) = shown.iter().find(|s| story.before(*d, **s)) {
                 let what = format!(
-                    "{} of {} with uidvalidity {uid_validity} is back: the deletion of the account \
-                     was acknowledged at {} ms",
-                    place.1, place.0, story.history[*d].returned_ms
+                    "a mailbox of {account} with uidvalidity {uid_validity} is back: the deletion of \
+                     the account was acknowledged at {} ms",
+                    story.history[*d].returned_ms
                 );
                 story.report(found, NAME, *again, what);
             }
@@ -185,6 +236,17 @@ mod tests {
             expunge(20, 1, expunged(3, &[1])),
             list(30, 3, vec![seen(1, 2, 1)]),
             list(40, 3, vec![seen(1, 2, 1)]),
+        ];
+        assert_eq!(judged(&bad), 1);
+    }
+
+    #[test]
+    fn what_was_moved_away_stays_away() {
+        let bad = [
+            create(0),
+            deliver(10, 1, delivered(at(1, 2))),
+            moved(20, 1, 4, 2),
+            list(30, 4, vec![seen(1, 2, 1), seen(2, 3, 1)]),
         ];
         assert_eq!(judged(&bad), 1);
     }

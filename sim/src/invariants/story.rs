@@ -18,6 +18,8 @@ pub enum Identity {
     Request([u8; 16]),
     /// By sender and octets (LMTP): the sender is always the same here.
     Content,
+    /// By this id, as the n-th of several.
+    Part([u8; 16], u32),
 }
 
 /// What became of a try to store.
@@ -51,6 +53,36 @@ pub struct Try<'a> {
     pub stored: Stored,
     /// When the first call with this identity for this place was made.
     pub first_called_ms: u64,
+    /// Whether its call does nothing but this.
+    pub alone: bool,
+}
+
+/// A call that may have taken messages away.
+#[derive(Debug)]
+pub struct Removal<'a> {
+    /// Index in the history.
+    pub record: usize,
+    /// The mailbox's name when it was called.
+    pub mailbox: &'a str,
+    /// Its uidvalidity; 0: it was named by its name.
+    pub era: u32,
+    /// Which; `None`: all that were there.
+    pub uids: Option<Vec<u32>>,
+    /// Which it took away, as it answered.
+    pub gone: Option<Vec<u32>>,
+}
+
+/// A call that may have shown messages in another mailbox, too, or instead.
+#[derive(Debug)]
+pub struct Carry<'a> {
+    /// Index in the history.
+    pub record: usize,
+    /// Into the mailbox of this name.
+    pub to: &'a str,
+    /// How many at most.
+    pub count: usize,
+    /// Its request id.
+    pub request: [u8; 16],
 }
 
 /// Messages that a read has listed.
@@ -76,11 +108,17 @@ pub struct Story<'a> {
     pub sightings: Vec<Sighting<'a>>,
     /// Deletions of an account that may have happened.
     pub deletions: BTreeMap<&'a str, Vec<usize>>,
-    /// Expunges in a mailbox that may have happened.
-    pub expunges: BTreeMap<Place<'a>, Vec<usize>>,
+    /// What may have taken messages of an account away.
+    pub removals: BTreeMap<&'a str, Vec<Removal<'a>>>,
+    /// What may have shown messages of an account elsewhere.
+    pub carries: BTreeMap<&'a str, Vec<Carry<'a>>>,
+    /// Renamings and removals of mailboxes of an account that may have happened.
+    pub restructures: BTreeMap<&'a str, Vec<usize>>,
+    expected: Expected,
 }
 
-const INBOX: &str = "INBOX";
+/// The mailbox that every account has, and that nobody removes.
+pub const INBOX: &str = "INBOX";
 
 impl<'a> Story<'a> {
     /// Sorts a history.
@@ -90,7 +128,10 @@ impl<'a> Story<'a> {
             tries: Vec::new(),
             sightings: Vec::new(),
             deletions: BTreeMap::new(),
-            expunges: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            carries: BTreeMap::new(),
+            restructures: BTreeMap::new(),
+            expected: expected.clone(),
         };
         for (record, r) in history.iter().enumerate() {
             story.add(record, r, expected);
@@ -140,6 +181,7 @@ impl<'a> Story<'a> {
                         held: held.clone(),
                         stored,
                         first_called_ms: r.called_ms,
+                        alone: true,
                     });
                 }
             }
@@ -164,20 +206,152 @@ impl<'a> Story<'a> {
                     held: expected.held(*octets, false),
                     stored,
                     first_called_ms: r.called_ms,
+                    alone: true,
                 });
             }
             (Call::DeleteAccount { account }, _) if !refused => {
                 self.deletions.entry(account).or_default().push(record);
             }
-            (
-                Call::Expunge {
-                    account, mailbox, ..
-                },
-                _,
-            ) if !refused => {
-                let place = (account.as_str(), mailbox.as_str());
-                self.expunges.entry(place).or_default().push(record);
+            (call, _) if !refused => self.add_mail(record, call, &r.answer),
+            _ => {}
+        }
+        self.add_sighting(record, r);
+    }
+
+    /// What may have been stored, removed and carried inside an account.
+    fn add_mail(&mut self, record: usize, call: &'a Call, answer: &Answer) {
+        match call {
+            Call::AppendMany {
+                account,
+                mailbox,
+                items,
+                request,
+            } => {
+                for (n, octets) in (0..).zip(items) {
+                    let stored = match answer {
+                        Answer::Done(Done::AppendedAll { first, .. }) => Stored::At(StoredAt {
+                            uid: first.uid + n,
+                            ..*first
+                        }),
+                        _ => Stored::Unknown,
+                    };
+                    let identity = Identity::Part(*request, n);
+                    self.add_try(record, (account, mailbox), identity, *octets, stored);
+                }
             }
+            Call::Replace {
+                account,
+                mailbox,
+                uid,
+                octets,
+                request,
+            } => {
+                let stored = match answer {
+                    Answer::Done(Done::Appended(at)) => Stored::At(*at),
+                    _ => Stored::Unknown,
+                };
+                let identity = Identity::Request(*request);
+                self.add_try(record, (account, mailbox), identity, *octets, stored);
+                let gone = matches!(answer, Answer::Done(_)).then(|| vec![*uid]);
+                self.add_removal(account, record, mailbox, 0, Some(vec![*uid]), gone);
+            }
+            Call::Expunge {
+                account,
+                mailbox,
+                uids,
+                era,
+                ..
+            } => {
+                let gone = match answer {
+                    Answer::Done(Done::Expunged { uids, .. }) => Some(uids.clone()),
+                    _ => None,
+                };
+                self.add_removal(account, record, mailbox, *era, Some(uids.clone()), gone);
+            }
+            Call::Carry {
+                account,
+                mailbox,
+                era,
+                to,
+                uids,
+                away,
+                request,
+                ..
+            } => {
+                if *away {
+                    let gone = match answer {
+                        Answer::Done(Done::Carried { from, .. }) => Some(from.clone()),
+                        _ => None,
+                    };
+                    self.add_removal(account, record, mailbox, *era, Some(uids.clone()), gone);
+                }
+                self.carries.entry(account).or_default().push(Carry {
+                    record,
+                    to,
+                    count: uids.len(),
+                    request: *request,
+                });
+            }
+            Call::RenameMailbox {
+                account,
+                mailbox,
+                to,
+                request,
+            } if mailbox == INBOX => {
+                self.add_removal(account, record, mailbox, 0, None, None);
+                self.carries.entry(account).or_default().push(Carry {
+                    record,
+                    to,
+                    count: usize::MAX,
+                    request: *request,
+                });
+            }
+            Call::RenameMailbox { account, .. } | Call::DeleteMailbox { account, .. } => {
+                self.restructures.entry(account).or_default().push(record);
+            }
+            _ => {}
+        }
+    }
+
+    fn add_try(
+        &mut self,
+        record: usize,
+        place: Place<'a>,
+        identity: Identity,
+        octets: crate::history::Octets,
+        stored: Stored,
+    ) {
+        self.tries.push(Try {
+            record,
+            place,
+            identity,
+            held: self.expected.held(octets, false),
+            stored,
+            first_called_ms: self.history[record].called_ms,
+            alone: false,
+        });
+    }
+
+    fn add_removal(
+        &mut self,
+        account: &'a str,
+        record: usize,
+        mailbox: &'a str,
+        era: u32,
+        uids: Option<Vec<u32>>,
+        gone: Option<Vec<u32>>,
+    ) {
+        self.removals.entry(account).or_default().push(Removal {
+            record,
+            mailbox,
+            era,
+            uids,
+            gone,
+        });
+    }
+
+    fn add_sighting(&mut self, record: usize, r: &'a Record) {
+        match (&r.call, &r.answer) {
             (
                 Call::List { account, mailbox },
                 Answer::Done(Done::Messages {
@@ -219,25 +393,63 @@ impl<'a> Story<'a> {
         })
     }
 
-    /// Whether an expunge may have taken away message `uid` of `place` before read `read`
-    /// answered.
-    pub fn may_be_expunged(&self, place: Place, uid: u32, read: usize) -> bool {
+    /// Whether a mailbox of the account may have been renamed or removed: then a name says
+    /// nothing of which mailbox it was.
+    pub fn restructured(&self, account: &str) -> bool {
+        self.restructures.contains_key(account)
+    }
+
+    /// What the store must hold of octets that did not come by LMTP.
+    pub fn held(&self, octets: crate::history::Octets) -> Held {
+        self.expected.held(octets, false)
+    }
+
+    /// Whether a call may have removed the mailbox of a message, which was first asked for at
+    /// `since_ms`, before read `read` answered.
+    pub fn may_be_unboxed(&self, place: Place, since_ms: u64, read: usize) -> bool {
+        if place.1 == INBOX {
+            return false;
+        }
         let until_ms = self.history[read].returned_ms;
-        let one_generation = self.one_generation(place.0);
-        let expunges = self.expunges.get(&place).into_iter().flatten();
-        expunges.into_iter().any(|e| {
-            let e = &self.history[*e];
-            let Call::Expunge { uids, .. } = &e.call else {
-                return false;
-            };
-            // A late repetition inside the client may still strike a later account of the name:
-            // the call names no generation. So the answer settles it for one generation alone.
-            let struck = match &e.answer {
-                Answer::Done(Done::Expunged { uids, .. }) if one_generation => uids.contains(&uid),
-                _ => uids.contains(&uid),
-            };
-            struck && e.called_ms <= until_ms
+        let all = self.restructures.get(place.0).into_iter().flatten();
+        all.into_iter().any(|d| {
+            let d = &self.history[*d];
+            let over = matches!(d.answer, Answer::Done(_)) && d.returned_ms < since_ms;
+            matches!(d.call, Call::DeleteMailbox { .. }) && d.called_ms <= until_ms && !over
         })
+    }
+
+    /// Calls that may have taken messages of this mailbox away before read `read` answered.
+    /// `era`: its uidvalidity, where it is known.
+    pub fn removals_before(
+        &self,
+        place: Place<'a>,
+        era: u32,
+        read: usize,
+    ) -> impl Iterator<Item = &Removal<'a>> {
+        let until_ms = self.history[read].returned_ms;
+        let renamed = self.restructured(place.0);
+        let all = self.removals.get(place.0).into_iter().flatten();
+        all.filter(move |r| {
+            let here = match (r.era, era) {
+                (0, _) | (_, 0) => renamed || r.mailbox == place.1,
+                (a, b) => a == b,
+            };
+            here && self.history[r.record].called_ms <= until_ms
+        })
+    }
+
+    /// Whether a call may have taken away message `uid` of `place` before read `read` answered.
+    pub fn may_be_expunged(&self, place: Place<'a>, era: u32, uid: u32, read: usize) -> bool {
+        // A late repetition inside the client may still strike a later account or mailbox of the
+        // name: the call names no generation. So the answer settles it for one generation alone.
+        let one = self.one_generation(place.0) && !self.restructured(place.0);
+        self.removals_before(place, era, read)
+            .any(|r| match (&r.gone, &r.uids) {
+                (Some(gone), _) if one || r.era != 0 => gone.contains(&uid),
+                (_, None) => true,
+                (_, Some(uids)) => uids.contains(&uid),
+            })
     }
 
     /// Reports a violation at the moment of the call that shows it.
@@ -260,7 +472,7 @@ pub(crate) mod tests {
     //! Histories by hand.
 
     use super::*;
-    use crate::history::{MailboxSeen, Octets};
+    use crate::history::{AccountSeen, MailboxSeen, Octets};
     use crate::invariants::Invariant;
     use crate::outcome::Violation;
 
@@ -355,6 +567,9 @@ pub(crate) mod tests {
             account: ANN.into(),
             mailbox: INBOX.into(),
             uids: vec![uid],
+            force: true,
+            era: 0,
+            request: [called_ms as u8; 16],
         };
         record(called_ms, called_ms + 5, call, answer)
     }
@@ -376,10 +591,40 @@ pub(crate) mod tests {
             highest_modseq,
             messages,
             unseen: messages,
+            deleted: 0,
+            bytes: 300 * messages,
+            id: 1,
+            uses: Vec::new(),
+            subscribed: false,
         };
-        let all = BTreeMap::from([(INBOX.to_owned(), inbox)]);
+        let all = AccountSeen {
+            mailboxes: BTreeMap::from([(INBOX.to_owned(), inbox)]),
+            subscriptions: Vec::new(),
+            modseq: highest_modseq,
+        };
         let done = Answer::Done(Done::Mailboxes(all));
         record(called_ms, called_ms + 5, call, done)
+    }
+
+    /// A message of INBOX is moved into itself, under a request id of its own.
+    pub fn moved(called_ms: u64, uid: u32, modseq: u64, to: u32) -> Record {
+        let call = Call::Carry {
+            account: ANN.into(),
+            mailbox: INBOX.into(),
+            era: 0,
+            to: INBOX.into(),
+            to_era: 0,
+            uids: vec![uid],
+            away: true,
+            request: [called_ms as u8; 16],
+        };
+        let done = Done::Carried {
+            modseq,
+            uid_validity: 7,
+            from: vec![uid],
+            to: vec![to],
+        };
+        record(called_ms, called_ms + 5, call, Answer::Done(done))
     }
 
     /// What an invariant says of a history.

@@ -7,7 +7,7 @@
 //! its first call. Modseqs of an account that was deleted and created begin anew, and changes of
 //! flags name no generation: for such accounts only what carries a uidvalidity is compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::story::{Identity, Place, Stored, Story};
 use super::{Findings, Invariant};
@@ -47,13 +47,13 @@ impl Invariant for Uids {
 
 /// A uid has the same octets for ever, and a request has one uid.
 fn never_twice(story: &Story, found: &mut Findings) {
-    let mut owner: BTreeMap<(Place, u32, u32), (&str, usize)> = BTreeMap::new();
+    let mut owner: BTreeMap<(&str, u32, u32), (&str, usize)> = BTreeMap::new();
     let mut seen = |place, validity, uid, blob, record, found: &mut Findings| {
-        let (first, by) = *owner
-            .entry((place, validity, uid))
-            .or_insert((blob, record));
+        let (account, mailbox): Place = place;
+        // No two mailboxes of an account have one uidvalidity, also one after the other.
+        let owner = owner.entry((account, validity, uid));
+        let (first, by) = *owner.or_insert((blob, record));
         if first != blob {
-            let (account, mailbox): Place = place;
             let what = format!(
                 "uid {uid} in {mailbox} of {account} (uidvalidity {validity}) was blob {first} at \
                  {} ms and is blob {blob}",
@@ -95,23 +95,28 @@ struct Told {
 
 /// Sequences that never go back, by what they are of.
 #[derive(Default)]
-struct Lines<'a>(BTreeMap<Line<'a>, Vec<Told>>);
+struct Lines<'a> {
+    lines: BTreeMap<Line<'a>, Vec<Told>>,
+    /// Request ids of changes that were asked for before.
+    asked: BTreeSet<[u8; 16]>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Line<'a> {
     /// uidvalidity of a mailbox.
     Validity(Place<'a>),
-    /// uidnext and uids: uid + 1 where a message was stored.
-    UidNext(Place<'a>, u32),
+    /// uidnext and uids: uid + 1 where a message was stored. By account and uidvalidity: a mailbox
+    /// may get another name.
+    UidNext(&'a str, u32),
     /// Highest modseq of a mailbox, and modseqs of changes in it.
-    Modseq(Place<'a>, u32),
+    Modseq(&'a str, u32),
     /// Modseqs of changes in an account of one generation.
     Account(&'a str),
 }
 
 impl<'a> Lines<'a> {
     fn tell(&mut self, line: Line<'a>, told: Told) {
-        self.0.entry(line).or_default().push(told);
+        self.lines.entry(line).or_default().push(told);
     }
 
     fn add(&mut self, story: &Story<'a>, record: usize) {
@@ -125,13 +130,41 @@ impl<'a> Lines<'a> {
         let place = |account: &'a String, mailbox: &'a String| (account.as_str(), mailbox.as_str());
         match (&r.call, &r.answer) {
             (Call::Mailboxes { account }, Answer::Done(Done::Mailboxes(all))) => {
-                for (name, m) in all {
+                for (name, m) in &all.mailboxes {
                     let (place, validity) = (place(account, name), m.uid_validity);
-                    self.tell(Line::Validity(place), told(validity as u64, false));
+                    if !story.restructured(account) {
+                        self.tell(Line::Validity(place), told(validity as u64, false));
+                    }
                     let next = told(m.uid_next as u64, false);
-                    self.tell(Line::UidNext(place, validity), next);
+                    self.tell(Line::UidNext(account, validity), next);
                     let modseq = told(m.highest_modseq, false);
-                    self.tell(Line::Modseq(place, validity), modseq);
+                    self.tell(Line::Modseq(account, validity), modseq);
+                }
+                if story.one_generation(account) {
+                    self.tell(Line::Account(account), told(all.modseq, false));
+                }
+            }
+            (
+                Call::Carry {
+                    account, request, ..
+                },
+                answer,
+            ) => {
+                // A repetition tells what was so before.
+                let first = self.asked.insert(*request);
+                if let Answer::Done(Done::Carried {
+                    modseq,
+                    uid_validity,
+                    to,
+                    ..
+                }) = answer
+                    && let (Some(last), true) = (to.last(), first)
+                {
+                    let next = told(u64::from(*last) + 1, true);
+                    self.tell(Line::UidNext(account, *uid_validity), next);
+                    if story.one_generation(account) {
+                        self.tell(Line::Account(account), told(*modseq, true));
+                    }
                 }
             }
             (
@@ -143,24 +176,43 @@ impl<'a> Lines<'a> {
                 }),
             ) => {
                 let place = place(account, mailbox);
-                self.tell(Line::Validity(place), told(*uid_validity as u64, false));
+                if !story.restructured(account) {
+                    self.tell(Line::Validity(place), told(*uid_validity as u64, false));
+                }
                 let modseq = told(*highest_modseq, false);
-                self.tell(Line::Modseq(place, *uid_validity), modseq);
+                self.tell(Line::Modseq(account, *uid_validity), modseq);
             }
             (
-                Call::SetFlags { account, .. },
-                Answer::Done(Done::Flags {
+                Call::SetFlags {
+                    account, request, ..
+                },
+                answer,
+            ) => {
+                let first = self.asked.insert(*request);
+                if let Answer::Done(Done::Flags {
                     modseq, changed, ..
-                }),
-            ) if story.one_generation(account) => {
-                let made = !changed.is_empty();
-                self.tell(Line::Account(account), told(*modseq, made));
+                }) = answer
+                    && first
+                    && story.one_generation(account)
+                {
+                    let made = !changed.is_empty();
+                    self.tell(Line::Account(account), told(*modseq, made));
+                }
             }
-            (Call::Expunge { account, .. }, Answer::Done(Done::Expunged { modseq, uids }))
-                if story.one_generation(account) =>
-            {
-                let made = !uids.is_empty();
-                self.tell(Line::Account(account), told(*modseq, made));
+            (
+                Call::Expunge {
+                    account, request, ..
+                },
+                answer,
+            ) => {
+                let first = self.asked.insert(*request);
+                if let Answer::Done(Done::Expunged { modseq, uids }) = answer
+                    && first
+                    && story.one_generation(account)
+                {
+                    let made = !uids.is_empty();
+                    self.tell(Line::Account(account), told(*modseq, made));
+                }
             }
             _ => {}
         }
@@ -182,8 +234,12 @@ impl<'a> Lines<'a> {
                 made: true,
             };
             let validity = at.uid_validity;
-            self.tell(Line::UidNext(t.place, validity), told(at.uid as u64 + 1));
-            self.tell(Line::Modseq(t.place, validity), told(at.modseq));
+            self.tell(Line::UidNext(t.place.0, validity), told(at.uid as u64 + 1));
+            // IMAP tells no modseq.
+            if at.modseq == 0 {
+                continue;
+            }
+            self.tell(Line::Modseq(t.place.0, validity), told(at.modseq));
             if story.one_generation(t.place.0) {
                 self.tell(Line::Account(t.place.0), told(at.modseq));
             }
@@ -191,7 +247,7 @@ impl<'a> Lines<'a> {
     }
 
     fn judge(self, story: &Story, found: &mut Findings) {
-        for (line, told) in self.0 {
+        for (line, told) in self.lines {
             twice(story, line, &told, found);
             back(story, line, told, found);
         }

@@ -90,6 +90,23 @@ fn wrong(place: impl Into<String>, value: impl ToString, should: impl Into<Strin
     }
 }
 
+/// Names in ASCII, none of them empty or long.
+fn texts(place: &str, texts: &[String]) -> Result<(), PlanError> {
+    let bad = |t: &&String| t.is_empty() || t.len() > 200 || !t.is_ascii();
+    match texts.iter().find(bad) {
+        Some(text) => Err(wrong(
+            place,
+            format!("{text:?}"),
+            "names of 1 to 200 letters",
+        )),
+        None => within(
+            format!("{place} (their number)"),
+            texts.len() as u64,
+            0..=50,
+        ),
+    }
+}
+
 impl Plan {
     /// Checks every value.
     pub fn check(&self) -> Result<(), PlanError> {
@@ -223,8 +240,134 @@ impl Plan {
             Ok(())
         };
         match &op.kind {
-            OpKind::CreateAccount | OpKind::DeleteAccount | OpKind::Mailboxes => Ok(()),
+            OpKind::CreateAccount
+            | OpKind::DeleteAccount
+            | OpKind::Mailboxes
+            | OpKind::SetState { .. } => Ok(()),
             OpKind::CreateMailbox { mailbox: m } => mailbox(*m, 1),
+            OpKind::SetPassword { password: n } | OpKind::Login { password: n } => {
+                within(at("password"), (*n).into(), 0..=1000)
+            }
+            OpKind::Follow { page } => within(at("page"), (*page).into(), 1..=10_000),
+            OpKind::MakeMailbox {
+                mailbox: m,
+                uses,
+                repeat: times,
+            } => {
+                mailbox(*m, 1)?;
+                texts(&at("uses"), uses)?;
+                repeat(*times)
+            }
+            OpKind::DeleteMailbox {
+                mailbox: m,
+                repeat: times,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                repeat(*times)
+            }
+            OpKind::RenameMailbox {
+                mailbox: m,
+                to,
+                repeat: times,
+            } => {
+                mailbox(*m, 0)?;
+                mailbox(*to, 1)?;
+                repeat(*times)
+            }
+            OpKind::Subscribe { mailbox: m, .. } | OpKind::Sections { mailbox: m, .. } => {
+                mailbox(*m, 0)
+            }
+            OpKind::SpecialUse { mailbox: m, uses } => {
+                mailbox(*m, 0)?;
+                texts(&at("uses"), uses)
+            }
+            OpKind::SetMetadata {
+                mailbox: m,
+                entry,
+                value,
+            } => {
+                mailbox(m.unwrap_or(0), 0)?;
+                texts(&at("entry"), std::slice::from_ref(entry))?;
+                within(at("value (its octets)"), value.len() as u64, 0..=1000)
+            }
+            OpKind::Metadata { mailbox: m } => mailbox(m.unwrap_or(0), 0),
+            OpKind::AppendMany {
+                mailbox: m,
+                sizes,
+                body: number,
+                repeat: times,
+            } => {
+                mailbox(*m, 0)?;
+                within(at("sizes (their number)"), sizes.len() as u64, 1..=100)?;
+                sizes.iter().try_for_each(|octets| size(*octets))?;
+                body(number.saturating_add(100))?;
+                repeat(*times)
+            }
+            OpKind::Replace {
+                mailbox: m,
+                size: octets,
+                body: number,
+                repeat: times,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                size(*octets)?;
+                body(*number)?;
+                repeat(*times)
+            }
+            OpKind::Imap {
+                mailbox: m,
+                password,
+                size: octets,
+                body: number,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                within(at("password"), (*password).into(), 0..=1000)?;
+                size(*octets)?;
+                body(*number)
+            }
+            OpKind::Carry {
+                mailbox: m,
+                to,
+                count,
+                repeat: times,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                mailbox(*to, 0)?;
+                within(at("count"), (*count).into(), 1..=1000)?;
+                repeat(*times)
+            }
+            OpKind::FlagSet {
+                mailbox: m,
+                count,
+                flags,
+                repeat: times,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                within(at("count"), (*count).into(), 1..=1000)?;
+                texts(&at("flags"), flags)?;
+                repeat(*times)
+            }
+            OpKind::ExpungeSet {
+                mailbox: m,
+                count,
+                repeat: times,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                within(at("count"), (*count).into(), 1..=1000)?;
+                repeat(*times)
+            }
+            OpKind::Search {
+                mailbox: m, flag, ..
+            } => {
+                mailbox(*m, 0)?;
+                texts(&at("flag"), std::slice::from_ref(flag))
+            }
             OpKind::Deliver {
                 also: others,
                 size: octets,

@@ -7,7 +7,7 @@
 //! of the same seed unchanged.
 
 use super::{Plan, Transport, VERSION};
-use super::{faults, settings, topology, workload};
+use super::{faults, mail, settings, topology, workload};
 
 /// What a user has fixed; what is `None` is drawn.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -99,6 +99,7 @@ pub fn generate(seed: u64, choice: &Choice) -> Plan {
         faults: Vec::new(),
     };
     workload::draw(&mut plan, choice.ops);
+    mail::draw(&mut plan, choice.ops);
     faults::draw(&mut plan, choice.faults);
     plan
 }
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!((fixed.replication, fixed.duration_ms), (5, 4000));
         assert_eq!(fixed.transport, Transport::Http2);
         assert!(fixed.nodes.iter().any(|n| n.zone == 2));
-        assert!((30..60).contains(&fixed.ops.len()), "{}", fixed.ops.len());
+        assert!((30..90).contains(&fixed.ops.len()), "{}", fixed.ops.len());
     }
 
     #[test]
@@ -178,7 +179,7 @@ mod tests {
         }
         let op = |name: &str| share(&|p| p.ops.iter().any(|o| o.kind.name() == name));
         for name in OpKind::NAMES {
-            assert!(op(name) > 200, "{name}: {}", op(name));
+            assert!(op(name) > 100, "{name}: {}", op(name));
         }
         let fault = |name: &str| share(&|p| p.faults.iter().any(|f| f.kind.name() == name));
         for name in FaultKind::NAMES {

@@ -10,13 +10,16 @@ mod check;
 pub(crate) mod draw;
 mod faults;
 pub mod generate;
+mod mail;
 mod names;
+mod op;
 pub mod settings;
 mod text;
 mod topology;
 mod workload;
 
 pub use check::{MESSAGE_BYTES, PlanError};
+pub use op::{FlagMode, LmtpCut, LoginState, OpKind};
 
 use serde::{Deserialize, Serialize};
 
@@ -163,125 +166,6 @@ pub struct Op {
     /// What.
     #[serde(flatten)]
     pub kind: OpKind,
-}
-
-/// What an operation does. `mailbox` 0 is INBOX. A `pick` chooses among the messages that the
-/// client believes to be there, modulo their number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum OpKind {
-    /// Creates the account.
-    CreateAccount,
-    /// Deletes the account with all that is in it.
-    DeleteAccount,
-    /// Creates a mailbox.
-    CreateMailbox {
-        /// Which.
-        mailbox: u32,
-    },
-    /// Delivers one message to this account and to more.
-    Deliver {
-        /// Other accounts.
-        also: Vec<u32>,
-        /// Octets of the body.
-        size: u64,
-        /// Body number: equal numbers and sizes give equal octets.
-        body: u64,
-        /// Repeat the call so many times afterwards, under the same request id.
-        repeat: u32,
-    },
-    /// Appends to a mailbox.
-    Append {
-        /// Which.
-        mailbox: u32,
-        /// Octets of the body.
-        size: u64,
-        /// Body number.
-        body: u64,
-        /// Repeat the call so many times afterwards, under the same request id.
-        repeat: u32,
-    },
-    /// Changes flags of one to three messages.
-    SetFlags {
-        /// Mailbox.
-        mailbox: u32,
-        /// Message.
-        pick: u32,
-        /// `add`, `remove` or `replace`.
-        mode: FlagMode,
-        /// Names of flags and keywords.
-        flags: Vec<String>,
-        /// Whether the change is conditional on the modseq that the client last saw.
-        unchanged_since: bool,
-    },
-    /// Expunges one message.
-    Expunge {
-        /// Mailbox.
-        mailbox: u32,
-        /// Message.
-        pick: u32,
-    },
-    /// Lists mailboxes with their counters.
-    Mailboxes,
-    /// Lists the messages of a mailbox, a page of `page` at a time.
-    List {
-        /// Mailbox.
-        mailbox: u32,
-        /// Messages of a page.
-        page: u32,
-    },
-    /// Reads a message whole and compares its octets.
-    Fetch {
-        /// Mailbox.
-        mailbox: u32,
-        /// Message.
-        pick: u32,
-    },
-    /// An LMTP session with one message to this account and to more, through a node's door.
-    Lmtp {
-        /// Node whose door it is.
-        node: u32,
-        /// Other accounts.
-        also: Vec<u32>,
-        /// Octets of the body.
-        size: u64,
-        /// Body number.
-        body: u64,
-        /// Breaks the connection off at this place of the dialogue.
-        cut: Option<LmtpCut>,
-    },
-}
-
-/// How flags are changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FlagMode {
-    /// Adds them.
-    Add,
-    /// Removes them.
-    Remove,
-    /// Makes them the only ones.
-    Replace,
-}
-
-/// Where an LMTP client goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LmtpCut {
-    /// Before it has said anything.
-    Greeting,
-    /// After LHLO.
-    Lhlo,
-    /// After MAIL FROM.
-    Mail,
-    /// After the recipients.
-    Rcpt,
-    /// After DATA, before the first octet.
-    Data,
-    /// In the middle of the message.
-    Body,
-    /// After the last octet but before the final dot is answered.
-    Dot,
 }
 
 /// One fault.

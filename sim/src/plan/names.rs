@@ -17,7 +17,7 @@ impl LmtpCut {
 
 impl OpKind {
     /// All names, as they stand in plans.
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 30] = [
         "create_account",
         "delete_account",
         "create_mailbox",
@@ -29,6 +29,25 @@ impl OpKind {
         "list",
         "fetch",
         "lmtp",
+        "make_mailbox",
+        "delete_mailbox",
+        "rename_mailbox",
+        "subscribe",
+        "special_use",
+        "set_metadata",
+        "metadata",
+        "append_many",
+        "replace",
+        "carry",
+        "flag_set",
+        "expunge_set",
+        "search",
+        "sections",
+        "follow",
+        "set_password",
+        "login",
+        "imap",
+        "set_state",
     ];
 
     /// Its name, as it stands in plans.
@@ -45,17 +64,92 @@ impl OpKind {
             OpKind::List { .. } => "list",
             OpKind::Fetch { .. } => "fetch",
             OpKind::Lmtp { .. } => "lmtp",
+            OpKind::MakeMailbox { .. } => "make_mailbox",
+            OpKind::DeleteMailbox { .. } => "delete_mailbox",
+            OpKind::RenameMailbox { .. } => "rename_mailbox",
+            OpKind::Subscribe { .. } => "subscribe",
+            OpKind::SpecialUse { .. } => "special_use",
+            OpKind::SetMetadata { .. } => "set_metadata",
+            OpKind::Metadata { .. } => "metadata",
+            OpKind::AppendMany { .. } => "append_many",
+            OpKind::Replace { .. } => "replace",
+            OpKind::Carry { .. } => "carry",
+            OpKind::FlagSet { .. } => "flag_set",
+            OpKind::ExpungeSet { .. } => "expunge_set",
+            OpKind::Search { .. } => "search",
+            OpKind::Sections { .. } => "sections",
+            OpKind::Follow { .. } => "follow",
+            OpKind::SetPassword { .. } => "set_password",
+            OpKind::Login { .. } => "login",
+            OpKind::Imap { .. } => "imap",
+            OpKind::SetState { .. } => "set_state",
         }
     }
 
     /// Octets that it sends, repeats included.
     pub fn octets(&self) -> u64 {
         match self {
-            OpKind::Deliver { size, repeat, .. } | OpKind::Append { size, repeat, .. } => {
-                size.saturating_mul(1 + u64::from(*repeat))
+            OpKind::Deliver { size, repeat, .. }
+            | OpKind::Append { size, repeat, .. }
+            | OpKind::Replace { size, repeat, .. } => size.saturating_mul(1 + u64::from(*repeat)),
+            OpKind::AppendMany { sizes, repeat, .. } => {
+                let sum = sizes.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+                sum.saturating_mul(1 + u64::from(*repeat))
             }
-            OpKind::Lmtp { size, .. } => *size,
+            OpKind::Lmtp { size, .. } | OpKind::Imap { size, .. } => *size,
             _ => 0,
+        }
+    }
+
+    /// How often the call is repeated, where it can be.
+    pub fn repeat_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            OpKind::Deliver { repeat, .. }
+            | OpKind::Append { repeat, .. }
+            | OpKind::MakeMailbox { repeat, .. }
+            | OpKind::DeleteMailbox { repeat, .. }
+            | OpKind::RenameMailbox { repeat, .. }
+            | OpKind::AppendMany { repeat, .. }
+            | OpKind::Replace { repeat, .. }
+            | OpKind::Carry { repeat, .. }
+            | OpKind::FlagSet { repeat, .. }
+            | OpKind::ExpungeSet { repeat, .. } => Some(repeat),
+            _ => None,
+        }
+    }
+
+    /// How many messages it picks, where it picks several.
+    fn picks(&self) -> Option<u32> {
+        match self {
+            OpKind::Carry { count, .. }
+            | OpKind::FlagSet { count, .. }
+            | OpKind::ExpungeSet { count, .. } => Some(*count),
+            _ => None,
+        }
+    }
+
+    /// The mailbox that it is about, where it is one.
+    fn mailbox(&self) -> Option<u32> {
+        match self {
+            OpKind::CreateMailbox { mailbox }
+            | OpKind::MakeMailbox { mailbox, .. }
+            | OpKind::DeleteMailbox { mailbox, .. }
+            | OpKind::RenameMailbox { mailbox, .. }
+            | OpKind::Subscribe { mailbox, .. }
+            | OpKind::SpecialUse { mailbox, .. }
+            | OpKind::AppendMany { mailbox, .. }
+            | OpKind::Replace { mailbox, .. }
+            | OpKind::Carry { mailbox, .. }
+            | OpKind::FlagSet { mailbox, .. }
+            | OpKind::ExpungeSet { mailbox, .. }
+            | OpKind::Search { mailbox, .. }
+            | OpKind::Sections { mailbox, .. }
+            | OpKind::Imap { mailbox, .. }
+            | OpKind::Expunge { mailbox, .. }
+            | OpKind::List { mailbox, .. }
+            | OpKind::Fetch { mailbox, .. } => Some(*mailbox),
+            OpKind::SetMetadata { mailbox, .. } | OpKind::Metadata { mailbox } => *mailbox,
+            _ => None,
         }
     }
 }
@@ -64,8 +158,6 @@ impl Op {
     /// In words, without the time.
     pub fn words(&self) -> String {
         let more = match &self.kind {
-            OpKind::CreateAccount | OpKind::DeleteAccount | OpKind::Mailboxes => String::new(),
-            OpKind::CreateMailbox { mailbox } => format!(" mailbox {mailbox}"),
             OpKind::Deliver {
                 also, size, repeat, ..
             } => format!(" {size} octets{}{}", others(also), again(*repeat)),
@@ -88,9 +180,31 @@ impl Op {
                 };
                 format!(" {mode}({}) in mailbox {mailbox}", flags.join(" "))
             }
-            OpKind::Expunge { mailbox, .. }
-            | OpKind::List { mailbox, .. }
-            | OpKind::Fetch { mailbox, .. } => format!(" mailbox {mailbox}"),
+            OpKind::RenameMailbox { mailbox, to, .. } => format!(" mailbox {mailbox} to {to}"),
+            OpKind::Subscribe { mailbox, on: false } => format!(" mailbox {mailbox}, no more"),
+            OpKind::AppendMany {
+                mailbox,
+                sizes,
+                repeat,
+                ..
+            } => {
+                let n = sizes.len();
+                format!(" {n} messages to mailbox {mailbox}{}", again(*repeat))
+            }
+            OpKind::Carry {
+                mailbox,
+                to,
+                count,
+                away,
+                ..
+            } => {
+                let how = if *away { "move" } else { "copy" };
+                format!(" {how} {count} from mailbox {mailbox} to {to}")
+            }
+            OpKind::SetPassword { password } | OpKind::Login { password } => {
+                format!(" password {password}")
+            }
+            OpKind::SetState { state } => format!(" {state:?}").to_lowercase(),
             OpKind::Lmtp {
                 node,
                 also,
@@ -101,6 +215,11 @@ impl Op {
                 let cut = cut.map_or(String::new(), |c| format!(", cut at {c:?}").to_lowercase());
                 format!(" {size} octets through node {node}{}{cut}", others(also))
             }
+            kind => match (kind.picks(), kind.mailbox()) {
+                (Some(count), Some(mailbox)) => format!(" {count} in mailbox {mailbox}"),
+                (_, Some(mailbox)) => format!(" mailbox {mailbox}"),
+                _ => String::new(),
+            },
         };
         let (client, account) = (self.client, self.account);
         format!(

@@ -48,6 +48,7 @@ fn asked(call: &Call) -> String {
             mode,
             flags,
             unchanged_since,
+            ..
         } => {
             let sign = match mode {
                 FlagMode::Add => '+',
@@ -68,14 +69,137 @@ fn asked(call: &Call) -> String {
             account,
             mailbox,
             uids,
-        } => format!("expunge {}", messages(account, mailbox, uids)),
+            force,
+            ..
+        } => {
+            let only = if *force { "" } else { "deleted of " };
+            format!("expunge {only}{}", messages(account, mailbox, uids))
+        }
         Call::Mailboxes { account } => format!("list mailboxes of {}", short(account)),
         Call::List { account, mailbox } => format!("list {mailbox} of {}", short(account)),
         Call::Fetch {
             account,
             mailbox,
             uid,
+            ..
         } => format!("fetch {}", messages(account, mailbox, &[*uid])),
+        other => asked_of_mailboxes(other),
+    }
+}
+
+fn asked_of_mailboxes(call: &Call) -> String {
+    let of = |mailbox: &Option<String>, account: &str| match mailbox {
+        Some(mailbox) => format!("{mailbox} of {}", short(account)),
+        None => short(account).to_owned(),
+    };
+    match call {
+        Call::MakeMailbox {
+            account, mailbox, ..
+        } => format!("make {mailbox} of {}", short(account)),
+        Call::DeleteMailbox {
+            account,
+            mailbox,
+            era,
+            ..
+        } => format!("delete {mailbox}{} of {}", numbered(*era), short(account)),
+        Call::RenameMailbox {
+            account,
+            mailbox,
+            to,
+            ..
+        } => format!("rename {mailbox} of {} to {to}", short(account)),
+        Call::Subscribe {
+            account,
+            mailbox,
+            on,
+            ..
+        } => {
+            let how = if *on { "subscribe" } else { "unsubscribe" };
+            format!("{how} {mailbox} of {}", short(account))
+        }
+        Call::SpecialUse {
+            account,
+            mailbox,
+            uses,
+            ..
+        } => {
+            let who = short(account);
+            format!("use {mailbox} of {who} as ({})", uses.join(" "))
+        }
+        Call::SetMetadata {
+            account,
+            mailbox,
+            entry,
+            value,
+            ..
+        } => format!("annotate {}: {entry} is {value:?}", of(mailbox, account)),
+        Call::Metadata { account, mailbox } => {
+            format!("read annotations of {}", of(mailbox, account))
+        }
+        Call::AppendMany {
+            account,
+            mailbox,
+            items,
+            request,
+        } => {
+            let bodies = list(items.iter().map(body));
+            let (who, id) = (short(account), id_of(request));
+            format!("append {bodies} to {mailbox} of {who}, {id}")
+        }
+        Call::Replace {
+            account,
+            mailbox,
+            uid,
+            octets,
+            request,
+        } => {
+            let old = messages(account, mailbox, &[*uid]);
+            format!("replace {old} by {}, {}", body(octets), id_of(request))
+        }
+        Call::Carry {
+            account,
+            mailbox,
+            era,
+            to,
+            to_era,
+            uids,
+            away,
+            request,
+        } => {
+            let how = if *away { "move" } else { "copy" };
+            let from = format!("{mailbox}{}", numbered(*era));
+            let (what, id) = (messages(account, &from, uids), id_of(request));
+            format!("{how} {what} to {to}{}, {id}", numbered(*to_era))
+        }
+        Call::Search {
+            account,
+            mailbox,
+            flag,
+            on,
+        } => {
+            let not = if *on { "" } else { "not " };
+            format!("search {mailbox} of {} for {not}{flag}", short(account))
+        }
+        Call::Select { account, mailbox } => format!("select {mailbox} of {}", short(account)),
+        Call::Follow { account } => format!("follow {}", short(account)),
+        Call::SetPassword {
+            account, password, ..
+        } => format!("set password {password} of {}", short(account)),
+        Call::Login { account, password } => {
+            format!("log in to {} by password {password}", short(account))
+        }
+        Call::SetState { account, state, .. } => {
+            format!("set {} {state:?}", short(account)).to_lowercase()
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// How a mailbox is called that is named by its number.
+fn numbered(era: u32) -> String {
+    match era {
+        0 => String::new(),
+        era => format!(" (uidvalidity {era})"),
     }
 }
 
@@ -104,7 +228,19 @@ fn answered(answer: &Answer) -> String {
             Done::Expunged { modseq, uids } => {
                 format!("gone {} at modseq {modseq}", numbers(uids))
             }
-            Done::Mailboxes(mailboxes) => list(mailboxes.iter().map(|(name, seen)| {
+            Done::Made { id, uid_validity } => format!("number {id}, uidvalidity {uid_validity}"),
+            Done::Changed { modseq } => format!("modseq {modseq}"),
+            Done::Annotations(all) => list(all.iter().map(|(e, v)| format!("{e} {v:?}"))),
+            Done::AppendedAll { first, count } => format!("{count} from {}", stored(first)),
+            Done::Carried {
+                modseq, from, to, ..
+            } => format!("{} as {} at modseq {modseq}", numbers(from), numbers(to)),
+            Done::Selected {
+                uid_next, messages, ..
+            } => format!("{messages} messages, uidnext {uid_next}"),
+            Done::Found(uids) => format!("found {}", numbers(uids)),
+            Done::Followed(followed) => format!("known up to modseq {}", followed.modseq),
+            Done::Mailboxes(all) => list(all.mailboxes.iter().map(|(name, seen)| {
                 format!(
                     "{name} {} messages, {} unseen, uidnext {}, modseq {}",
                     seen.messages, seen.unseen, seen.uid_next, seen.highest_modseq

@@ -20,6 +20,15 @@ pub const NO_BLOB: &str = "not found: blob";
 /// Begins the text of a refusal because the thing exists already.
 pub const EXISTS: &str = "exists";
 
+/// Begins the text of a refusal because the mailbox cannot be touched so, whatever is in it.
+pub const REFUSED: &str = "refused: ";
+/// The text of a refusal because of a wrong password, or because nobody may log in.
+pub const NO_LOGIN: &str = "no login";
+/// The text of a refusal because there were too many wrong passwords: this one was not looked at.
+pub const NOT_LOOKED_AT: &str = "not looked at";
+/// What is in the text of a refusal because the account is closed.
+pub const CLOSED: &str = "account is closed";
+
 /// The answer that `error` is.
 pub fn of(error: Error) -> Answer {
     if error.outcome_unknown() {
@@ -29,6 +38,11 @@ pub fn of(error: Error) -> Answer {
         Error::NotFound { what, .. } => Answer::Refused(format!("not found: {what}")),
         Error::AlreadyExists { what, .. } => Answer::Refused(format!("{EXISTS}: {what}")),
         Error::Corrupt { .. } => Answer::Unknown(error.to_string()),
+        Error::BadCredentials { retry_after, .. } if retry_after.is_zero() => {
+            Answer::Refused(NO_LOGIN.to_owned())
+        }
+        Error::BadCredentials { .. } => Answer::Refused(NOT_LOOKED_AT.to_owned()),
+        Error::Refused { message } => Answer::Refused(format!("{REFUSED}{message}")),
         other => Answer::Refused(other.to_string()),
     }
 }

@@ -1,6 +1,7 @@
 //! The final reading: once everything has healed, all that is there is read, and everything must
 //! answer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::history::{Answer, Done};
 
-use super::{At, Inner, READER, account_name, read};
+use super::{At, Inner, READER, account_name, follow, read};
 
 /// How long one question is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,18 +25,24 @@ pub(super) async fn read_all(inner: &std::sync::Arc<Inner>) -> Result<(), String
         client: READER,
     };
     let all = join_all((0..inner.accounts).map(|account| one_account(&at, account, until))).await;
-    all.into_iter().collect()
+    let mut modseqs = BTreeMap::new();
+    for (account, modseq) in (0..).zip(all) {
+        modseqs.insert(account, modseq?);
+    }
+    follow::finish(inner, &modseqs, Instant::now() + PATIENCE).await;
+    Ok(())
 }
 
-async fn one_account(at: &At<'_>, account: u32, until: Instant) -> Result<(), String> {
+/// Answers the account's modseq; 0: it does not exist.
+async fn one_account(at: &At<'_>, account: u32, until: Instant) -> Result<u64, String> {
     let name = account_name(account);
     let what = format!("the mailboxes of {name}");
     let answer = asked(&what, until, || read::mailboxes(at, account)).await?;
     let Answer::Done(Done::Mailboxes(mailboxes)) = answer else {
         // It does not exist, which is an answer.
-        return Ok(());
+        return Ok(0);
     };
-    for mailbox in mailboxes.keys() {
+    for mailbox in mailboxes.mailboxes.keys() {
         let what = format!("the messages in {mailbox} of {name}");
         let answer = asked(&what, until, || read::list(at, account, mailbox, 0)).await?;
         let Answer::Done(Done::Messages { messages, .. }) = answer else {
@@ -49,7 +56,7 @@ async fn one_account(at: &At<'_>, account: u32, until: Instant) -> Result<(), St
             .await?;
         }
     }
-    Ok(())
+    Ok(mailboxes.modseq)
 }
 
 /// Asks until there is an answer, be it a refusal.

@@ -10,6 +10,8 @@ pub type Place = (u32, u32);
 #[derive(Debug, Default)]
 pub struct Known {
     mailboxes: BTreeMap<Place, BTreeMap<u32, u64>>,
+    /// Number and uidvalidity of mailboxes.
+    ids: BTreeMap<Place, (u32, u32)>,
 }
 
 impl Known {
@@ -30,6 +32,28 @@ impl Known {
         if let Some(known) = self.mailboxes.get_mut(&place) {
             known.remove(&uid);
         }
+    }
+
+    /// A mailbox was made or listed.
+    pub fn named(&mut self, place: Place, id: u32, uid_validity: u32) {
+        self.ids.insert(place, (id, uid_validity));
+    }
+
+    /// A mailbox is gone. Its number stays known: asking for what is not there is worth testing.
+    pub fn forget(&mut self, place: Place) {
+        self.mailboxes.remove(&place);
+    }
+
+    /// A mailbox has another name; INBOX lost its messages to the new one.
+    pub fn renamed(&mut self, (account, from): Place, to: u32) {
+        let messages = self.mailboxes.remove(&(account, from));
+        self.mailboxes
+            .insert((account, to), messages.unwrap_or_default());
+    }
+
+    /// Number and uidvalidity of a mailbox.
+    pub fn id(&self, place: Place) -> Option<(u32, u32)> {
+        self.ids.get(&place).copied()
     }
 
     /// The account is gone, or new.

@@ -2,7 +2,8 @@
 //! LMTP over a byte stream; and writes down every call with its answer.
 //!
 //! ```text
-//! plan.ops ─▶ one task a client ─▶ account deliver append flags expunge read lmtp   (a kind a file)
+//! plan.ops ─▶ one task a client ─▶ account deliver append flags expunge read lmtp mailboxes carry
+//!                                        │  search credentials follow imap   (a kind a file)
 //!                                        │  choose targets by `known`, octets by `body`
 //!                                        ▼
 //!                        posthouse_client::Client / LMTP stream ─▶ `answer` ─▶ history::Record
@@ -16,13 +17,19 @@ pub mod account;
 pub mod answer;
 pub mod append;
 pub mod body;
+pub mod carry;
+pub mod credentials;
 pub mod deliver;
 pub mod expunge;
 pub mod final_read;
 pub mod flags;
+pub mod follow;
+pub mod imap;
 pub mod known;
 pub mod lmtp;
+pub mod mailboxes;
 pub mod read;
+pub mod search;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -33,7 +40,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use posthouse_client::Client;
-use posthouse_client::ids::{AccountName, MailboxName, RequestId};
+use posthouse_client::ids::{AccountName, MailboxId, MailboxName, MailboxRef, RequestId};
+use posthouse_client::proto::UidRange;
 use posthouse_node::env::net::Stream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -85,6 +93,8 @@ struct Inner {
     bodies: Mutex<body::Bodies>,
     handles: Mutex<BTreeMap<u32, Client>>,
     under_way: Mutex<UnderWay>,
+    followers: Mutex<BTreeMap<u32, Arc<follow::Follower>>>,
+    gateway: Mutex<Option<imap::Gateway>>,
 }
 
 /// Calls without an answer yet.
@@ -110,8 +120,15 @@ pub fn account_name(account: u32) -> String {
 pub fn mailbox_name(mailbox: u32) -> String {
     match mailbox {
         0 => "INBOX".to_owned(),
+        // Children of INBOX and of the first seven.
+        n if n >= 8 => format!("{}/Low-{}", mailbox_name(n % 8), n / 8),
         n => format!("Box-{n}"),
     }
+}
+
+/// The number of a mailbox of the plan; of others, there is none.
+pub fn mailbox_number(name: &str) -> Option<u32> {
+    (0..32).find(|n| mailbox_name(*n) == name)
 }
 
 impl Workload {
@@ -130,6 +147,8 @@ impl Workload {
                 bodies: Mutex::default(),
                 handles: Mutex::default(),
                 under_way: Mutex::default(),
+                followers: Mutex::default(),
+                gateway: Mutex::default(),
             }),
         }
     }
@@ -225,11 +244,26 @@ impl Inner {
                 flags,
                 unchanged_since,
             } => {
-                let target = (account, *mailbox);
-                flags::set_flags(&at, target, *pick, *mode, flags, *unchanged_since).await
+                let change = flags::Change {
+                    place: (account, *mailbox),
+                    pick: *pick,
+                    count: 1 + *pick % 3,
+                    mode: *mode,
+                    flags,
+                    conditional: *unchanged_since,
+                    by_id: false,
+                };
+                flags::set_flags(&at, change, 0).await
             }
             OpKind::Expunge { mailbox, pick } => {
-                expunge::expunge(&at, (account, *mailbox), *pick).await
+                let what = expunge::Expunge {
+                    place: (account, *mailbox),
+                    pick: *pick,
+                    count: 1,
+                    force: true,
+                    by_id: false,
+                };
+                expunge::expunge(&at, what, 0).await
             }
             OpKind::Mailboxes => {
                 read::mailboxes(&at, account).await;
@@ -250,7 +284,14 @@ impl Inner {
                 let to = recipients(account, also);
                 lmtp::lmtp(&at, *node, &to, octets(*body, *size), *cut).await
             }
+            kind => mail(&at, account, kind).await,
         }
+    }
+
+    /// Whether the plan deletes the account, so that another one may get its name.
+    fn comes_again(&self, account: u32) -> bool {
+        let mut ops = self.ops.iter().filter(|op| op.account == account);
+        ops.any(|op| op.kind == OpKind::DeleteAccount)
     }
 
     /// The client library of client `number`.
@@ -300,6 +341,154 @@ impl Inner {
     }
 }
 
+/// What mail programs do.
+async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
+    match kind {
+        OpKind::MakeMailbox {
+            mailbox,
+            uses,
+            repeat,
+        } => mailboxes::make(at, (account, *mailbox), uses, *repeat).await,
+        OpKind::DeleteMailbox {
+            mailbox,
+            by_id,
+            repeat,
+        } => mailboxes::delete(at, (account, *mailbox), *by_id, *repeat).await,
+        OpKind::RenameMailbox {
+            mailbox,
+            to,
+            repeat,
+        } => mailboxes::rename(at, (account, *mailbox), *to, *repeat).await,
+        OpKind::Subscribe { mailbox, on } => {
+            mailboxes::subscribe(at, (account, *mailbox), *on).await
+        }
+        OpKind::SpecialUse { mailbox, uses } => {
+            mailboxes::special_use(at, (account, *mailbox), uses).await
+        }
+        OpKind::SetMetadata {
+            mailbox,
+            entry,
+            value,
+        } => mailboxes::set_metadata(at, account, *mailbox, entry, value).await,
+        OpKind::Metadata { mailbox } => mailboxes::metadata(at, account, *mailbox).await,
+        OpKind::AppendMany {
+            mailbox,
+            sizes,
+            body,
+            repeat,
+        } => {
+            let items = sizes.iter().zip(*body..);
+            let items: Vec<Octets> = items
+                .map(|(size, body)| Octets { body, size: *size })
+                .collect();
+            carry::append_many(at, (account, *mailbox), &items, *repeat).await
+        }
+        OpKind::Replace {
+            mailbox,
+            pick,
+            size,
+            body,
+            repeat,
+        } => {
+            let octets = Octets {
+                body: *body,
+                size: *size,
+            };
+            carry::replace(at, (account, *mailbox), *pick, octets, *repeat).await
+        }
+        OpKind::Carry {
+            mailbox,
+            to,
+            pick,
+            count,
+            away,
+            by_id,
+            repeat,
+        } => {
+            let what = carry::Carried {
+                place: (account, *mailbox),
+                to: *to,
+                pick: *pick,
+                count: *count,
+                away: *away,
+                by_id: *by_id,
+            };
+            carry::carry(at, what, *repeat).await
+        }
+        OpKind::FlagSet {
+            mailbox,
+            pick,
+            count,
+            mode,
+            flags,
+            unchanged_since,
+            by_id,
+            repeat,
+        } => {
+            let change = flags::Change {
+                place: (account, *mailbox),
+                pick: *pick,
+                count: *count,
+                mode: *mode,
+                flags,
+                conditional: *unchanged_since,
+                by_id: *by_id,
+            };
+            flags::set_flags(at, change, *repeat).await
+        }
+        OpKind::ExpungeSet {
+            mailbox,
+            pick,
+            count,
+            force,
+            by_id,
+            repeat,
+        } => {
+            let what = expunge::Expunge {
+                place: (account, *mailbox),
+                pick: *pick,
+                count: *count,
+                force: *force,
+                by_id: *by_id,
+            };
+            expunge::expunge(at, what, *repeat).await
+        }
+        OpKind::Search { mailbox, flag, on } => {
+            search::search(at, (account, *mailbox), flag, *on).await
+        }
+        OpKind::Sections {
+            mailbox,
+            pick,
+            halves,
+        } => search::sections(at, (account, *mailbox), *pick, *halves).await,
+        OpKind::Follow { page } => follow::follow(at, account, *page),
+        OpKind::SetPassword { password } => credentials::set_password(at, account, *password).await,
+        OpKind::Login { password } => credentials::login(at, account, *password).await,
+        OpKind::SetState { state } => credentials::set_state(at, account, *state).await,
+        OpKind::Imap {
+            mailbox,
+            password,
+            size,
+            body,
+            pick,
+            cut,
+        } => {
+            let script = imap::Script {
+                place: (account, *mailbox),
+                password: *password,
+                octets: Octets {
+                    body: *body,
+                    size: *size,
+                },
+                pick: *pick,
+                cut: *cut,
+            };
+            imap::imap(at, script).await
+        }
+        other => unreachable!("{} is done elsewhere", other.name()),
+    }
+}
+
 /// One operation at work.
 struct At<'a> {
     inner: &'a Arc<Inner>,
@@ -338,7 +527,9 @@ impl At<'_> {
     /// Makes a call and records it with its answer.
     async fn call(&self, call: Call, work: impl Future<Output = Answer>) -> Answer {
         let seconds = match &call {
-            Call::Deliver { octets, .. } | Call::Append { octets, .. } => octets.size >> 20,
+            Call::Deliver { octets, .. }
+            | Call::Append { octets, .. }
+            | Call::Replace { octets, .. } => octets.size >> 20,
             // The size is not known: as for a message of 20 MiB.
             Call::Fetch { .. } => 20,
             _ => 0,
@@ -351,6 +542,23 @@ impl At<'_> {
         };
         self.inner.end(ticket, None, answer.clone());
         answer
+    }
+
+    /// How a mailbox is named, and its uidvalidity when it is named by its number.
+    fn which(&self, place: known::Place, by_id: bool) -> (MailboxRef, u32) {
+        let known = self.inner.known.lock().id(place);
+        match known.filter(|_| by_id) {
+            Some((id, uidvalidity)) => {
+                let id = MailboxId(id);
+                (MailboxRef::Id { id, uidvalidity }, uidvalidity)
+            }
+            None => (mailbox_id(place.1).into(), 0),
+        }
+    }
+
+    /// Some of the messages that are known, with their modseqs.
+    fn pick(&self, place: known::Place, pick: u32, count: u32) -> Vec<(u32, u64)> {
+        self.inner.known.lock().pick(place, pick, count as usize)
     }
 
     fn octets(&self, octets: Octets) -> bytes::Bytes {
@@ -379,4 +587,13 @@ fn mailbox_id(mailbox: u32) -> MailboxName {
 
 fn request_id(id: [u8; 16]) -> Option<RequestId> {
     Some(RequestId(id))
+}
+
+/// Each uid as a range.
+fn ranges(uids: &[u32]) -> Vec<UidRange> {
+    let one = |uid: &u32| UidRange {
+        first: *uid,
+        last: *uid,
+    };
+    uids.iter().map(one).collect()
 }

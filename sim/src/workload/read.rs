@@ -3,17 +3,15 @@
 //! What a read found is what the octets say: a fetched message is hashed here, whatever the node
 //! and the library say of it.
 
-use std::collections::BTreeMap;
-
 use futures::TryStreamExt;
 use posthouse_client::ids::{AccountName, MailboxName};
 use posthouse_client::proto::Message;
 use posthouse_client::{Client, Error, ListOptions};
 
-use crate::history::{Answer, Call, Done, MailboxSeen, MessageSeen};
+use crate::history::{AccountSeen, Answer, Call, Done, MailboxSeen, MessageSeen};
 
 use super::known::Place;
-use super::{At, account_id, account_name, answer, mailbox_name};
+use super::{At, account_id, account_name, answer, mailbox_name, mailbox_number};
 
 /// Lists the mailboxes of an account.
 pub(super) async fn mailboxes(at: &At<'_>, account: u32) -> Answer {
@@ -22,25 +20,48 @@ pub(super) async fn mailboxes(at: &At<'_>, account: u32) -> Answer {
     let call = Call::Mailboxes {
         account: account_name(account),
     };
-    at.call(call, async {
-        match client.list_mailboxes(&name).await {
-            Ok(listed) => {
-                let seen = listed.into_iter().map(|m| {
-                    let seen = MailboxSeen {
-                        uid_validity: m.uidvalidity,
-                        uid_next: m.uidnext,
-                        highest_modseq: m.highest_modseq,
-                        messages: m.messages,
-                        unseen: m.unseen,
-                    };
-                    (m.name, seen)
-                });
-                Answer::Done(Done::Mailboxes(seen.collect::<BTreeMap<_, _>>()))
+    let answer = at
+        .call(call, async {
+            match client.read_mailboxes(&name).await {
+                Ok(listed) => {
+                    let mailboxes = listed.mailboxes.into_iter().map(|m| {
+                        let mut uses = m.special_use;
+                        uses.sort_unstable();
+                        let seen = MailboxSeen {
+                            uid_validity: m.uidvalidity,
+                            uid_next: m.uidnext,
+                            highest_modseq: m.highest_modseq,
+                            messages: m.messages,
+                            unseen: m.unseen,
+                            deleted: m.deleted,
+                            bytes: m.bytes,
+                            id: m.mailbox_id,
+                            uses,
+                            subscribed: m.subscribed,
+                        };
+                        (m.name, seen)
+                    });
+                    let mut subscriptions = listed.subscriptions;
+                    subscriptions.sort_unstable();
+                    Answer::Done(Done::Mailboxes(AccountSeen {
+                        mailboxes: mailboxes.collect(),
+                        subscriptions,
+                        modseq: listed.highest_modseq,
+                    }))
+                }
+                Err(e) => answer::of(e),
             }
-            Err(e) => answer::of(e),
+        })
+        .await;
+    if let Answer::Done(Done::Mailboxes(all)) = &answer {
+        let mut known = at.inner.known.lock();
+        for (name, seen) in &all.mailboxes {
+            if let Some(number) = mailbox_number(name) {
+                known.named((account, number), seen.id, seen.uid_validity);
+            }
         }
-    })
-    .await
+    }
+    answer
 }
 
 /// Lists the messages of a mailbox, `page` at a time.
@@ -59,7 +80,7 @@ pub(super) async fn list(at: &At<'_>, account: u32, mailbox: &str, page: u32) ->
         })
         .await;
     if let Answer::Done(Done::Messages { messages, .. }) = &answer
-        && let Some(number) = (0..100).find(|n| mailbox_name(*n) == mailbox)
+        && let Some(number) = mailbox_number(mailbox)
     {
         let listed = messages.iter().map(|m| (m.uid, m.modseq));
         at.inner.known.lock().listed((account, number), listed);
@@ -126,6 +147,7 @@ pub(super) async fn fetch(at: &At<'_>, account: u32, mailbox: &str, uid: u32) ->
         account: account_name(account),
         mailbox: mailbox.to_owned(),
         uid,
+        era: 0,
     };
     at.call(call, async {
         match octets(&client, &name, mailbox, uid).await {

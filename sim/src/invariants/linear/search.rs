@@ -12,7 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
+use super::rules::Step;
 use super::spec::{Account, Fit, Name, Op, Ret};
 
 /// One call on the account.
@@ -35,12 +37,16 @@ pub struct Call {
 /// What answers and lists have shown of an account that was never deleted.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// Octets by mailbox and uid.
-    pub blobs: BTreeMap<(Name, u32), Name>,
-    /// Mailbox and messages that a change touched, by its modseq.
-    pub touched: BTreeMap<u64, (Name, BTreeSet<u32>)>,
+    /// Octets by uidvalidity and uid.
+    pub blobs: BTreeMap<(u32, u32), Name>,
+    /// uidvalidity and messages that a change touched, by its modseq.
+    pub touched: BTreeMap<u64, (u32, BTreeSet<u32>)>,
     /// The acknowledged call that made a modseq.
     pub made: BTreeMap<u64, usize>,
+    /// uidvalidities of mailboxes that always had their name.
+    pub eras: BTreeMap<Arc<str>, u32>,
+    /// Whether no mailbox was renamed or removed.
+    pub stable: bool,
 }
 
 /// What the search found.
@@ -191,9 +197,8 @@ impl Search<'_> {
                     && self.may_be_next(node, c)
                     && match node.account.fits(&call.op, call.ret.as_ref()) {
                         Fit::Still => true,
-                        // There is one generation, so there is one uidvalidity to tell.
-                        Fit::Tells => self.evidence.is_some(),
-                        Fit::No | Fit::Changes => false,
+                        Fit::Tells => self.tells_for_good(&call.op),
+                        Fit::No | Fit::Idle | Fit::Changes => false,
                     };
                 match settles {
                     true => {
@@ -210,6 +215,16 @@ impl Search<'_> {
         }
     }
 
+    /// Whether a call that tells a uidvalidity can be taken at once: it cannot be that of a later
+    /// mailbox of the name. There is one generation, and all but a selection name a modseq, which
+    /// two mailboxes do not share.
+    fn tells_for_good(&self, op: &Op) -> bool {
+        self.evidence.is_some_and(|evidence| match op {
+            Op::Select(name) => evidence.eras.contains_key(name),
+            _ => true,
+        })
+    }
+
     /// Changes that may be next, the likely ones first.
     fn next(&self, node: &Node) -> Vec<usize> {
         let mut known = Vec::new();
@@ -221,9 +236,9 @@ impl Search<'_> {
             let call = &self.calls[c];
             let fits = node.account.fits(&call.op, call.ret.as_ref());
             if fits == Fit::No
-                && self.evidence.is_some()
+                && let Some(evidence) = self.evidence
                 && let Some(ret) = &call.ret
-                && node.account.is_past(&call.op, ret)
+                && node.account.is_past(&call.op, ret, evidence.stable)
             {
                 return Vec::new();
             }
@@ -231,8 +246,8 @@ impl Search<'_> {
                 continue;
             }
             match (fits, call.ret.is_some()) {
-                (Fit::No | Fit::Still, _) | (Fit::Tells, false) => continue,
-                (Fit::Tells, true) => {
+                (Fit::No | Fit::Still, _) | (Fit::Tells | Fit::Idle, false) => continue,
+                (Fit::Tells | Fit::Idle, true) => {
                     known.push(c);
                     continue;
                 }
@@ -255,23 +270,42 @@ impl Search<'_> {
         let Some(evidence) = self.evidence else {
             return true;
         };
-        let touched = evidence.touched.get(&(node.account.modseq + 1));
-        let (place, uids) = match (op, node.account.answer(op)) {
-            (Op::Store { mailbox, blob, .. }, Ret::Stored(at)) => {
-                let seen = evidence.blobs.get(&(*mailbox, at.uid));
-                if seen.is_some_and(|seen| seen != blob) {
-                    return false;
-                }
-                (*mailbox, vec![at.uid])
-            }
-            (Op::SetFlags { mailbox, .. }, Ret::Flags { changed, .. }) => (*mailbox, changed),
-            (Op::Expunge { mailbox, .. }, _) => (*mailbox, Vec::new()),
-            (Op::CreateMailbox(name), _) => (*name, Vec::new()),
-            // Creating the account makes no modseq that a message could have.
-            _ => return true,
+        let mut modseq = node.account.modseq;
+        node.account.outcome(op).steps.iter().all(|step| {
+            let first = modseq + 1;
+            modseq += step.modseqs();
+            (first..=modseq).all(|m| self.plausible_at(evidence, node, step, m))
+        })
+    }
+
+    /// Whether what was seen allows this to be the change with this modseq.
+    fn plausible_at(&self, evidence: &Evidence, node: &Node, step: &Step, modseq: u64) -> bool {
+        let touched = evidence.touched.get(&modseq);
+        let mailbox = |name: &Arc<str>| node.account.mailboxes.get(name);
+        let era = |name: &Arc<str>| {
+            let known = evidence.eras.get(name).copied();
+            known.or_else(|| node.account.validity(mailbox(name)?))
         };
-        touched.is_none_or(|(mailbox, seen)| {
-            *mailbox == place && seen.iter().all(|u| uids.contains(u))
+        let (era, uids): (_, Vec<u32>) = match step {
+            Step::Arrive(name, messages) => {
+                let (Some(m), era) = (mailbox(name), era(name)) else {
+                    // Made by the same operation.
+                    return true;
+                };
+                for (uid, message) in (m.uid_next..).zip(messages) {
+                    let seen = era.and_then(|era| evidence.blobs.get(&(era, uid)));
+                    if seen.is_some_and(|seen| *seen != message.blob) {
+                        return false;
+                    }
+                }
+                (era, (m.uid_next..).take(messages.len()).collect())
+            }
+            Step::Flags(name, uids, ..) => (era(name), uids.clone()),
+            // No message has the modseq of such a change.
+            _ => return touched.is_none(),
+        };
+        touched.is_none_or(|(seen_era, seen)| {
+            era.is_none_or(|era| era == *seen_era) && seen.iter().all(|u| uids.contains(u))
         })
     }
 

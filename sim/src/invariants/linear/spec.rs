@@ -1,18 +1,34 @@
 //! What an account is to its users, one operation after the other: the sequential specification.
 //!
-//! Written from the contract and from RFC 9051 and RFC 7162, not from the node's code. One modseq
-//! counter an account, raised by one by every change; a mailbox's highest modseq is that of its
-//! last change; a change that changes nothing raises nothing; a repeated request gets its first
-//! answer. The uidvalidity of a new mailbox comes from a clock, so it is learned from the first
-//! answer that names it and must only be above those before.
+//! Written from the contract and from RFC 9051, RFC 7162 and RFC 6851, not from the node's code. One
+//! modseq counter an account, raised by one by every change of one mailbox or of the account; an
+//! operation that changes several (a renaming with children, a move) raises it once for each, in
+//! the order in which a follower must hear of them. A mailbox's highest modseq is that of its last
+//! change; a change that changes nothing raises nothing; a repeated request gets its first answer,
+//! whatever its mailbox is called by then. The uidvalidity of a new mailbox comes from a clock, so
+//! it is learned from the first answer that names it and must only be above those before; so is the
+//! mailbox's number.
+//!
+//! [`super::rules`] says what an operation does; here is what it is done to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::history::{MailboxSeen, StoredAt};
-use crate::plan::FlagMode;
+use super::rules::{Outcome, Step};
+use crate::history::{AccountSeen, MailboxSeen, StoredAt};
+use crate::plan::{FlagMode, LoginState};
 
-/// A name, flag, blob or request, as a number.
+/// A flag, blob or request, as a number.
 pub type Name = u32;
+
+/// A mailbox as a call names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Where {
+    /// Its name ...
+    pub name: Arc<str>,
+    /// ... which says nothing when this is not 0: then it is the one with this uidvalidity.
+    pub era: u32,
+}
 
 /// An operation on one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,23 +37,95 @@ pub enum Op {
     CreateAccount,
     /// Deletes it.
     DeleteAccount,
-    /// Creates a mailbox.
-    CreateMailbox(Name),
-    /// Stores a message, unless this request has done so.
-    Store {
-        /// Where.
-        mailbox: Name,
+    /// Creates a mailbox and the parents that it needs.
+    Make {
+        /// Its name.
+        name: Arc<str>,
+        /// Special uses, sorted.
+        uses: Vec<String>,
+        /// It will take the messages that INBOX has now: the first half of renaming INBOX.
+        for_inbox: bool,
         /// Under which identity.
         request: Name,
-        /// What.
-        blob: Name,
-        /// Octets.
-        size: u64,
+    },
+    /// Moves what INBOX had when the mailbox was made: the second half.
+    MoveInbox {
+        /// The identity of the first half.
+        made: Name,
+    },
+    /// Removes a mailbox.
+    DeleteMailbox {
+        /// Which.
+        at: Where,
+        /// Under which identity.
+        request: Name,
+    },
+    /// Renames a mailbox with its children.
+    Rename {
+        /// Which.
+        from: Arc<str>,
+        /// Its new name.
+        to: Arc<str>,
+        /// Under which identity.
+        request: Name,
+    },
+    /// Subscribes to a name, or not any more.
+    Subscribe {
+        /// Which.
+        name: Arc<str>,
+        /// Whether it is subscribed then.
+        on: bool,
+        /// Under which identity.
+        request: Name,
+    },
+    /// Sets special uses.
+    Uses {
+        /// Of which mailbox.
+        name: Arc<str>,
+        /// All of them, sorted.
+        uses: Vec<String>,
+        /// Under which identity.
+        request: Name,
+    },
+    /// Sets or removes an annotation.
+    Annotate {
+        /// Of which mailbox; `None`: of the account.
+        name: Option<Arc<str>>,
+        /// Entry.
+        entry: String,
+        /// Value; empty: removed.
+        value: String,
+        /// Under which identity.
+        request: Name,
+    },
+    /// Stores messages, all or none, unless this request has done so.
+    Store {
+        /// Where.
+        mailbox: Arc<str>,
+        /// Under which identity.
+        request: Name,
+        /// What: octets and their number.
+        items: Vec<(Name, u64)>,
+        /// A message of the same mailbox that goes.
+        replaces: Option<u32>,
+    },
+    /// Copies or moves messages, unless this request has done so.
+    Carry {
+        /// From here.
+        from: Where,
+        /// To here.
+        to: Where,
+        /// Which.
+        uids: Vec<u32>,
+        /// Whether they leave.
+        away: bool,
+        /// Under which identity.
+        request: Name,
     },
     /// Changes flags, unless this request has done so.
     SetFlags {
         /// Where.
-        mailbox: Name,
+        at: Where,
         /// Under which identity.
         request: Name,
         /// Which messages.
@@ -52,22 +140,36 @@ pub enum Op {
     /// Removes messages, unless this request has done so.
     Expunge {
         /// Where.
-        mailbox: Name,
+        at: Where,
         /// Under which identity.
         request: Name,
         /// Which messages.
         uids: Vec<u32>,
+        /// Also those without \Deleted.
+        force: bool,
     },
+    /// Sets the password; 0: none.
+    SetPassword(u32, Name),
+    /// Sets who may log in.
+    SetState(LoginState, Name),
     /// Reads the counters of all mailboxes.
     Mailboxes,
     /// Reads all messages of a mailbox.
-    List(Name),
+    List(Arc<str>),
     /// Reads one message.
-    Fetch(Name, u32),
+    Fetch(Where, u32),
+    /// Looks for messages with a flag, or without it.
+    Search(Arc<str>, Name, bool),
+    /// Reads a mailbox's counters.
+    Select(Arc<str>),
+    /// Reads annotations.
+    Annotations(Option<Arc<str>>),
+    /// Asks whether a password is right.
+    Login(u32),
 }
 
 /// What an operation answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ret {
     /// Done.
     Done,
@@ -79,10 +181,33 @@ pub enum Ret {
     NoMessage,
     /// It exists already.
     Exists,
-    /// Stored here.
-    Stored(StoredAt),
+    /// That cannot be done to this mailbox.
+    Refused,
+    /// The account takes no mail.
+    Closed,
+    /// A wrong password, or nobody may log in.
+    NoLogin,
+    /// It cannot have happened yet.
+    NotYet,
+    /// A mailbox: uidvalidity and number.
+    Made(u32, u32),
+    /// Changed, or so already: the account's modseq afterwards.
+    Changed(u64),
+    /// Stored: where the first is, and how many.
+    Stored(StoredAt, u32),
     /// Stored, but where is not told.
     StoredSomewhere,
+    /// Copied or moved.
+    Carried {
+        /// Generation of the uids where they came.
+        uid_validity: u32,
+        /// The account's modseq afterwards.
+        modseq: u64,
+        /// Where they were.
+        from: Vec<u32>,
+        /// Where they are.
+        to: Vec<u32>,
+    },
     /// Flags were changed.
     Flags {
         /// The account's modseq afterwards.
@@ -99,8 +224,8 @@ pub enum Ret {
         /// Which.
         uids: Vec<u32>,
     },
-    /// Counters by mailbox.
-    Mailboxes(BTreeMap<Name, MailboxSeen>),
+    /// The account's mailboxes.
+    Mailboxes(Box<AccountSeen>),
     /// A mailbox whole.
     Messages {
         /// Generation of the uids.
@@ -108,10 +233,23 @@ pub enum Ret {
         /// Highest modseq.
         highest_modseq: u64,
         /// All messages.
-        messages: Vec<(u32, Message)>,
+        messages: Vec<(u32, Arc<Message>)>,
     },
     /// The octets of a message.
     Octets(Name),
+    /// A mailbox's counters.
+    Selected {
+        /// Generation of the uids.
+        uid_validity: u32,
+        /// The next uid.
+        uid_next: u32,
+        /// Number of messages.
+        messages: u32,
+    },
+    /// Messages that a search found.
+    Uids(Vec<u32>),
+    /// Annotations.
+    Annotations(BTreeMap<String, String>),
 }
 
 /// A message.
@@ -127,36 +265,68 @@ pub struct Message {
     pub modseq: u64,
 }
 
+/// A mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Mailbox {
+pub struct Mailbox {
+    /// Which of the account's mailboxes it is, counted as they were made.
+    pub era: u32,
+    /// The next uid.
+    pub uid_next: u32,
+    /// Its last change.
+    pub modseq: u64,
+    /// By uid.
+    pub messages: BTreeMap<u32, Arc<Message>>,
+    /// Special uses, sorted.
+    pub uses: Vec<String>,
+    /// By entry.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What is learned of a mailbox, also of one that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Era {
     /// 0: not learned yet.
     uid_validity: u32,
     /// It is above this.
     above: u32,
-    uid_next: u32,
-    modseq: u64,
-    messages: BTreeMap<u32, Message>,
+    /// 0: not learned yet.
+    id: u32,
 }
 
 /// What a request did.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum First {
-    Stored(u32, u64),
-    Flags(u64, Vec<u32>, Vec<u32>),
-    Expunged(u64, Vec<u32>),
+pub struct First {
+    /// What it answered, without what is learned of its mailbox.
+    pub ret: Ret,
+    /// That mailbox.
+    pub era: Option<u32>,
 }
 
-/// An account.
+/// An account. Clones share what they have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Account {
-    exists: bool,
+    /// Whether there is one.
+    pub exists: bool,
     /// The highest uidvalidity that was learned.
     uid_validity: u32,
     /// The account's change counter.
     pub modseq: u64,
-    mailboxes: BTreeMap<Name, Mailbox>,
-    /// Requests that were carried out, by mailbox.
-    requests: BTreeMap<(Name, Name), First>,
+    /// By name.
+    pub mailboxes: BTreeMap<Arc<str>, Arc<Mailbox>>,
+    eras: Vec<Era>,
+    /// Requests that were carried out.
+    pub requests: Arc<BTreeMap<Name, First>>,
+    /// Names that are subscribed.
+    pub subscriptions: Arc<BTreeSet<Arc<str>>>,
+    /// Annotations of the account.
+    pub annotations: Arc<BTreeMap<String, String>>,
+    /// 0: none.
+    pub password: u32,
+    /// Who may log in.
+    pub state: LoginState,
+    /// Renamings of INBOX whose first half is done: the mailbox, and the uid from which on messages
+    /// of INBOX stay.
+    pub renames: BTreeMap<Name, (u32, u32)>,
 }
 
 /// Whether an operation can be next.
@@ -168,304 +338,308 @@ pub enum Fit {
     Still,
     /// It fits, changes nothing, and tells a uidvalidity that was not known.
     Tells,
+    /// It fits and changes nothing now; its answer does not say whether it changed something.
+    Idle,
     /// It fits and changes something.
     Changes,
 }
 
-/// The number of INBOX.
-pub const INBOX: Name = 0;
+/// The name of INBOX.
+pub const INBOX: &str = "INBOX";
+/// The number of `\Seen`.
+pub const SEEN: Name = 0;
+/// The number of `\Deleted`.
+pub const DELETED: Name = 1;
 
 impl Account {
     /// Whether `op` with this answer (`None`: not known) can be next.
     pub fn fits(&self, op: &Op, ret: Option<&Ret>) -> Fit {
-        let told = self.answer(op);
+        let told = self.outcome(op);
         let learns = match ret {
+            None if told.ret == Ret::NotYet => return Fit::No,
             None => false,
             Some(ret) => match self.agrees(op, &told, ret) {
                 None => return Fit::No,
                 Some(learns) => learns,
             },
         };
-        match (self.changes(op, &told), learns) {
-            (true, _) => Fit::Changes,
-            (false, true) => Fit::Tells,
-            (false, false) => Fit::Still,
+        match (told.steps.is_empty(), learns) {
+            (false, _) => Fit::Changes,
+            // Answers that tell a modseq belong to this state, whatever it is that asks.
+            (true, false) if told.request.is_some() && ret == Some(&Ret::Done) => Fit::Idle,
+            (true, true) => Fit::Tells,
+            (true, false) => Fit::Still,
+        }
+    }
+
+    /// What `op` would answer now.
+    #[cfg(test)]
+    pub fn answer(&self, op: &Op) -> Ret {
+        let told = self.outcome(op);
+        let known = told.era.map(|e| self.eras[e as usize]);
+        let validity = known.map_or(0, |e| e.uid_validity);
+        match told.ret {
+            Ret::Made(..) => Ret::Made(validity, known.map_or(0, |e| e.id)),
+            Ret::Stored(at, count) => {
+                let uid_validity = validity;
+                Ret::Stored(StoredAt { uid_validity, ..at }, count)
+            }
+            Ret::Messages { highest_modseq, .. } => {
+                let m = match op {
+                    Op::List(name) => self.mailboxes.get(name),
+                    _ => None,
+                };
+                let messages = m.into_iter().flat_map(|m| &m.messages);
+                Ret::Messages {
+                    uid_validity: validity,
+                    highest_modseq,
+                    messages: messages.map(|(u, m)| (*u, Arc::clone(m))).collect(),
+                }
+            }
+            Ret::Mailboxes(_) => {
+                let all = self.mailboxes.iter().map(|(name, m)| {
+                    let era = self.eras[m.era as usize];
+                    let seen = self.seen(name, m, era.uid_validity, era.id);
+                    (name.to_string(), seen)
+                });
+                Ret::Mailboxes(Box::new(AccountSeen {
+                    mailboxes: all.collect(),
+                    subscriptions: self.subscriptions.iter().map(|s| s.to_string()).collect(),
+                    modseq: self.modseq,
+                }))
+            }
+            Ret::Carried {
+                modseq, from, to, ..
+            } => Ret::Carried {
+                uid_validity: validity,
+                modseq,
+                from,
+                to,
+            },
+            other => other,
         }
     }
 
     /// Whether an answer that does not fit now never will, whatever changes: it tells a modseq that
-    /// was passed. Only of an account that is not deleted.
-    pub fn is_past(&self, op: &Op, ret: &Ret) -> bool {
-        let passed = |name: &Name, modseq: u64| {
-            // A mailbox that comes later is above what the account has now.
-            let now = self.mailboxes.get(name).map_or(self.modseq, |m| m.modseq);
-            modseq <= now
-        };
+    /// was passed. Only of an account that is not deleted; `stable`: its mailboxes keep their names.
+    pub fn is_past(&self, op: &Op, ret: &Ret, stable: bool) -> bool {
         match (op, ret) {
-            (_, Ret::Stored(at)) => at.modseq <= self.modseq,
-            (_, Ret::Flags { modseq, .. } | Ret::Expunged { modseq, .. }) => *modseq <= self.modseq,
-            (Op::List(name), Ret::Messages { highest_modseq, .. }) => passed(name, *highest_modseq),
-            (_, Ret::Mailboxes(all)) => {
-                let past = |(name, m): (&Name, &MailboxSeen)| passed(name, m.highest_modseq);
-                all.len() < self.mailboxes.len() || all.iter().all(past)
+            (_, Ret::Stored(at, _)) => at.modseq != 0 && at.modseq <= self.modseq,
+            (
+                _,
+                Ret::Flags { modseq, .. }
+                | Ret::Expunged { modseq, .. }
+                | Ret::Carried { modseq, .. }
+                | Ret::Changed(modseq),
+            ) => *modseq <= self.modseq,
+            (Op::List(name), Ret::Messages { highest_modseq, .. }) => {
+                // A mailbox that comes later is above what the account has now.
+                let now = self.mailboxes.get(name).map_or(self.modseq, |m| m.modseq);
+                stable && *highest_modseq <= now
             }
+            (_, Ret::Mailboxes(all)) => all.modseq <= self.modseq,
             _ => false,
         }
     }
 
     /// Carries `op` out, which fits, and learns from its answer.
     pub fn apply(&mut self, op: &Op, ret: Option<&Ret>) {
-        let told = self.answer(op);
-        let changes = self.changes(op, &told);
-        if changes {
-            self.modseq += u64::from(!matches!(op, Op::CreateAccount | Op::DeleteAccount));
-        }
-        let modseq = self.modseq;
-        match (op, &told) {
-            (Op::CreateAccount, Ret::Done) => {
-                self.exists = true;
-                self.modseq = 1;
-                self.requests.clear();
-                let inbox = self.new_mailbox();
-                self.mailboxes = BTreeMap::from([(INBOX, inbox)]);
-            }
-            (Op::DeleteAccount, Ret::Done) => {
-                self.exists = false;
-                self.modseq = 0;
-                self.mailboxes.clear();
-                self.requests.clear();
-            }
-            (Op::CreateMailbox(name), Ret::Done) => {
-                let mailbox = self.new_mailbox();
-                self.mailboxes.insert(*name, mailbox);
-            }
-            (
-                Op::Store {
-                    mailbox,
-                    request,
-                    blob,
-                    size,
-                },
-                Ret::Stored(at),
-            ) if changes => {
-                if let Some(m) = self.mailboxes.get_mut(mailbox) {
-                    m.uid_next += 1;
-                    m.modseq = modseq;
-                    let message = Message {
-                        blob: *blob,
-                        size: *size,
-                        flags: Vec::new(),
-                        modseq,
-                    };
-                    m.messages.insert(at.uid, message);
-                }
-                let first = First::Stored(at.uid, modseq);
-                self.requests.insert((*mailbox, *request), first);
-            }
-            (
-                Op::SetFlags {
-                    mailbox,
-                    request,
-                    mode,
-                    flags,
-                    ..
-                },
-                Ret::Flags {
-                    modseq,
-                    changed,
-                    unchanged,
-                },
-            ) => {
-                if let Some(m) = self.mailboxes.get_mut(mailbox).filter(|_| changes) {
-                    m.modseq = *modseq;
-                    for uid in changed {
-                        if let Some(message) = m.messages.get_mut(uid) {
-                            message.flags = combined(&message.flags, *mode, flags);
-                            message.modseq = *modseq;
-                        }
-                    }
-                }
-                let first = First::Flags(*modseq, changed.clone(), unchanged.clone());
-                self.requests.entry((*mailbox, *request)).or_insert(first);
-            }
-            (
-                Op::Expunge {
-                    mailbox, request, ..
-                },
-                Ret::Expunged { modseq, uids },
-            ) => {
-                if let Some(m) = self.mailboxes.get_mut(mailbox).filter(|_| changes) {
-                    m.modseq = *modseq;
-                    for uid in uids {
-                        m.messages.remove(uid);
-                    }
-                }
-                let first = First::Expunged(*modseq, uids.clone());
-                self.requests.entry((*mailbox, *request)).or_insert(first);
-            }
-            _ => {}
-        }
+        let told = self.outcome(op);
         if let Some(ret) = ret {
-            self.learn(op, ret);
+            // Of mailboxes that are there already; those that are new are learned below.
+            self.learn(&told, ret);
+        }
+        for step in &told.steps {
+            self.step(step);
+        }
+        if let (Some(ret), true) = (ret, told.era.is_none()) {
+            let era = self.made(op).filter(|_| !told.steps.is_empty());
+            if era.is_some() {
+                let now = Outcome {
+                    era,
+                    ..Outcome::of(told.ret.clone())
+                };
+                self.learn(&now, ret);
+            }
+        }
+        if let Some(request) = told.request {
+            let first = First {
+                era: told.era.or_else(|| self.made(op)),
+                ret: told.ret,
+            };
+            Arc::make_mut(&mut self.requests)
+                .entry(request)
+                .or_insert(first);
         }
     }
 
-    fn new_mailbox(&self) -> Mailbox {
-        Mailbox {
+    /// The mailbox that an operation has just made.
+    fn made(&self, op: &Op) -> Option<u32> {
+        match op {
+            Op::Make { name, .. } => self.mailboxes.get(name).map(|m| m.era),
+            _ => None,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.modseq += step.modseqs();
+        let modseq = self.modseq;
+        let touch =
+            |account: &mut Account, name: &Arc<str>, change: &mut dyn FnMut(&mut Mailbox)| {
+                if let Some(m) = account.mailboxes.get_mut(name) {
+                    let m = Arc::make_mut(m);
+                    m.modseq = modseq;
+                    change(m);
+                }
+            };
+        match step {
+            Step::Create => {
+                // Learned uidvalidities stay: those of a later account are above them.
+                *self = Account {
+                    exists: true,
+                    uid_validity: self.uid_validity,
+                    ..Account::default()
+                };
+                self.modseq = 1;
+                self.make(&INBOX.into(), Vec::new(), 1);
+            }
+            Step::Destroy => {
+                *self = Account {
+                    uid_validity: self.uid_validity,
+                    ..Account::default()
+                };
+            }
+            Step::Make(name, uses) => self.make(name, uses.clone(), modseq),
+            Step::WillTake(request, name) => {
+                let inbox = self.mailboxes.get(INBOX).map_or(1, |m| m.uid_next);
+                let era = self.mailboxes.get(name).map_or(0, |m| m.era);
+                self.renames.insert(*request, (era, inbox));
+            }
+            Step::Remove(name) => {
+                self.mailboxes.remove(name);
+            }
+            Step::Rename(names) => {
+                let mut first = self.modseq - names.len() as u64;
+                let taken: Vec<_> = names
+                    .iter()
+                    .filter_map(|(from, _)| self.mailboxes.remove(from))
+                    .collect();
+                for ((_, to), mut m) in names.iter().zip(taken) {
+                    first += 1;
+                    Arc::make_mut(&mut m).modseq = first;
+                    self.mailboxes.insert(Arc::clone(to), m);
+                }
+            }
+            Step::Subscribe(name, on) => {
+                let all = Arc::make_mut(&mut self.subscriptions);
+                match on {
+                    true => all.insert(Arc::clone(name)),
+                    false => all.remove(name),
+                };
+                touch(self, name, &mut |_| {});
+            }
+            Step::Uses(name, uses) => touch(self, name, &mut |m| m.uses = uses.clone()),
+            Step::Annotate(name, entry, value) => {
+                let set = |all: &mut BTreeMap<String, String>| match value.is_empty() {
+                    true => all.remove(entry),
+                    false => all.insert(entry.clone(), value.clone()),
+                };
+                match name {
+                    None => drop(set(Arc::make_mut(&mut self.annotations))),
+                    Some(name) => touch(self, name, &mut |m| drop(set(&mut m.annotations))),
+                }
+            }
+            Step::Arrive(name, messages) => touch(self, name, &mut |m| {
+                for message in messages {
+                    let message = Message {
+                        modseq,
+                        ..message.clone()
+                    };
+                    m.messages.insert(m.uid_next, Arc::new(message));
+                    m.uid_next += 1;
+                }
+            }),
+            Step::Leave(name, uids) => touch(self, name, &mut |m| {
+                m.messages.retain(|uid, _| !uids.contains(uid));
+            }),
+            Step::Flags(name, uids, mode, flags) => touch(self, name, &mut |m| {
+                for uid in uids {
+                    if let Some(message) = m.messages.get_mut(uid) {
+                        let message = Arc::make_mut(message);
+                        message.flags = combined(&message.flags, *mode, flags);
+                        message.modseq = modseq;
+                    }
+                }
+            }),
+            Step::Password(password) => self.password = *password,
+            Step::State(state) => self.state = *state,
+        }
+    }
+
+    fn make(&mut self, name: &Arc<str>, uses: Vec<String>, modseq: u64) {
+        let era = self.eras.len() as u32;
+        self.eras.push(Era {
             uid_validity: 0,
             above: self.uid_validity,
+            id: 0,
+        });
+        let mailbox = Mailbox {
+            era,
             uid_next: 1,
-            modseq: self.modseq,
+            modseq,
             messages: BTreeMap::new(),
-        }
+            uses,
+            annotations: BTreeMap::new(),
+        };
+        self.mailboxes.insert(Arc::clone(name), Arc::new(mailbox));
     }
 
-    /// What `op` would answer now.
-    pub fn answer(&self, op: &Op) -> Ret {
-        match op {
-            Op::CreateAccount if self.exists => Ret::Exists,
-            Op::CreateAccount => Ret::Done,
-            _ if !self.exists => Ret::NoAccount,
-            Op::DeleteAccount => Ret::Done,
-            Op::CreateMailbox(name) if self.mailboxes.contains_key(name) => Ret::Exists,
-            Op::CreateMailbox(_) => Ret::Done,
-            Op::Mailboxes => {
-                let all = self.mailboxes.iter().map(|(name, m)| (*name, m.seen()));
-                Ret::Mailboxes(all.collect())
-            }
-            Op::Store { mailbox, .. }
-            | Op::SetFlags { mailbox, .. }
-            | Op::Expunge { mailbox, .. }
-            | Op::List(mailbox)
-            | Op::Fetch(mailbox, _) => match self.mailboxes.get(mailbox) {
-                Some(m) => self.inside(m, op),
-                None => Ret::NoMailbox,
-            },
-        }
+    /// The uidvalidity of a mailbox, where it is learned.
+    pub fn validity(&self, m: &Mailbox) -> Option<u32> {
+        let era = self.eras.get(m.era as usize)?;
+        (era.uid_validity != 0).then_some(era.uid_validity)
     }
 
-    /// What an operation inside mailbox `m` would answer.
-    fn inside(&self, m: &Mailbox, op: &Op) -> Ret {
-        match op {
-            Op::Store {
-                mailbox, request, ..
-            } => {
-                let (uid, modseq) = match self.requests.get(&(*mailbox, *request)) {
-                    Some(First::Stored(uid, modseq)) => (*uid, *modseq),
-                    _ => (m.uid_next, self.modseq + 1),
-                };
-                Ret::Stored(StoredAt {
-                    uid_validity: m.uid_validity,
-                    uid,
-                    modseq,
-                })
-            }
-            Op::SetFlags {
-                mailbox,
-                request,
-                uids,
-                mode,
-                flags,
-                unchanged_since,
-            } => {
-                if let Some(First::Flags(modseq, changed, unchanged)) =
-                    self.requests.get(&(*mailbox, *request))
-                {
-                    return Ret::Flags {
-                        modseq: *modseq,
-                        changed: changed.clone(),
-                        unchanged: unchanged.clone(),
-                    };
-                }
-                let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
-                for (uid, message) in uids.iter().filter_map(|u| Some((*u, m.messages.get(u)?))) {
-                    if *unchanged_since != 0 && message.modseq > *unchanged_since {
-                        unchanged.push(uid);
-                    } else if combined(&message.flags, *mode, flags) != message.flags {
-                        changed.push(uid);
-                    }
-                }
-                let modseq = self.modseq + u64::from(!changed.is_empty());
-                Ret::Flags {
-                    modseq,
-                    changed,
-                    unchanged,
-                }
-            }
-            Op::Expunge {
-                mailbox,
-                request,
-                uids,
-            } => {
-                if let Some(First::Expunged(modseq, uids)) =
-                    self.requests.get(&(*mailbox, *request))
-                {
-                    return Ret::Expunged {
-                        modseq: *modseq,
-                        uids: uids.clone(),
-                    };
-                }
-                let there = uids.iter().copied();
-                let uids: Vec<u32> = there.filter(|u| m.messages.contains_key(u)).collect();
-                let modseq = self.modseq + u64::from(!uids.is_empty());
-                Ret::Expunged { modseq, uids }
-            }
-            Op::Fetch(_, uid) => match m.messages.get(uid) {
-                Some(message) => Ret::Octets(message.blob),
-                None => Ret::NoMessage,
-            },
-            // Compared in place: a mailbox may be large.
-            _ => Ret::Messages {
-                uid_validity: m.uid_validity,
-                highest_modseq: m.modseq,
-                messages: Vec::new(),
-            },
-        }
-    }
-
-    /// Whether `op`, which would answer `told`, changes anything.
-    fn changes(&self, op: &Op, told: &Ret) -> bool {
-        match (op, told) {
-            (Op::CreateAccount | Op::DeleteAccount | Op::CreateMailbox(_), told) => {
-                *told == Ret::Done
-            }
-            (_, Ret::Stored(at)) => at.modseq > self.modseq,
-            (_, Ret::Flags { modseq, .. } | Ret::Expunged { modseq, .. }) => *modseq > self.modseq,
-            _ => false,
+    /// The mailbox that a call names, and its name.
+    pub fn find(&self, at: &Where) -> Option<(&Arc<str>, &Arc<Mailbox>)> {
+        match at.era {
+            0 => self.mailboxes.get_key_value(&at.name),
+            // Whoever names it by its number was told of it before.
+            era => self
+                .mailboxes
+                .iter()
+                .find(|(_, m)| self.validity(m) == Some(era)),
         }
     }
 
     /// Whether what `op` would answer agrees with what it did answer; and whether something is
     /// learned by that.
-    fn agrees(&self, op: &Op, told: &Ret, ret: &Ret) -> Option<bool> {
-        match (op, told, ret) {
-            (_, Ret::Stored(_), Ret::StoredSomewhere) => Some(false),
-            (Op::Store { mailbox, .. }, Ret::Stored(told), Ret::Stored(ret)) => {
-                let same = (told.uid, told.modseq) == (ret.uid, ret.modseq);
-                let learns = self.learns(*mailbox, ret.uid_validity)?;
-                same.then_some(learns)
-            }
-            (Op::Mailboxes, Ret::Mailboxes(told), Ret::Mailboxes(ret)) => {
-                let mut learns = false;
-                if told.len() != ret.len() {
-                    return None;
-                }
-                for ((name, told), (other, ret)) in told.iter().zip(ret) {
-                    learns |= self.learns(*name, ret.uid_validity)?;
-                    let told = MailboxSeen {
-                        uid_validity: ret.uid_validity,
-                        ..told.clone()
-                    };
-                    if name != other || told != *ret {
-                        return None;
-                    }
-                }
-                Some(learns)
+    fn agrees(&self, op: &Op, told: &Outcome, ret: &Ret) -> Option<bool> {
+        match (&told.ret, ret) {
+            (Ret::Stored(..), Ret::StoredSomewhere)
+            | (Ret::Made(..) | Ret::Flags { .. } | Ret::Expunged { .. }, Ret::Done) => Some(false),
+            (Ret::Made(..), Ret::Made(validity, id)) => match told.era {
+                Some(era) => self.learns(era, *validity, *id),
+                // It is made by this.
+                None => (*validity > self.uid_validity).then_some(true),
+            },
+            (Ret::Stored(told_at, n), Ret::Stored(at, m)) => {
+                let learns = self.learns(told.era?, at.uid_validity, 0)?;
+                // IMAP tells no modseq.
+                let modseq = at.modseq == 0 || at.modseq == told_at.modseq;
+                (modseq && (told_at.uid, n) == (at.uid, m)).then_some(learns)
             }
             (
-                Op::List(name),
+                Ret::Selected { .. } | Ret::Carried { .. },
+                Ret::Selected { uid_validity, .. } | Ret::Carried { uid_validity, .. },
+            ) => {
+                let learns = self.learns(told.era?, *uid_validity, 0)?;
+                (told.ret == without_era(ret)).then_some(learns)
+            }
+            (Ret::Mailboxes(_), Ret::Mailboxes(all)) => self.agrees_with_all(all),
+            (
                 Ret::Messages {
-                    highest_modseq: told,
+                    highest_modseq: told_modseq,
                     ..
                 },
                 Ret::Messages {
@@ -474,9 +648,10 @@ impl Account {
                     messages,
                 },
             ) => {
-                let learns = self.learns(*name, *uid_validity)?;
+                let Op::List(name) = op else { return None };
+                let learns = self.learns(told.era?, *uid_validity, 0)?;
                 let there = &self.mailboxes.get(name)?.messages;
-                let same = told == highest_modseq
+                let same = told_modseq == highest_modseq
                     && there.len() == messages.len()
                     && there
                         .iter()
@@ -484,32 +659,80 @@ impl Account {
                         .all(|((u, m), (v, n))| u == v && m == n);
                 same.then_some(learns)
             }
-            (_, told, ret) => (told == ret).then_some(false),
+            (told, ret) => (told == ret).then_some(false),
         }
     }
 
-    /// Whether a uidvalidity is news; `None`: it cannot be.
-    fn learns(&self, mailbox: Name, uid_validity: u32) -> Option<bool> {
-        let m = self.mailboxes.get(&mailbox)?;
-        match m.uid_validity {
-            0 => (uid_validity > m.above).then_some(true),
-            known => (known == uid_validity).then_some(false),
+    fn agrees_with_all(&self, all: &AccountSeen) -> Option<bool> {
+        let subscribed = self.subscriptions.iter().map(|s| &**s);
+        if all.modseq != self.modseq
+            || all.mailboxes.len() != self.mailboxes.len()
+            || !subscribed.eq(all.subscriptions.iter().map(String::as_str))
+        {
+            return None;
+        }
+        let mut learns = false;
+        for ((name, m), (other, seen)) in self.mailboxes.iter().zip(&all.mailboxes) {
+            if **name != **other {
+                return None;
+            }
+            learns |= self.learns(m.era, seen.uid_validity, seen.id)?;
+            let told = self.seen(name, m, seen.uid_validity, seen.id);
+            if told != *seen {
+                return None;
+            }
+        }
+        Some(learns)
+    }
+
+    fn seen(&self, name: &Arc<str>, m: &Mailbox, uid_validity: u32, id: u32) -> MailboxSeen {
+        let with = |flag| m.messages.values().filter(move |m| m.flags.contains(&flag));
+        MailboxSeen {
+            uid_validity,
+            uid_next: m.uid_next,
+            highest_modseq: m.modseq,
+            messages: m.messages.len() as u64,
+            unseen: (m.messages.len() - with(SEEN).count()) as u64,
+            deleted: with(DELETED).count() as u64,
+            bytes: m.messages.values().map(|m| m.size).sum(),
+            id,
+            uses: m.uses.clone(),
+            subscribed: self.subscriptions.contains(name),
         }
     }
 
-    fn learn(&mut self, op: &Op, ret: &Ret) {
-        let mut learned = |name: &Name, uid_validity: u32| {
-            if let Some(m) = self.mailboxes.get_mut(name) {
-                m.uid_validity = uid_validity;
+    /// Whether a uidvalidity and a number (0: not told) are news; `None`: they cannot be.
+    fn learns(&self, era: u32, uid_validity: u32, id: u32) -> Option<bool> {
+        let known = self.eras.get(era as usize)?;
+        let validity = match known.uid_validity {
+            0 => (uid_validity > known.above).then_some(true)?,
+            known => (known == uid_validity).then_some(false)?,
+        };
+        let id = match (known.id, id) {
+            (_, 0) => false,
+            (0, _) => true,
+            (known, id) => (known == id).then_some(false)?,
+        };
+        Some(validity || id)
+    }
+
+    fn learn(&mut self, told: &Outcome, ret: &Ret) {
+        let mut learned = |era: u32, uid_validity: u32, id: u32| {
+            if let Some(known) = self.eras.get_mut(era as usize) {
+                known.uid_validity = uid_validity;
+                known.id = known.id.max(id);
                 self.uid_validity = self.uid_validity.max(uid_validity);
             }
         };
-        match (op, ret) {
-            (Op::Store { mailbox, .. }, Ret::Stored(at)) => learned(mailbox, at.uid_validity),
-            (Op::List(name), Ret::Messages { uid_validity, .. }) => learned(name, *uid_validity),
-            (Op::Mailboxes, Ret::Mailboxes(all)) => {
-                for (name, seen) in all {
-                    learned(name, seen.uid_validity);
+        match (told.era, ret) {
+            (Some(era), Ret::Made(validity, id)) => learned(era, *validity, *id),
+            (Some(era), Ret::Stored(at, _)) => learned(era, at.uid_validity, 0),
+            (Some(era), Ret::Messages { uid_validity, .. } | Ret::Carried { uid_validity, .. }) => {
+                learned(era, *uid_validity, 0)
+            }
+            (_, Ret::Mailboxes(all)) => {
+                for (m, seen) in self.mailboxes.values().zip(all.mailboxes.values()) {
+                    learned(m.era, seen.uid_validity, seen.id);
                 }
             }
             _ => {}
@@ -517,23 +740,30 @@ impl Account {
     }
 }
 
-impl Mailbox {
-    fn seen(&self) -> MailboxSeen {
-        let unseen = self.messages.values().filter(|m| !m.flags.contains(&SEEN));
-        MailboxSeen {
-            uid_validity: self.uid_validity,
-            uid_next: self.uid_next,
-            highest_modseq: self.modseq,
-            messages: self.messages.len() as u64,
-            unseen: unseen.count() as u64,
-        }
+/// An answer without what is learned of its mailbox.
+fn without_era(ret: &Ret) -> Ret {
+    match ret.clone() {
+        Ret::Carried {
+            modseq, from, to, ..
+        } => Ret::Carried {
+            uid_validity: 0,
+            modseq,
+            from,
+            to,
+        },
+        Ret::Selected {
+            uid_next, messages, ..
+        } => Ret::Selected {
+            uid_validity: 0,
+            uid_next,
+            messages,
+        },
+        other => other,
     }
 }
 
-/// The number of `\Seen`.
-pub const SEEN: Name = 0;
-
-fn combined(old: &[Name], mode: FlagMode, flags: &[Name]) -> Vec<Name> {
+/// Flags after a change.
+pub fn combined(old: &[Name], mode: FlagMode, flags: &[Name]) -> Vec<Name> {
     let mut new: Vec<Name> = match mode {
         FlagMode::Add => old.iter().chain(flags).copied().collect(),
         FlagMode::Remove => old.iter().filter(|f| !flags.contains(f)).copied().collect(),
@@ -555,7 +785,7 @@ impl std::fmt::Display for Account {
             let (next, modseq) = (m.uid_next, m.modseq);
             write!(
                 f,
-                "; mailbox {name}: uidnext {next}, modseq {modseq}, uids {uids:?}"
+                "; {name}: uidnext {next}, modseq {modseq}, uids {uids:?}"
             )?;
         }
         Ok(())

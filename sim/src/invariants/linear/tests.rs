@@ -155,6 +155,13 @@ impl SequentialSpec for Spec {
     }
 }
 
+fn inbox() -> Where {
+    Where {
+        name: INBOX.into(),
+        era: 0,
+    }
+}
+
 /// A call with its thread and the order of its events.
 struct Drawn {
     op: Op,
@@ -170,36 +177,52 @@ fn draw(seed: u64) -> Vec<Drawn> {
     let mut drawn = Vec::new();
     let (mut now, mut generation) = (0, 0);
     for n in 0..7u32 {
-        let op = match random.random_range(0..if n == 0 { 1 } else { 8 }) {
+        let op = match random.random_range(0..if n == 0 { 1 } else { 11 }) {
             0 => Op::CreateAccount,
             1 if random.random_range(0..3) == 0 => Op::DeleteAccount,
             1..=3 => Op::Store {
-                mailbox: 0,
+                mailbox: INBOX.into(),
                 request: random.random_range(0..3) + 1,
-                blob: 1,
-                size: 5,
+                items: vec![(1, 5); random.random_range(1..3)],
+                replaces: (random.random_range(0..4) == 0).then_some(1),
             },
             4 => Op::Expunge {
-                mailbox: 0,
+                at: inbox(),
                 request: 100 + n,
                 uids: vec![random.random_range(1..3)],
+                force: true,
             },
             5 => Op::SetFlags {
-                mailbox: 0,
+                at: inbox(),
                 request: 100 + n,
                 uids: vec![1, 2],
                 mode: FlagMode::Add,
                 flags: vec![random.random_range(0..2)],
                 unchanged_since: random.random_range(0..3),
             },
-            6 => Op::Fetch(0, random.random_range(1..3)),
+            6 => Op::Fetch(inbox(), random.random_range(1..3)),
+            7 => Op::Carry {
+                from: inbox(),
+                to: inbox(),
+                uids: vec![1, 2],
+                away: random.random(),
+                request: 200 + random.random_range(0..2),
+            },
+            8 => Op::Subscribe {
+                name: INBOX.into(),
+                on: random.random(),
+                request: 100 + n,
+            },
             _ => Op::Mailboxes,
         };
         let mut ret = account.answer(&op);
         match &mut ret {
-            Ret::Stored(at) => at.uid_validity = generation,
+            Ret::Stored(at, _) => at.uid_validity = generation,
+            Ret::Carried { uid_validity, .. } => *uid_validity = generation,
             Ret::Mailboxes(all) => {
-                all.values_mut().for_each(|m| m.uid_validity = generation);
+                for m in all.mailboxes.values_mut() {
+                    (m.uid_validity, m.id) = (generation, 1);
+                }
             }
             _ => {}
         }
@@ -268,7 +291,7 @@ fn the_search_agrees_with_stateright() {
             .collect();
         let expected = by_stateright(&drawn);
         let deleted = calls.iter().any(|c| c.op == Op::DeleteAccount);
-        for evidence in [None, (!deleted).then(|| evidence(&calls))] {
+        for evidence in [None, (!deleted).then(|| evidence(&calls, true))] {
             let found = match search(&calls, evidence.as_ref(), 1_000_000) {
                 Verdict::Good => true,
                 Verdict::Bad { .. } => false,
@@ -282,4 +305,104 @@ fn the_search_agrees_with_stateright() {
         }
     }
     assert!(good > 300 && bad > 300, "{good} good, {bad} bad");
+}
+
+/// What a mail program does to mailboxes, one after the other, and what it is told.
+#[test]
+fn names_and_moves_follow_the_rules() {
+    let mut account = Account::default();
+    let mut n = 0;
+    let mut does = |op: &dyn Fn(Name) -> Op| {
+        n += 1;
+        let op = op(n);
+        let ret = account.answer(&op);
+        account.apply(&op, None);
+        (ret, account.clone())
+    };
+    let name = |name: &str| -> Arc<str> { name.into() };
+    does(&|_| Op::CreateAccount);
+    let make = |to: &'static str| {
+        move |request| Op::Make {
+            name: to.into(),
+            uses: Vec::new(),
+            for_inbox: false,
+            request,
+        }
+    };
+    // A parent is a mailbox with a modseq of its own.
+    let (_, after) = does(&make("a/b"));
+    assert_eq!(after.modseq, 3);
+    assert!(after.mailboxes.contains_key("a"));
+    assert_eq!(does(&make("a")).0, Ret::Exists);
+    let rename = |from: &'static str, to: &'static str| {
+        move |request| Op::Rename {
+            from: from.into(),
+            to: to.into(),
+            request,
+        }
+    };
+    assert_eq!(does(&rename("a", "a/c")).0, Ret::Refused);
+    assert_eq!(does(&rename("x", "y")).0, Ret::NoMailbox);
+    assert_eq!(does(&rename("a", "a/b")).0, Ret::Refused);
+    let (_, after) = does(&rename("a", "c"));
+    assert_eq!(after.modseq, 5);
+    assert_eq!(
+        after.mailboxes.keys().collect::<Vec<_>>(),
+        [&name("INBOX"), &name("c"), &name("c/b")]
+    );
+    let (ret, _) = does(&|request| Op::Store {
+        mailbox: "c".into(),
+        request,
+        items: vec![(1, 5), (2, 6)],
+        replaces: None,
+    });
+    let first = StoredAt {
+        uid_validity: 0,
+        uid: 1,
+        modseq: 6,
+    };
+    assert_eq!(ret, Ret::Stored(first, 2));
+    let (ret, after) = does(&|request| Op::Carry {
+        from: Where {
+            name: "c".into(),
+            era: 0,
+        },
+        to: inbox(),
+        uids: vec![2, 9],
+        away: true,
+        request,
+    });
+    let carried = Ret::Carried {
+        uid_validity: 0,
+        modseq: 8,
+        from: vec![2],
+        to: vec![1],
+    };
+    assert_eq!(ret, carried);
+    assert_eq!(after.mailboxes["c"].messages.len(), 1);
+    // INBOX gives what it has when the target is made, and no more.
+    does(&|_| Op::Make {
+        name: "old".into(),
+        uses: Vec::new(),
+        for_inbox: true,
+        request: 1000,
+    });
+    does(&|request| Op::Store {
+        mailbox: INBOX.into(),
+        request,
+        items: vec![(3, 7)],
+        replaces: None,
+    });
+    let (_, after) = does(&|_| Op::MoveInbox { made: 1000 });
+    assert_eq!(after.mailboxes["old"].messages.len(), 1);
+    let left: Vec<u32> = after.mailboxes[INBOX].messages.keys().copied().collect();
+    assert_eq!((left, after.modseq), (vec![2], 12));
+    let (_, after) = does(&|request| Op::DeleteMailbox {
+        at: Where {
+            name: "c".into(),
+            era: 0,
+        },
+        request,
+    });
+    assert!(after.mailboxes.contains_key("c/b"));
 }

@@ -1,0 +1,460 @@
+//! What each operation answers and changes, as the account is: the rules of [`super::spec`].
+//!
+//! RFC 9051, section 6.3 for mailboxes, 6.4 for messages; RFC 6851 for moves, RFC 3502 for several
+//! messages at once, RFC 8508 for replacements, RFC 7162 for conditions. The order of the refusals is
+//! the contract's: the account, then a repeated request, then what is asked for.
+
+use std::sync::Arc;
+
+use super::spec::{Account, First, INBOX, Mailbox, Message, Name, Op, Ret, combined};
+use crate::history::{AccountSeen, StoredAt};
+use crate::plan::{FlagMode, LoginState};
+
+/// What an operation would do.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it would answer, without what is learned of its mailbox.
+    pub ret: Ret,
+    /// That mailbox, when it is there already.
+    pub era: Option<u32>,
+    /// What it would change.
+    pub steps: Vec<Step>,
+    /// Under what its answer is remembered.
+    pub request: Option<Name>,
+}
+
+/// One change.
+#[derive(Debug)]
+pub enum Step {
+    /// The account is created.
+    Create,
+    /// The account is deleted.
+    Destroy,
+    /// A mailbox is made, with special uses.
+    Make(Arc<str>, Vec<String>),
+    /// It will take what INBOX has now.
+    WillTake(Name, Arc<str>),
+    /// A mailbox is removed.
+    Remove(Arc<str>),
+    /// Mailboxes get other names, all at once.
+    Rename(Vec<(Arc<str>, Arc<str>)>),
+    /// A name is subscribed, or not any more.
+    Subscribe(Arc<str>, bool),
+    /// A mailbox has these special uses.
+    Uses(Arc<str>, Vec<String>),
+    /// A mailbox or the account has this annotation.
+    Annotate(Option<Arc<str>>, String, String),
+    /// Messages come; their modseq is set then.
+    Arrive(Arc<str>, Vec<Message>),
+    /// Messages go.
+    Leave(Arc<str>, Vec<u32>),
+    /// Flags of messages change.
+    Flags(Arc<str>, Vec<u32>, FlagMode, Vec<Name>),
+    /// The password changes.
+    Password(u32),
+    /// Others may log in.
+    State(LoginState),
+}
+
+impl Step {
+    /// By how much it raises the modseq.
+    pub fn modseqs(&self) -> u64 {
+        match self {
+            Step::Create | Step::Destroy | Step::WillTake(..) => 0,
+            Step::Rename(names) => names.len() as u64,
+            _ => 1,
+        }
+    }
+}
+
+impl Outcome {
+    /// An answer that changes nothing.
+    pub fn of(ret: Ret) -> Outcome {
+        Outcome {
+            ret,
+            era: None,
+            steps: Vec::new(),
+            request: None,
+        }
+    }
+
+    fn change(step: Step) -> Outcome {
+        Outcome {
+            steps: vec![step],
+            ..Outcome::of(Ret::Done)
+        }
+    }
+}
+
+impl Account {
+    /// What `op` would do now.
+    pub fn outcome(&self, op: &Op) -> Outcome {
+        match op {
+            Op::CreateAccount if self.exists => return Outcome::of(Ret::Exists),
+            Op::CreateAccount => return Outcome::change(Step::Create),
+            Op::Login(_) if !self.exists => return Outcome::of(Ret::NoLogin),
+            _ if !self.exists => return Outcome::of(Ret::NoAccount),
+            Op::DeleteAccount => return Outcome::change(Step::Destroy),
+            _ => {}
+        }
+        let request = request_of(op);
+        if let Some(First { ret, era }) = request.and_then(|id| self.requests.get(&id)) {
+            return Outcome {
+                era: *era,
+                ..Outcome::of(ret.clone())
+            };
+        }
+        let mut outcome = match self.first_time(op) {
+            Ok(outcome) => outcome,
+            // What was refused is not remembered.
+            Err(ret) => return Outcome::of(ret),
+        };
+        outcome.request = request;
+        outcome
+    }
+
+    fn first_time(&self, op: &Op) -> Result<Outcome, Ret> {
+        match op {
+            Op::Make {
+                name,
+                uses,
+                for_inbox,
+                request,
+            } => {
+                if self.mailboxes.contains_key(name) {
+                    return Err(Ret::Exists);
+                }
+                let mut steps = self.parents(name);
+                steps.push(Step::Make(Arc::clone(name), uses.clone()));
+                if *for_inbox {
+                    steps.push(Step::WillTake(*request, Arc::clone(name)));
+                }
+                Ok(Outcome {
+                    steps,
+                    ..Outcome::of(Ret::Made(0, 0))
+                })
+            }
+            Op::MoveInbox { made } => self.move_inbox(*made),
+            Op::DeleteMailbox { at, .. } => {
+                let (name, _) = self.find(at).ok_or(Ret::NoMailbox)?;
+                if **name == *INBOX {
+                    return Err(Ret::Refused);
+                }
+                Ok(self.changed(Some(Step::Remove(Arc::clone(name)))))
+            }
+            Op::Rename { from, to, .. } => self.rename(from, to),
+            Op::Subscribe { name, on, .. } => {
+                let step = Step::Subscribe(Arc::clone(name), *on);
+                let there = self.subscriptions.contains(name);
+                Ok(self.changed((there != *on).then_some(step)))
+            }
+            Op::Uses { name, uses, .. } => {
+                let m = self.mailboxes.get(name).ok_or(Ret::NoMailbox)?;
+                let step = Step::Uses(Arc::clone(name), uses.clone());
+                Ok(self.changed((m.uses != *uses).then_some(step)))
+            }
+            Op::Annotate {
+                name, entry, value, ..
+            } => {
+                let known = match name {
+                    None => &*self.annotations,
+                    Some(name) => &self.mailboxes.get(name).ok_or(Ret::NoMailbox)?.annotations,
+                };
+                let same = known.get(entry).map_or("", String::as_str) == value;
+                let step = Step::Annotate(name.clone(), entry.clone(), value.clone());
+                Ok(self.changed((!same).then_some(step)))
+            }
+            Op::Store {
+                mailbox,
+                items,
+                replaces,
+                ..
+            } => self.store(mailbox, items, *replaces),
+            Op::Carry {
+                from,
+                to,
+                uids,
+                away,
+                ..
+            } => {
+                let (from, source) = self.find(from).ok_or(Ret::NoMailbox)?;
+                let (to, target) = self.find(to).ok_or(Ret::NoMailbox)?;
+                Ok(self.carry((from, source), (to, target), uids, *away))
+            }
+            Op::SetFlags {
+                at,
+                uids,
+                mode,
+                flags,
+                unchanged_since,
+                ..
+            } => {
+                let (name, m) = self.find(at).ok_or(Ret::NoMailbox)?;
+                let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
+                for (uid, message) in there(m, uids) {
+                    if *unchanged_since != 0 && message.modseq > *unchanged_since {
+                        unchanged.push(uid);
+                    } else if combined(&message.flags, *mode, flags) != message.flags {
+                        changed.push(uid);
+                    }
+                }
+                let step = Step::Flags(Arc::clone(name), changed.clone(), *mode, flags.clone());
+                let steps: Vec<Step> = (!changed.is_empty()).then_some(step).into_iter().collect();
+                Ok(Outcome {
+                    ret: Ret::Flags {
+                        modseq: self.modseq + steps.len() as u64,
+                        changed,
+                        unchanged,
+                    },
+                    steps,
+                    ..Outcome::of(Ret::Done)
+                })
+            }
+            Op::Expunge {
+                at, uids, force, ..
+            } => {
+                let (name, m) = self.find(at).ok_or(Ret::NoMailbox)?;
+                let gone = there(m, uids);
+                let gone = gone.filter(|(_, m)| *force || m.flags.contains(&super::spec::DELETED));
+                let uids: Vec<u32> = gone.map(|(uid, _)| uid).collect();
+                let step = Step::Leave(Arc::clone(name), uids.clone());
+                let steps: Vec<Step> = (!uids.is_empty()).then_some(step).into_iter().collect();
+                Ok(Outcome {
+                    ret: Ret::Expunged {
+                        modseq: self.modseq + steps.len() as u64,
+                        uids,
+                    },
+                    steps,
+                    ..Outcome::of(Ret::Done)
+                })
+            }
+            Op::SetPassword(password, _) => {
+                // A password is hashed anew each time that it is set.
+                let changes = *password != 0 || self.password != 0;
+                let step = changes.then_some(Step::Password(*password));
+                Ok(Outcome {
+                    ret: Ret::Done,
+                    ..self.changed(step)
+                })
+            }
+            Op::SetState(state, _) => {
+                let step = (self.state != *state).then_some(Step::State(*state));
+                Ok(Outcome {
+                    ret: Ret::Done,
+                    ..self.changed(step)
+                })
+            }
+            _ => self.read(op),
+        }
+    }
+
+    fn read(&self, op: &Op) -> Result<Outcome, Ret> {
+        let mailbox = |name: &Arc<str>| self.mailboxes.get(name).ok_or(Ret::NoMailbox);
+        let ret = match op {
+            // Compared in place: an account may be large.
+            Op::Mailboxes => Ret::Mailboxes(Box::<AccountSeen>::default()),
+            Op::List(name) => {
+                let m = mailbox(name)?;
+                let ret = Ret::Messages {
+                    uid_validity: 0,
+                    highest_modseq: m.modseq,
+                    messages: Vec::new(),
+                };
+                return Ok(Outcome {
+                    era: Some(m.era),
+                    ..Outcome::of(ret)
+                });
+            }
+            Op::Select(name) => {
+                let m = mailbox(name)?;
+                let ret = Ret::Selected {
+                    uid_validity: 0,
+                    uid_next: m.uid_next,
+                    messages: m.messages.len() as u32,
+                };
+                return Ok(Outcome {
+                    era: Some(m.era),
+                    ..Outcome::of(ret)
+                });
+            }
+            Op::Fetch(at, uid) => match self.find(at).ok_or(Ret::NoMailbox)?.1.messages.get(uid) {
+                Some(message) => Ret::Octets(message.blob),
+                None => Ret::NoMessage,
+            },
+            Op::Search(name, flag, on) => {
+                let all = mailbox(name)?.messages.iter();
+                let found = all.filter(|(_, m)| m.flags.contains(flag) == *on);
+                Ret::Uids(found.map(|(uid, _)| *uid).collect())
+            }
+            Op::Annotations(None) => Ret::Annotations((*self.annotations).clone()),
+            Op::Annotations(Some(name)) => Ret::Annotations(mailbox(name)?.annotations.clone()),
+            Op::Login(password) => {
+                let right = *password != 0 && self.password == *password;
+                match right && self.state == LoginState::Active {
+                    true => Ret::Done,
+                    false => Ret::NoLogin,
+                }
+            }
+            other => unreachable!("{other:?} changes something"),
+        };
+        Ok(Outcome::of(ret))
+    }
+
+    /// Something with a modseq, or nothing.
+    fn changed(&self, step: Option<Step>) -> Outcome {
+        let steps: Vec<Step> = step.into_iter().collect();
+        Outcome {
+            ret: Ret::Changed(self.modseq + steps.len() as u64),
+            steps,
+            ..Outcome::of(Ret::Done)
+        }
+    }
+
+    /// The parents that a name needs, the highest first (RFC 9051, section 6.3.4).
+    fn parents(&self, name: &str) -> Vec<Step> {
+        let ends = name.match_indices('/');
+        let missing = ends.filter_map(|(end, _)| {
+            let parent = &name[..end];
+            let missing = !self.mailboxes.contains_key(parent);
+            missing.then(|| Step::Make(parent.into(), Vec::new()))
+        });
+        missing.collect()
+    }
+
+    fn rename(&self, from: &Arc<str>, to: &Arc<str>) -> Result<Outcome, Ret> {
+        let m = self.mailboxes.get(from).ok_or(Ret::NoMailbox)?;
+        let below = format!("{from}/");
+        if to.starts_with(&below) {
+            return Err(Ret::Refused);
+        }
+        if self.mailboxes.contains_key(to) {
+            return Err(Ret::Exists);
+        }
+        let mut names = vec![(Arc::clone(from), Arc::clone(to))];
+        let children = self.mailboxes.keys().filter(|n| n.starts_with(&below));
+        for child in children {
+            let new = format!("{to}/{}", &child[below.len()..]);
+            names.push((Arc::clone(child), new.into()));
+        }
+        let leaves = |name: &str| names.iter().any(|(from, _)| **from == *name);
+        let taken = |name: &str| self.mailboxes.contains_key(name) && !leaves(name);
+        if names.iter().any(|(_, to)| taken(to)) {
+            return Err(Ret::Exists);
+        }
+        let mut steps = self.parents(to);
+        steps.push(Step::Rename(names));
+        Ok(Outcome {
+            era: Some(m.era),
+            steps,
+            ..Outcome::of(Ret::Made(0, 0))
+        })
+    }
+
+    fn move_inbox(&self, made: Name) -> Result<Outcome, Ret> {
+        let Some((era, end)) = self.renames.get(&made) else {
+            return Err(Ret::NotYet);
+        };
+        let target = self.mailboxes.iter().find(|(_, m)| m.era == *era);
+        let target = target.ok_or(Ret::NoMailbox)?;
+        let inbox = self.mailboxes.get_key_value(INBOX).ok_or(Ret::NoMailbox)?;
+        let uids: Vec<u32> = inbox.1.messages.range(..end).map(|(uid, _)| *uid).collect();
+        let mut outcome = self.carry(inbox, target, &uids, true);
+        (outcome.ret, outcome.era) = (Ret::Done, None);
+        Ok(outcome)
+    }
+
+    fn store(
+        &self,
+        mailbox: &Arc<str>,
+        items: &[(Name, u64)],
+        replaces: Option<u32>,
+    ) -> Result<Outcome, Ret> {
+        if self.state == LoginState::Closed {
+            return Err(Ret::Closed);
+        }
+        let m = self.mailboxes.get(mailbox).ok_or(Ret::NoMailbox)?;
+        if replaces.is_some_and(|uid| !m.messages.contains_key(&uid)) {
+            return Err(Ret::NoMessage);
+        }
+        let new = |(blob, size): &(Name, u64)| Message {
+            blob: *blob,
+            size: *size,
+            flags: Vec::new(),
+            modseq: 0,
+        };
+        let arrive = items.iter().map(new).collect();
+        let mut steps = vec![Step::Arrive(Arc::clone(mailbox), arrive)];
+        if let Some(uid) = replaces {
+            steps.push(Step::Leave(Arc::clone(mailbox), vec![uid]));
+        }
+        let first = StoredAt {
+            uid_validity: 0,
+            uid: m.uid_next,
+            modseq: self.modseq + steps.len() as u64,
+        };
+        Ok(Outcome {
+            era: Some(m.era),
+            steps,
+            ..Outcome::of(Ret::Stored(first, items.len() as u32))
+        })
+    }
+
+    /// What comes is told before what goes, so that nobody ever misses a message.
+    fn carry(
+        &self,
+        (from, source): (&Arc<str>, &Arc<Mailbox>),
+        (to, target): (&Arc<str>, &Arc<Mailbox>),
+        uids: &[u32],
+        away: bool,
+    ) -> Outcome {
+        let found: Vec<(u32, Message)> = there(source, uids)
+            .map(|(uid, message)| (uid, message.clone()))
+            .collect();
+        let uids: Vec<u32> = found.iter().map(|(uid, _)| *uid).collect();
+        let first = target.uid_next;
+        let mut steps = Vec::new();
+        if !found.is_empty() {
+            let messages = found.into_iter().map(|(_, m)| m).collect();
+            steps.push(Step::Arrive(Arc::clone(to), messages));
+            if away {
+                steps.push(Step::Leave(Arc::clone(from), uids.clone()));
+            }
+        }
+        let ret = Ret::Carried {
+            uid_validity: 0,
+            modseq: self.modseq + steps.len() as u64,
+            to: (first..).take(uids.len()).collect(),
+            from: uids,
+        };
+        Outcome {
+            era: Some(target.era),
+            steps,
+            ..Outcome::of(ret)
+        }
+    }
+}
+
+/// Messages of these uids that are there.
+fn there<'a>(m: &'a Mailbox, uids: &'a [u32]) -> impl Iterator<Item = (u32, &'a Message)> {
+    uids.iter()
+        .filter_map(|uid| Some((*uid, &**m.messages.get(uid)?)))
+}
+
+/// Under what the answer of an operation is remembered.
+fn request_of(op: &Op) -> Option<Name> {
+    match op {
+        Op::Make { request, .. }
+        | Op::DeleteMailbox { request, .. }
+        | Op::Rename { request, .. }
+        | Op::Subscribe { request, .. }
+        | Op::Uses { request, .. }
+        | Op::Annotate { request, .. }
+        | Op::Store { request, .. }
+        | Op::Carry { request, .. }
+        | Op::SetFlags { request, .. }
+        | Op::Expunge { request, .. }
+        | Op::SetPassword(_, request)
+        | Op::SetState(_, request) => Some(*request),
+        _ => None,
+    }
+}

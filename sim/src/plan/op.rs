@@ -1,0 +1,323 @@
+//! What operations of clients there are.
+
+use serde::{Deserialize, Serialize};
+
+/// What an operation does. `mailbox` 0 is INBOX. A `pick` chooses among the messages that the
+/// client believes to be there, modulo their number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum OpKind {
+    /// Creates the account.
+    CreateAccount,
+    /// Deletes the account with all that is in it.
+    DeleteAccount,
+    /// Creates a mailbox.
+    CreateMailbox {
+        /// Which.
+        mailbox: u32,
+    },
+    /// Delivers one message to this account and to more.
+    Deliver {
+        /// Other accounts.
+        also: Vec<u32>,
+        /// Octets of the body.
+        size: u64,
+        /// Body number: equal numbers and sizes give equal octets.
+        body: u64,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Appends to a mailbox.
+    Append {
+        /// Which.
+        mailbox: u32,
+        /// Octets of the body.
+        size: u64,
+        /// Body number.
+        body: u64,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Changes flags of one to three messages.
+    SetFlags {
+        /// Mailbox.
+        mailbox: u32,
+        /// Message.
+        pick: u32,
+        /// `add`, `remove` or `replace`.
+        mode: FlagMode,
+        /// Names of flags and keywords.
+        flags: Vec<String>,
+        /// Whether the change is conditional on the modseq that the client last saw.
+        unchanged_since: bool,
+    },
+    /// Expunges one message.
+    Expunge {
+        /// Mailbox.
+        mailbox: u32,
+        /// Message.
+        pick: u32,
+    },
+    /// Lists mailboxes with their counters.
+    Mailboxes,
+    /// Lists the messages of a mailbox, a page of `page` at a time.
+    List {
+        /// Mailbox.
+        mailbox: u32,
+        /// Messages of a page.
+        page: u32,
+    },
+    /// Reads a message whole and compares its octets.
+    Fetch {
+        /// Mailbox.
+        mailbox: u32,
+        /// Message.
+        pick: u32,
+    },
+    /// An LMTP session with one message to this account and to more, through a node's door.
+    Lmtp {
+        /// Node whose door it is.
+        node: u32,
+        /// Other accounts.
+        also: Vec<u32>,
+        /// Octets of the body.
+        size: u64,
+        /// Body number.
+        body: u64,
+        /// Breaks the connection off at this place of the dialogue.
+        cut: Option<LmtpCut>,
+    },
+    /// Creates a mailbox and the parents that its name needs.
+    MakeMailbox {
+        /// Which.
+        mailbox: u32,
+        /// Its special uses (RFC 6154).
+        uses: Vec<String>,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Removes a mailbox.
+    DeleteMailbox {
+        /// Which.
+        mailbox: u32,
+        /// Name it by its number, where that is known.
+        by_id: bool,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Renames a mailbox with its children; INBOX moves its messages.
+    RenameMailbox {
+        /// Which.
+        mailbox: u32,
+        /// It gets this one's name.
+        to: u32,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Subscribes to a name, or not any more.
+    Subscribe {
+        /// Which.
+        mailbox: u32,
+        /// Whether it is subscribed then.
+        on: bool,
+    },
+    /// Sets the special uses of a mailbox.
+    SpecialUse {
+        /// Which.
+        mailbox: u32,
+        /// All of them.
+        uses: Vec<String>,
+    },
+    /// Sets or removes an annotation.
+    SetMetadata {
+        /// Of which mailbox; none: of the account.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mailbox: Option<u32>,
+        /// Its entry.
+        entry: String,
+        /// Its value; empty: removed.
+        value: String,
+    },
+    /// Reads all annotations.
+    Metadata {
+        /// Of which mailbox; none: of the account.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mailbox: Option<u32>,
+    },
+    /// Appends several messages, all or none.
+    AppendMany {
+        /// Where.
+        mailbox: u32,
+        /// Octets of each.
+        sizes: Vec<u64>,
+        /// Body number of the first; the others follow.
+        body: u64,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Appends a message that takes the place of another one.
+    Replace {
+        /// Where.
+        mailbox: u32,
+        /// Which is replaced.
+        pick: u32,
+        /// Octets of the body.
+        size: u64,
+        /// Body number.
+        body: u64,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Copies or moves messages to another mailbox.
+    Carry {
+        /// From here.
+        mailbox: u32,
+        /// To here.
+        to: u32,
+        /// The first of them.
+        pick: u32,
+        /// How many.
+        count: u32,
+        /// Whether they leave where they were.
+        away: bool,
+        /// Name both mailboxes by their numbers, where these are known.
+        by_id: bool,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Changes flags of several messages.
+    FlagSet {
+        /// Where.
+        mailbox: u32,
+        /// The first of them.
+        pick: u32,
+        /// How many.
+        count: u32,
+        /// `add`, `remove` or `replace`.
+        mode: FlagMode,
+        /// Names of flags and keywords.
+        flags: Vec<String>,
+        /// Whether the change is conditional on the modseq that the client last saw.
+        unchanged_since: bool,
+        /// Name the mailbox by its number, where that is known.
+        by_id: bool,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Expunges several messages.
+    ExpungeSet {
+        /// Where.
+        mailbox: u32,
+        /// The first of them.
+        pick: u32,
+        /// How many.
+        count: u32,
+        /// Also those without \Deleted.
+        force: bool,
+        /// Name the mailbox by its number, where that is known.
+        by_id: bool,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Searches a mailbox for messages with a flag, or without it.
+    Search {
+        /// Which.
+        mailbox: u32,
+        /// The flag or keyword.
+        flag: String,
+        /// With it, or without.
+        on: bool,
+    },
+    /// Reads a message section by section, and compares its octets.
+    Sections {
+        /// Mailbox.
+        mailbox: u32,
+        /// Message.
+        pick: u32,
+        /// Cuts it by octets instead of by structure.
+        halves: bool,
+    },
+    /// Follows the account from now to the end: hears of changes by a watch and takes them over
+    /// from then on, so that it knows at the end what a full reading finds.
+    Follow {
+        /// Changes that one question looks at.
+        page: u32,
+    },
+    /// Sets the password, or removes it.
+    SetPassword {
+        /// Which; 0: none.
+        password: u32,
+    },
+    /// Asks whether a password is right.
+    Login {
+        /// Which.
+        password: u32,
+    },
+    /// An IMAP session: logs in, selects, appends a message, reads one, marks it as deleted and
+    /// expunges it.
+    Imap {
+        /// The mailbox that is selected and appended to.
+        mailbox: u32,
+        /// The password.
+        password: u32,
+        /// Octets of the new message.
+        size: u64,
+        /// Its body number.
+        body: u64,
+        /// The message that is read and goes.
+        pick: u32,
+        /// Breaks off after so many commands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<u32>,
+    },
+    /// Lets the account in, freezes or closes it.
+    SetState {
+        /// To what.
+        state: LoginState,
+    },
+}
+
+/// How flags are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlagMode {
+    /// Adds them.
+    Add,
+    /// Removes them.
+    Remove,
+    /// Makes them the only ones.
+    Replace,
+}
+
+/// Where an LMTP client goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LmtpCut {
+    /// Before it has said anything.
+    Greeting,
+    /// After LHLO.
+    Lhlo,
+    /// After MAIL FROM.
+    Mail,
+    /// After the recipients.
+    Rcpt,
+    /// After DATA, before the first octet.
+    Data,
+    /// In the middle of the message.
+    Body,
+    /// After the last octet but before the final dot is answered.
+    Dot,
+}
+
+/// Who may log in to an account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginState {
+    /// Whoever knows a password.
+    #[default]
+    Active,
+    /// Nobody; mail still arrives.
+    Frozen,
+    /// Nobody, and mail is refused.
+    Closed,
+}

@@ -1,0 +1,436 @@
+//! An IMAP session as a mail program would have it (RFC 9051), which may break off after any
+//! command.
+//!
+//! The door is the shipped one, apart from the nodes as `posthouse-gateway` runs it, over the client
+//! library on the simulated network; the program reaches it without a network. What is answered OK
+//! was done; after anything else, also after silence, it may have been done. IMAP tells no modseq
+//! of what it did, so the answers say less than those of the library.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use posthouse_gateway::imap::Imap;
+use posthouse_gateway::imap::cluster::Cluster;
+use posthouse_gateway::imap::settings::Settings;
+use posthouse_gateway::listen::{Listener, Stream};
+use posthouse_gateway::spool::TempSpool;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::history::{Answer, Call, Done, Octets, StoredAt};
+use crate::plan::FlagMode;
+
+use super::known::Place;
+use super::{At, Inner, account_name, credentials, mailbox_name};
+
+/// Octets on their way between program and door.
+const PIPE_BYTES: usize = 64 << 10;
+/// How long a command may take: less than the guard of a call.
+const PATIENCE: Duration = Duration::from_secs(7);
+/// Longest answer that is taken.
+const ANSWER_BYTES: usize = 8 << 20;
+/// Wall clock at the start of a run, for the door's idea of time.
+const EPOCH_MS: u64 = 1_736_157_600_000;
+
+/// Where programs connect.
+pub struct Gateway(UnboundedSender<DuplexStream>);
+
+/// Connections of programs, as a door sees them.
+struct Door(tokio::sync::Mutex<UnboundedReceiver<DuplexStream>>);
+
+impl Listener for Door {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
+        async move {
+            match self.0.lock().await.recv().await {
+                // Passwords travel without TLS on one machine alone.
+                Some(stream) => Ok((Box::new(stream) as Box<dyn Stream>, "127.0.0.1:9".into())),
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Gateway {
+    /// Opens the door; to be called inside the clients' runtime.
+    fn open(inner: &Arc<Inner>) -> Gateway {
+        let (sender, receiver) = unbounded_channel();
+        let now_ms = Arc::clone(&inner.access.now_ms);
+        let clock = Arc::new(move || EPOCH_MS + now_ms());
+        let store = Arc::new(Cluster::new(inner.handle(0), clock));
+        let spool = Arc::new(TempSpool::default());
+        let imap = Imap::new(Settings::default(), store, spool, None);
+        let imap = imap.expect("the settings as shipped work");
+        let door = Door(tokio::sync::Mutex::new(receiver));
+        tokio::spawn(async move { imap.serve(&door, CancellationToken::new()).await });
+        Gateway(sender)
+    }
+}
+
+/// What one session does.
+pub(super) struct Script {
+    /// The mailbox that it selects.
+    pub place: Place,
+    /// Its password.
+    pub password: u32,
+    /// What it appends.
+    pub octets: Octets,
+    /// Which message it reads, marks as deleted and expunges.
+    pub pick: u32,
+    /// After how many commands it breaks off, without reading the last answer.
+    pub cut: Option<u32>,
+}
+
+/// One session.
+pub(super) async fn imap(at: &At<'_>, script: Script) {
+    let stream = {
+        let mut gateway = at.inner.gateway.lock();
+        let gateway = gateway.get_or_insert_with(|| Gateway::open(at.inner));
+        let (program, door) = tokio::io::duplex(PIPE_BYTES);
+        if gateway.0.send(door).is_err() {
+            return;
+        }
+        program
+    };
+    let mut session = Session {
+        at,
+        stream,
+        input: Vec::new(),
+        left: script.cut,
+        tag: 0,
+    };
+    // What is under way when the session is given up is recorded as unknown by its own guard.
+    if let Err(why) = session.run(script).await {
+        tracing::debug!(%why, "an IMAP session has ended");
+    }
+}
+
+struct Session<'a, 'b> {
+    at: &'a At<'b>,
+    stream: DuplexStream,
+    input: Vec<u8>,
+    /// Commands until it breaks off.
+    left: Option<u32>,
+    tag: u32,
+}
+
+/// A command's answer.
+struct Reply {
+    /// Everything before the tagged line.
+    untagged: Vec<u8>,
+    /// The tagged line, without its tag.
+    text: String,
+}
+
+impl Reply {
+    /// The number in front of this word in what was said.
+    fn count(&self, word: &str) -> Option<u32> {
+        let text = String::from_utf8_lossy(&self.untagged);
+        let before = text.split(word).next().filter(|b| b.len() < text.len())?;
+        before.trim_end().rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Whether a message was told of, and none was gone.
+    fn shows(&self, uid: u32) -> bool {
+        let text = String::from_utf8_lossy(&self.untagged);
+        let told = [format!("UID {uid} "), format!("UID {uid})")];
+        told.iter().any(|t| text.contains(t)) && !text.contains(" EXPUNGE\r\n")
+    }
+
+    fn is_ok(&self) -> bool {
+        self.text.starts_with("OK")
+    }
+
+    /// The number after this word in what was said.
+    fn number(&self, word: &str) -> Option<u32> {
+        let text = String::from_utf8_lossy(&self.untagged);
+        let after = text.split(word).nth(1)?.trim_start();
+        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    }
+}
+
+impl Session<'_, '_> {
+    async fn run(&mut self, script: Script) -> io::Result<()> {
+        let place = script.place;
+        let (account, mailbox) = (account_name(place.0), mailbox_name(place.1));
+        self.line().await?;
+        // Before the mailbox is selected: what comes later, this session need not know.
+        let picked = self.at.pick(place, script.pick, 1);
+        let uid = picked.first().map_or(1, |(uid, _)| *uid);
+        let login = Call::Login {
+            account: account.clone(),
+            password: script.password,
+        };
+        let octets = credentials::password(script.password);
+        let command = format!("LOGIN {account} \"{octets}\"");
+        // A refusal may have many reasons, and the door tells too little of them.
+        let done = self.said(login, &command, |_| Some(Done::Plain)).await?;
+        if !done {
+            return Ok(());
+        }
+        let call = Call::Select {
+            account: account.clone(),
+            mailbox: mailbox.clone(),
+        };
+        let era = AtomicU32::new(0);
+        let selected = |reply: &Reply| {
+            era.store(reply.number("[UIDVALIDITY ")?, Relaxed);
+            Some(Done::Selected {
+                uid_validity: era.load(Relaxed),
+                uid_next: reply.number("[UIDNEXT ")?,
+                messages: reply.count("EXISTS")?,
+            })
+        };
+        let command = format!("SELECT \"{mailbox}\"");
+        let selected = self.said(call, &command, selected).await?;
+        self.append(&account, &mailbox, script.octets).await?;
+        let era = era.load(Relaxed);
+        if !selected || era == 0 {
+            return Ok(());
+        }
+        self.fetch(&account, &mailbox, era, uid).await?;
+        let call = Call::SetFlags {
+            account: account.clone(),
+            mailbox: mailbox.clone(),
+            uids: vec![uid],
+            mode: FlagMode::Add,
+            flags: vec!["\\Deleted".into()],
+            unchanged_since: 0,
+            era,
+            request: self.request(1),
+        };
+        // OK is also said of a message that the session does not know (any more), and then nothing
+        // was asked of the store.
+        let command = format!("UID STORE {uid} +FLAGS (\\Deleted)");
+        let told = |reply: &Reply| reply.shows(uid).then_some(Done::Plain);
+        if !self.said(call, &command, told).await? {
+            return Ok(());
+        }
+        let call = Call::Expunge {
+            account,
+            mailbox,
+            uids: vec![uid],
+            force: false,
+            era,
+            request: self.request(2),
+        };
+        let command = format!("UID EXPUNGE {uid}");
+        self.said(call, &command, |_| Some(Done::Plain)).await?;
+        self.command("LOGOUT").await.map(drop)
+    }
+
+    async fn append(&mut self, account: &str, mailbox: &str, octets: Octets) -> io::Result<()> {
+        let call = Call::Append {
+            account: account.to_owned(),
+            mailbox: mailbox.to_owned(),
+            octets,
+            request: self.request(0),
+        };
+        let message = self.at.octets(octets);
+        let mut command = format!("APPEND \"{mailbox}\" {{{}+}}\r\n", message.len()).into_bytes();
+        command.extend_from_slice(&message);
+        let stored = |reply: &Reply| {
+            let mut words = reply.text.split("[APPENDUID ").nth(1)?.split([' ', ']']);
+            let (uid_validity, uid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            Some(Done::Appended(StoredAt {
+                uid_validity,
+                uid,
+                modseq: 0,
+            }))
+        };
+        self.recorded(call, &command, stored).await.map(drop)
+    }
+
+    async fn fetch(&mut self, account: &str, mailbox: &str, era: u32, uid: u32) -> io::Result<()> {
+        let call = Call::Fetch {
+            account: account.to_owned(),
+            mailbox: mailbox.to_owned(),
+            uid,
+            era,
+        };
+        let octets = |reply: &Reply| {
+            let all = &reply.untagged;
+            let head = all.windows(7).position(|w| w == b"BODY[] ")? + 7;
+            let open = all[head..].iter().position(|b| *b == b'{')? + head + 1;
+            let close = all[open..].iter().position(|b| *b == b'}')? + open;
+            let size: usize = std::str::from_utf8(&all[open..close]).ok()?.parse().ok()?;
+            let message = all.get(close + 3..close + 3 + size)?;
+            Some(Done::Octets {
+                blob: blake3::hash(message).to_hex().to_string(),
+                size: size as u64,
+            })
+        };
+        let command = format!("UID FETCH {uid} (UID BODY.PEEK[])");
+        self.recorded(call, command.as_bytes(), octets)
+            .await
+            .map(drop)
+    }
+
+    /// Each change of a session has an identity of its own.
+    fn request(&self, n: u8) -> [u8; 16] {
+        let mut id = self.at.request();
+        id[0] ^= n + 1;
+        id
+    }
+
+    async fn said(
+        &mut self,
+        call: Call,
+        command: &str,
+        done: impl Fn(&Reply) -> Option<Done> + Send,
+    ) -> io::Result<bool> {
+        self.recorded(call, command.as_bytes(), done).await
+    }
+
+    /// Gives a command and records what came of it; whether it was done.
+    async fn recorded(
+        &mut self,
+        call: Call,
+        command: &[u8],
+        done: impl Fn(&Reply) -> Option<Done> + Send,
+    ) -> io::Result<bool> {
+        let at = self.at;
+        let mut broken = None;
+        let answer = at
+            .call(call, async {
+                match tokio::time::timeout(PATIENCE, self.send(command)).await {
+                    Ok(Ok(reply)) => match done(&reply).filter(|_| reply.is_ok()) {
+                        Some(done) => Answer::Done(done),
+                        None => Answer::Unknown(reply.text),
+                    },
+                    Ok(Err(e)) => {
+                        let why = e.to_string();
+                        broken = Some(e);
+                        Answer::Unknown(why)
+                    }
+                    Err(_) => {
+                        broken = Some(io::ErrorKind::TimedOut.into());
+                        Answer::Unknown("no answer".into())
+                    }
+                }
+            })
+            .await;
+        match broken {
+            Some(e) => Err(e),
+            None => Ok(matches!(answer, Answer::Done(_))),
+        }
+    }
+
+    async fn command(&mut self, command: &str) -> io::Result<Reply> {
+        match tokio::time::timeout(PATIENCE, self.send(command.as_bytes())).await {
+            Ok(reply) => reply,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn send(&mut self, command: &[u8]) -> io::Result<Reply> {
+        self.tag += 1;
+        let tag = format!("a{} ", self.tag);
+        self.stream.write_all(tag.as_bytes()).await?;
+        self.stream.write_all(command).await?;
+        self.stream.write_all(b"\r\n").await?;
+        if let Some(left) = &mut self.left {
+            if *left == 0 {
+                return Err(io::Error::other("broken off"));
+            }
+            *left -= 1;
+        }
+        let mut untagged = Vec::new();
+        loop {
+            let line = self.line().await?;
+            if line.starts_with(tag.as_bytes()) {
+                let text = String::from_utf8_lossy(&line[tag.len()..]);
+                let text = text.trim_end().to_owned();
+                return Ok(Reply { untagged, text });
+            }
+            if line.starts_with(b"* BYE") && !command.starts_with(b"LOGOUT") {
+                return Err(io::Error::other("the door closes"));
+            }
+            untagged.extend_from_slice(&line);
+            if untagged.len() > ANSWER_BYTES {
+                return Err(io::Error::other("an answer without end"));
+            }
+        }
+    }
+
+    /// The next line, with the literals in it.
+    async fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut from = 0;
+        loop {
+            let end = self.input[from..].iter().position(|b| *b == b'\n');
+            if let Some(end) = end.map(|n| from + n + 1) {
+                match literal(&self.input[from..end]) {
+                    Some(size) => {
+                        while self.input.len() < end + size {
+                            self.more().await?;
+                        }
+                        from = end + size;
+                    }
+                    None => {
+                        let rest = self.input.split_off(end);
+                        return Ok(std::mem::replace(&mut self.input, rest));
+                    }
+                }
+                continue;
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn more(&mut self) -> io::Result<()> {
+        if self.input.len() > ANSWER_BYTES {
+            return Err(io::Error::other("an answer without end"));
+        }
+        let mut piece = [0; 4096];
+        match self.stream.read(&mut piece).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                self.input.extend_from_slice(&piece[..n]);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Octets of the literal that a line announces at its end.
+fn literal(line: &[u8]) -> Option<usize> {
+    let line = line.strip_suffix(b"}\r\n")?;
+    let open = line.iter().rposition(|b| *b == b'{')?;
+    let digits = std::str::from_utf8(&line[open + 1..]).ok()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_are_announced_at_the_end_of_a_line() {
+        assert_eq!(literal(b"* 1 FETCH (BODY[] {12}\r\n"), Some(12));
+        assert_eq!(literal(b"* 1 FETCH (UID 7)\r\n"), None);
+        assert_eq!(literal(b"{x}\r\n"), None);
+    }
+
+    #[test]
+    fn numbers_are_found_behind_their_word() {
+        let reply = Reply {
+            untagged: b"* 3 EXISTS\r\n* OK [UIDVALIDITY 77] era\r\n".to_vec(),
+            text: "OK done".into(),
+        };
+        assert_eq!(reply.number("[UIDVALIDITY "), Some(77));
+        assert_eq!(reply.number("[UIDNEXT "), None);
+        assert_eq!(reply.count("EXISTS"), Some(3));
+        assert_eq!(reply.count("RECENT"), None);
+        assert!(reply.is_ok() && !reply.shows(7));
+        let stored = Reply {
+            untagged: b"* 1 FETCH (UID 7 FLAGS (\\Deleted))\r\n".to_vec(),
+            text: "OK done".into(),
+        };
+        assert!(stored.shows(7) && !stored.shows(1));
+    }
+}
