@@ -209,10 +209,11 @@ impl Groups {
             match recovered.judge(key, applied.log_id) {
                 Verdict::Lost => self.mark_lost(shard, applied.replica),
                 Verdict::Whole(log) => {
+                    // What a snapshot brought is promised before the log begins anew behind it.
+                    let last = log.last().max(applied.log_id);
                     let mut of_shard = promises.iter().filter(|p| p.shard == shard);
-                    let forgotten = of_shard.find(|p| {
-                        p.is_forgotten_by(applied.replica, log.vote.as_ref(), log.last())
-                    });
+                    let forgotten = of_shard
+                        .find(|p| p.is_forgotten_by(applied.replica, log.vote.as_ref(), last));
                     match forgotten {
                         Some(promise) => self.forgot(promise, applied.replica),
                         None => opened.push((shard, space, applied, log)),
@@ -270,7 +271,9 @@ impl Groups {
                 continue;
             };
             let (replica, marks) = (shard.replica(), shard.log.marks());
-            if !promise.is_forgotten_by(replica, marks.vote.as_ref(), marks.last) {
+            // What a snapshot brought is promised before the log begins anew behind it.
+            let last = marks.last.max(*shard.replicated.persisted.borrow());
+            if !promise.is_forgotten_by(replica, marks.vote.as_ref(), last) {
                 continue;
             }
             rare::hit(Rare::ReplicaDisowned);

@@ -432,6 +432,7 @@ impl NetSnapshot<TypeConfig> for Network {
                 "not a snapshot to send",
             )));
         };
+        let last = snapshot.meta.last_log_id;
         let send = snapshot::send(
             peer.client.clone(),
             self.shard,
@@ -444,10 +445,18 @@ impl NetSnapshot<TypeConfig> for Network {
                 chunks: Arc::clone(&self.chunks),
             },
         );
-        tokio::select! {
+        let sent = tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = send => sent.map_err(|e| StreamingError::Network(NetworkError::from_string(e))),
+        };
+        // As much as the answer to an append: openraft takes the target's log for equal to its own
+        // up to here from now on, and the next entry may be long in coming.
+        if let Ok(answer) = &sent
+            && answer.vote == vote
+        {
+            self.promised(leader_of(&vote), last);
         }
+        sent
     }
 }
 

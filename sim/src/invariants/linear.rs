@@ -212,6 +212,8 @@ struct Reader<'a> {
     calls: BTreeMap<String, Vec<search::Call>>,
     /// The last call with an answer of each client on each account.
     last: BTreeMap<(String, u32), usize>,
+    /// The last selection of each client in each account.
+    sessions: BTreeMap<(String, u32), usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -227,6 +229,7 @@ impl<'a> Reader<'a> {
             requests: Names::new(""),
             calls: BTreeMap::new(),
             last: BTreeMap::new(),
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -673,13 +676,21 @@ impl<'a> Reader<'a> {
             )
         );
         let client = (account.to_owned(), r.client);
+        // What never changes is read without a quorum (node/ARCHITECTURE.md): a message that a
+        // session reads was there at some time since its selection, no more.
+        let session = match &op {
+            Op::Fetch(at, _) if at.era != 0 => self.sessions.get(&client).copied(),
+            _ => None,
+        };
+        let selection = session.and_then(|s| self.calls.get(account)?.get(s));
+        let selects = matches!(op, Op::Select(_));
         let call = search::Call {
             op,
-            called_ms: r.called_ms,
+            called_ms: selection.map_or(r.called_ms, |s| s.called_ms),
             returned_ms: ret.as_ref().map_or(u64::MAX, |_| r.returned_ms),
             after: match r.client {
                 crate::workload::READER => None,
-                _ => half.or_else(|| self.last.get(&client).copied()),
+                _ => half.or(session).or_else(|| self.last.get(&client).copied()),
             },
             ret,
             record,
@@ -689,7 +700,10 @@ impl<'a> Reader<'a> {
         let echo = !outside && !refused && self.later_deletion(account, r);
         let calls = self.calls.entry(account.to_owned()).or_default();
         let at = calls.len();
-        if call.ret.is_some() {
+        if selects {
+            self.sessions.insert(client.clone(), at);
+        }
+        if call.ret.is_some() && session.is_none() {
             self.last.insert(client, at);
         }
         if echo {

@@ -166,7 +166,7 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
         };
         let place = (account.as_str(), mailbox.as_str());
         if let Some(e) = gone_for_ever.get(&(place.0, *era, *uid))
-            && story.before(*e, record)
+            && story.before(*e, selection(story, record, account))
         {
             tell(place, *uid, *e, record);
         }
@@ -180,6 +180,17 @@ fn after_expunge(story: &Story, evidence: &Evidence, found: &mut Findings) {
             }
         }
     }
+}
+
+/// The selection by which a session came to know what call `record` reads: it reads octets without
+/// a quorum (node/ARCHITECTURE.md), so the message was there at some time since then, no more.
+fn selection(story: &Story, record: usize, of: &str) -> usize {
+    let client = story.history[record].client;
+    let mut before = story.history[..record].iter();
+    let selected = before.rposition(|r| {
+        r.client == client && matches!(&r.call, Call::Select { account, .. } if account == of)
+    });
+    selected.unwrap_or(record)
 }
 
 /// No mailbox that was there before its account was deleted is seen again.
@@ -237,6 +248,58 @@ mod tests {
             list(30, 3, vec![seen(1, 2, 1)]),
             list(40, 3, vec![seen(1, 2, 1)]),
         ];
+        assert_eq!(judged(&bad), 1);
+    }
+
+    #[test]
+    fn a_session_may_read_what_it_knew() {
+        let session = |called_ms, call, done| Record {
+            client: 500,
+            ..record(called_ms, called_ms + 5, call, Answer::Done(done))
+        };
+        let select = |called_ms, messages| {
+            let call = Call::Select {
+                account: ANN.into(),
+                mailbox: INBOX.into(),
+            };
+            let done = Done::Selected {
+                uid_validity: 7,
+                uid_next: 2,
+                messages,
+            };
+            session(called_ms, call, done)
+        };
+        let fetch = |called_ms| {
+            let call = Call::Fetch {
+                account: ANN.into(),
+                mailbox: INBOX.into(),
+                uid: 1,
+                era: 7,
+            };
+            let seen = seen(1, 2, 1);
+            let done = Done::Octets {
+                blob: seen.blob,
+                size: seen.size,
+            };
+            session(called_ms, call, done)
+        };
+        let expunge = |called_ms| {
+            let mut by_number = expunge(called_ms, 1, expunged(3, &[1]));
+            if let Call::Expunge { era, .. } = &mut by_number.call {
+                *era = 7;
+            }
+            by_number
+        };
+        let stored = deliver(10, 1, delivered(at(1, 2)));
+        let good = [
+            create(0),
+            stored.clone(),
+            select(20, 1),
+            expunge(30),
+            fetch(40),
+        ];
+        assert_eq!(judged(&good), 0);
+        let bad = [create(0), stored, expunge(20), select(30, 0), fetch(40)];
         assert_eq!(judged(&bad), 1);
     }
 

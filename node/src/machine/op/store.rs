@@ -77,8 +77,10 @@ fn one(
     if let Some(first) = request::target(txn, &request)? {
         return Ok(as_duplicate(first));
     }
-    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, &target.mailbox)?;
+    // Before the mailbox, as on every other way into an account: a closed one says so, whatever
+    // mailboxes it has.
     scope::takes_mail(&account)?;
+    let (mailbox_id, mut mailbox) = scope::mailbox(txn, id, &target.mailbox)?;
     arrived.clone()?;
     placing::check_room(&mailbox, 1)?;
     let named = scope::find_flags(txn, id, mailbox_id, &mailbox, &target.flags, true)?;

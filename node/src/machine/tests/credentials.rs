@@ -148,6 +148,12 @@ fn a_state_is_a_change_when_it_is_another_and_closed_takes_no_mail() {
         refused,
         StoreResult::Failed(ApplyError::Refused(_))
     ));
+    // That it is closed is said first, whatever mailboxes it has.
+    let target = target(fresh(), "ann@x", "Nowhere", &[]);
+    let Reply::Stored(nowhere) = b.apply(store_targets(vec![target], b"two")) else {
+        panic!("not answered")
+    };
+    assert_eq!(nowhere, [refused]);
     // What was stored before is answered as before.
     let (Reply::Stored(first), Reply::Stored(again)) =
         (stored, b.apply(store(&[(mail, "ann@x", &[])], b"one")))

@@ -727,9 +727,12 @@ impl Account {
         match (told.era, ret) {
             (Some(era), Ret::Made(validity, id)) => learned(era, *validity, *id),
             (Some(era), Ret::Stored(at, _)) => learned(era, at.uid_validity, 0),
-            (Some(era), Ret::Messages { uid_validity, .. } | Ret::Carried { uid_validity, .. }) => {
-                learned(era, *uid_validity, 0)
-            }
+            (
+                Some(era),
+                Ret::Messages { uid_validity, .. }
+                | Ret::Carried { uid_validity, .. }
+                | Ret::Selected { uid_validity, .. },
+            ) => learned(era, *uid_validity, 0),
             (_, Ret::Mailboxes(all)) => {
                 for (m, seen) in self.mailboxes.values().zip(all.mailboxes.values()) {
                     learned(m.era, seen.uid_validity, seen.id);

@@ -70,6 +70,52 @@ fn a_modseq_or_uid_that_no_order_gives_is_found() {
 }
 
 #[test]
+fn a_session_may_read_what_it_knew() {
+    let session = |called_ms, call, done| Record {
+        client: 500,
+        ..record(called_ms, called_ms + 5, call, Answer::Done(done))
+    };
+    let select = |called_ms, messages| {
+        let call = Call::Select {
+            account: ANN.into(),
+            mailbox: INBOX.into(),
+        };
+        let done = Done::Selected {
+            uid_validity: 7,
+            uid_next: 2,
+            messages,
+        };
+        session(called_ms, call, done)
+    };
+    let fetch = |called_ms| {
+        let call = Call::Fetch {
+            account: ANN.into(),
+            mailbox: INBOX.into(),
+            uid: 1,
+            era: 7,
+        };
+        let seen = seen(1, 2, 1);
+        let done = Done::Octets {
+            blob: seen.blob,
+            size: seen.size,
+        };
+        session(called_ms, call, done)
+    };
+    let stored = deliver(10, 1, delivered(at(1, 2)));
+    let gone = |called_ms| expunge(called_ms, 1, expunged(3, &[1]));
+    let good = [
+        create(0),
+        stored.clone(),
+        select(20, 1),
+        gone(30),
+        fetch(40),
+    ];
+    assert_eq!(judged(&good), [""; 0]);
+    let bad = [create(0), stored, gone(20), select(30, 0), fetch(40)];
+    assert_eq!(judged(&bad).len(), 1);
+}
+
+#[test]
 fn an_account_that_comes_again_begins_anew() {
     let delete = |called_ms, answer| {
         let call = Call::DeleteAccount {
@@ -99,6 +145,37 @@ fn an_account_that_comes_again_begins_anew() {
         delete(20, Answer::Refused(answer::NO_ACCOUNT.into())),
         create(30),
     ];
+    assert_eq!(judged(&bad).len(), 1);
+}
+
+#[test]
+fn a_selection_tells_which_mailbox_it_is() {
+    let select = |called_ms, uid_validity| {
+        let call = Call::Select {
+            account: ANN.into(),
+            mailbox: INBOX.into(),
+        };
+        let done = Done::Selected {
+            uid_validity,
+            uid_next: 2,
+            messages: 1,
+        };
+        record(called_ms, called_ms + 5, call, Answer::Done(done))
+    };
+    // LMTP does not say where.
+    let nowhere = StoredAt {
+        uid_validity: 0,
+        uid: 0,
+        modseq: 0,
+    };
+    let by_lmtp = deliver(10, 1, delivered(nowhere));
+    let mut by_number = expunge(30, 1, expunged(3, &[1]));
+    if let Call::Expunge { era, .. } = &mut by_number.call {
+        *era = 7;
+    }
+    let good = [create(0), by_lmtp.clone(), select(20, 7), by_number];
+    assert_eq!(judged(&good), [""; 0]);
+    let bad = [create(0), by_lmtp, select(20, 7), select(30, 8)];
     assert_eq!(judged(&bad).len(), 1);
 }
 
@@ -176,16 +253,26 @@ fn draw(seed: u64) -> Vec<Drawn> {
     let mut account = Account::default();
     let mut drawn = Vec::new();
     let (mut now, mut generation) = (0, 0);
+    // Who calls again under a request asks for the same.
+    let stores: [(usize, Option<u32>); 3] = std::array::from_fn(|_| {
+        let replaces = (random.random_range(0..4) == 0).then_some(1);
+        (random.random_range(1..3), replaces)
+    });
+    let away: [bool; 2] = random.random();
     for n in 0..7u32 {
         let op = match random.random_range(0..if n == 0 { 1 } else { 11 }) {
             0 => Op::CreateAccount,
             1 if random.random_range(0..3) == 0 => Op::DeleteAccount,
-            1..=3 => Op::Store {
-                mailbox: INBOX.into(),
-                request: random.random_range(0..3) + 1,
-                items: vec![(1, 5); random.random_range(1..3)],
-                replaces: (random.random_range(0..4) == 0).then_some(1),
-            },
+            1..=3 => {
+                let request = random.random_range(0..stores.len());
+                let (items, replaces) = stores[request];
+                Op::Store {
+                    mailbox: INBOX.into(),
+                    request: request as Name + 1,
+                    items: vec![(1, 5); items],
+                    replaces,
+                }
+            }
             4 => Op::Expunge {
                 at: inbox(),
                 request: 100 + n,
@@ -201,13 +288,16 @@ fn draw(seed: u64) -> Vec<Drawn> {
                 unchanged_since: random.random_range(0..3),
             },
             6 => Op::Fetch(inbox(), random.random_range(1..3)),
-            7 => Op::Carry {
-                from: inbox(),
-                to: inbox(),
-                uids: vec![1, 2],
-                away: random.random(),
-                request: 200 + random.random_range(0..2),
-            },
+            7 => {
+                let request = random.random_range(0..away.len());
+                Op::Carry {
+                    from: inbox(),
+                    to: inbox(),
+                    uids: vec![1, 2],
+                    away: away[request],
+                    request: 200 + request as Name,
+                }
+            }
             8 => Op::Subscribe {
                 name: INBOX.into(),
                 on: random.random(),
