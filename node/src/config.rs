@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::mailbox::limits::PasswordCost;
+use crate::mailbox::limits::{Limits, PasswordCost};
 use crate::raft::groups::RaftSettings;
 use crate::workers::compaction::CompactionSettings;
 
@@ -100,6 +100,11 @@ pub struct Config {
     /// How long the LMTP door waits for the store before it tells a client to try again, ms; a
     /// second more for each MiB of the message.
     pub lmtp_deadline_ms: u64,
+    /// How long a long fetch reads from one view of the index, ms: a view keeps the index from
+    /// dropping what was removed since.
+    pub view_age_ms: u64,
+    /// A watcher that missed more changes of an account than these is told to read it anew.
+    pub watch_changes: u64,
 }
 
 impl Default for Config {
@@ -107,6 +112,7 @@ impl Default for Config {
         let raft = RaftSettings::default();
         let compaction = CompactionSettings::default();
         let password = PasswordCost::default();
+        let limits = Limits::default();
         Config {
             data: PathBuf::from("posthouse-data"),
             listen: "127.0.0.1:6600".into(),
@@ -148,6 +154,8 @@ impl Default for Config {
             password_passes: password.passes,
             password_lanes: password.lanes,
             lmtp_deadline_ms: 30_000,
+            view_age_ms: limits.view_age.as_millis() as u64,
+            watch_changes: limits.watch_changes,
         }
     }
 }
@@ -233,6 +241,18 @@ impl Config {
                 self.lmtp_deadline_ms,
                 500..=minute_ms,
                 "half a second to a minute: the door gives up after that in any case",
+            ),
+            (
+                "view_age_ms",
+                self.view_age_ms,
+                0..=10 * minute_ms,
+                "at most ten minutes",
+            ),
+            (
+                "watch_changes",
+                self.watch_changes,
+                1..=100_000,
+                "1 to 100000",
             ),
             (
                 "replicate_window_bytes",

@@ -109,7 +109,7 @@ posthouse_client::rare_situations! {
         ChunkRepaired = "damaged octets were fetched from another replica and stored again",
         ChunkPassedOn = "octets were served from another replica without a place here",
         ChunkDamagedEverywhere = "no replica that answers has good octets",
-        ChunkMovedUnderRead = "octets moved away while they were read",
+        ChunkMovedUnderRead = "octets had moved on from where a reader looked for them",
         DamagedForPeer = "a peer asked for octets that are damaged here, too",
         LocationChanged = "a location had changed before it could be moved",
         // workers
@@ -131,7 +131,6 @@ posthouse_client::rare_situations! {
         MembersWait = "a change of members waited for a quorum in vain",
         LossReported = "a lost replica was reported to the system shard",
         ReplicaReplaced = "a new replica took the place of a lost one",
-        ReplicaRenewed = "a running replica was replaced by its next generation",
         PlacementFromPeer = "a node without the system shard asked another for the placement",
         // transport
         ControlBroke = "the control stream broke with calls waiting on it",

@@ -35,7 +35,7 @@ use crate::index::values::{self, ChunkLoc, Row};
 use crate::index::{Batch, Family, Index, IndexError, Next};
 use crate::journal::{Append, DamagedRange, Journal, JournalError, RecordHead, RecordKind};
 use crate::machine::command::ChunkMeta;
-use crate::machine::read;
+use crate::machine::{local, read};
 use crate::mailbox::route::{BlobError, BlobReader};
 use crate::raft::state_machine::space_of;
 use crate::rare::{self, Rare};
@@ -423,8 +423,30 @@ pub fn live_bytes(index: &dyn Index) -> u64 {
 }
 
 impl ChunkReader for Blobs {
-    fn stored(&self, loc: ChunkLoc) -> BoxFuture<'_, Option<Bytes>> {
-        Box::pin(async move { self.load(loc.location, loc.crc).await.ok() })
+    fn stored(
+        &self,
+        shard: ShardId,
+        at: local::Chunk,
+        mut loc: ChunkLoc,
+    ) -> BoxFuture<'_, Option<Bytes>> {
+        Box::pin(async move {
+            for _ in 0..MOVES {
+                if let Ok(stored) = self.load(loc.location, loc.crc).await {
+                    return Some(stored);
+                }
+                // A snapshot travels for as long as it takes, and its rows are of the moment when
+                // it began: compaction has moved the octets since and freed where they lay, or they
+                // were mended. The newest rows know where they are.
+                let space = space_of(&*self.index, shard).ok()??;
+                let now = local::loc(&*self.index, space, at).ok()??;
+                if now.location == loc.location || now.crc != loc.crc {
+                    return None;
+                }
+                rare::hit(Rare::ChunkMovedUnderRead);
+                loc = now;
+            }
+            None
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::index::memory::MemoryStore;
 use crate::index::values::BlobRow;
 use crate::journal::Options;
 use crate::workers::compaction::{Compaction, CompactionSettings};
+use crate::workers::missing::Missing;
 use crate::workers::refs;
 use crate::workers::scrub::{Scrub, ScrubParts};
 
@@ -376,6 +377,63 @@ async fn compaction_moves_survivors_and_frees_segments() {
             segments.iter().any(|s| s.number == segment),
             "{segment} is gone"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_finds_octets_that_have_moved_since_it_began() {
+    let world = World::new().await;
+    let blob = world.store(&[b"survives"], Codec::Raw).await;
+    let dead = world.store(&[&[7; 1000]], Codec::Raw).await;
+    let (then, gone) = (world.loc(blob, 0).unwrap(), world.loc(dead, 0).unwrap());
+    world.journal.seal().await.unwrap();
+    world.store(&[b"newer"], Codec::Raw).await;
+    world.forget(dead);
+    world.compaction(true).turn().await.unwrap();
+    assert_ne!(world.loc(blob, 0), Some(then));
+    let old = world.blobs.load(then.location, then.crc).await;
+    assert!(matches!(old, Err(JournalError::Gone { .. })), "{old:?}");
+    let at = local::Chunk::Blob(blob, 0);
+    let stored = world.blobs.stored(SHARD, at, then).await;
+    assert_eq!(stored, Some(Bytes::from_static(b"survives")));
+    let at = local::Chunk::Blob(dead, 0);
+    assert_eq!(world.blobs.stored(SHARD, at, gone).await, None);
+}
+
+#[tokio::test]
+async fn a_chunk_that_nobody_has_does_not_hold_up_those_of_other_shards() {
+    let world = World::new().await;
+    let lost = world.store(&[b"lost"], Codec::Raw).await;
+    world.peer.chunks.lock().clear();
+    let found = world.store(&[b"found"], Codec::Raw).await;
+    let meta = |blob| {
+        let row = read::blob(&*world.index, SPACE, blob).unwrap().unwrap();
+        row.chunks[0]
+    };
+    // The rows of another shard, behind those of this one.
+    let (shard, space) = (ShardId(SHARD.0 + 1), Space(SPACE.0 + 1));
+    let row = BlobRow {
+        refs: 1,
+        size: 5,
+        chunks: vec![meta(found)],
+    };
+    let mut batch = Batch::default();
+    for blob in [lost, found] {
+        batch.delete(Family::Local, Key::BlobLoc { blob, seq: 0 }.encode(SPACE));
+    }
+    batch.delete(Family::State, Key::Blob(found).encode(SPACE));
+    batch.put(Family::State, Key::Blob(found).encode(space), row.encode());
+    let place = Bytes::copy_from_slice(&space.0.to_be_bytes());
+    batch.put(
+        Family::Local,
+        Key::ShardSpace(shard).encode(Space::NODE),
+        place,
+    );
+    world.index.write(batch).unwrap();
+    let missing = Missing::new(Arc::clone(&world.blobs));
+    for shard in [SHARD, shard, SHARD] {
+        let said = missing.turn().await.unwrap().unwrap();
+        assert!(said.starts_with(&format!("shard {shard}: ")), "{said}");
     }
 }
 

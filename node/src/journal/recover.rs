@@ -48,6 +48,8 @@ struct Found {
     file: Arc<dyn File>,
     file_len: u64,
     header: Option<SegmentHeader>,
+    /// Of the header, or of that of the file's former life.
+    journal_id: Option<[u8; 16]>,
     /// From the header, or from a record when that is lost.
     salt: Option<u32>,
     seal: Option<Seal>,
@@ -78,9 +80,9 @@ pub async fn open(env: &Env, dir: &Path, options: &Options) -> Result<Opened, Jo
     let mut journal_id = None;
     for number in numbers {
         let found = find(env, dir, number, &mut recovery).await?;
-        if let Some(header) = &found.header {
-            let id = *journal_id.get_or_insert(header.journal_id);
-            if id != header.journal_id {
+        if let Some(its) = found.journal_id {
+            let id = *journal_id.get_or_insert(its);
+            if id != its {
                 return Err(JournalError::Foreign {
                     file: found.path,
                     why: "it belongs to another journal; was a data directory mixed with another?"
@@ -157,13 +159,7 @@ async fn find(
     let block = window.get(0, DATA_START as usize).await?;
     let block = block.unwrap_or_default();
     let header = match SegmentHeader::decode(&block) {
-        Ok(header) if header.number == number => Some(header),
-        Ok(header) => {
-            return Err(JournalError::Foreign {
-                file: path,
-                why: format!("its header says that it is segment {:016x}", header.number),
-            });
-        }
+        Ok(header) => Some(header),
         Err(HeaderError::Version(version)) => {
             return Err(JournalError::Foreign {
                 file: path,
@@ -175,6 +171,11 @@ async fn find(
         }
         Err(HeaderError::Damaged) => None,
     };
+    let journal_id = header.as_ref().map(|header| header.journal_id);
+    // A file that is used again keeps the header of its former life when the disk loses the write
+    // of the new one, or puts it elsewhere. That header says nothing of this life, whose own is
+    // lost like one that has rotted.
+    let header = header.filter(|header| header.number == number);
     let salt = match &header {
         Some(header) => Some(header.salt),
         None => {
@@ -204,6 +205,7 @@ async fn find(
         file,
         file_len,
         header,
+        journal_id,
         salt,
         seal,
     })

@@ -11,7 +11,7 @@
 //! of small messages are read side by side, so that bodies follow each other without a pause.
 //!
 //! **What moment a fetch shows.** All rows come from one view, so that a fetch is consistent in
-//! itself, but a view is held for [`VIEW_AGE`] at most: it keeps the index from dropping what was
+//! itself, but a view is held for `view_age` ([`super::Limits`]) at most: it keeps the index from dropping what was
 //! written over, and a fetch of gigabytes takes minutes. A fetch that lasts longer goes on with a
 //! newer view. It then shows no messages that came after it began, and leaves out those that were
 //! expunged; a message that changed has a modseq above the one that the fetch began with, so a
@@ -25,7 +25,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -45,8 +44,6 @@ use crate::types::*;
 use out::Out;
 use sections::Job;
 
-/// For how long one view of the rows is used.
-const VIEW_AGE: Duration = Duration::from_secs(30);
 /// Hot rows that are read at once.
 const PAGE_ROWS: usize = 4096;
 /// Cold rows after which others of this thread have their turn.
@@ -413,7 +410,7 @@ impl Work {
     /// Takes a newer view, when the one at hand has been held for long; true: it did. Another leader since then is an
     /// error, and the reader goes on there.
     async fn renew(&mut self) -> Result<bool> {
-        if self.taken.elapsed() < VIEW_AGE {
+        if self.taken.elapsed() < self.ops.limits.view_age {
             return Ok(false);
         }
         rare::hit(Rare::ViewRenewed);

@@ -25,6 +25,11 @@ pub struct Limits {
     pub compress: bool,
     /// What it costs to hash a password.
     pub password_cost: PasswordCost,
+    /// How long a long fetch reads from one view of the index: a view keeps the index from dropping
+    /// what was removed since.
+    pub view_age: Duration,
+    /// A watcher that missed more changes of an account than these reads it anew.
+    pub watch_changes: u64,
 }
 
 impl Default for Limits {
@@ -40,6 +45,8 @@ impl Default for Limits {
             default_deadline: Duration::from_secs(30),
             compress: true,
             password_cost: PasswordCost::default(),
+            view_age: Duration::from_secs(30),
+            watch_changes: 1_000,
         }
     }
 }
@@ -78,8 +85,6 @@ pub const MAX_CHANGES: u32 = 10_000;
 pub const MAX_CHANGE_RANGES: usize = 100_000;
 /// Accounts that one stream watches.
 pub const MAX_WATCHED: usize = 100_000;
-/// Changes that an event looks at to name the mailboxes; with more, the caller reads anew.
-pub const WATCH_CHANGES: u64 = 1_000;
 
 /// Recipients of one delivery.
 pub const MAX_RECIPIENTS: usize = 1000;

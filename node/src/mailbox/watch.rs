@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use super::limits::{MAX_WATCHED, WATCH_CHANGES};
+use super::limits::MAX_WATCHED;
 use super::{Led, MailboxError, Operations, Result, check};
 use crate::index::Next;
 use crate::index::keys::Key;
@@ -394,7 +394,8 @@ impl Watching {
                 events.push(WatchEvent::gone(name));
                 continue;
             };
-            events.extend(event(view, id, &row, since)?);
+            let most = self.ops.limits.watch_changes;
+            events.extend(event(view, id, &row, since, most)?);
             self.names.insert(name.clone(), id);
             let watched = Watched {
                 name,
@@ -438,7 +439,8 @@ impl Watching {
             let row = account(view, id)?.filter(|row| !row.going);
             match row {
                 Some(row) => {
-                    events.extend(event(view, id, &row, told)?);
+                    let most = self.ops.limits.watch_changes;
+                    events.extend(event(view, id, &row, told, most)?);
                     if let Some(watched) = self.accounts.get_mut(&id) {
                         watched.told = row.highest_modseq;
                     }
@@ -504,18 +506,20 @@ fn account(view: &ReadView, id: AccountId) -> Result<Option<AccountRow>> {
     Ok(values::get(&*view.view, view.space, &Key::Account(id))?)
 }
 
-/// What to tell somebody who has seen `since`; nothing where nothing has changed.
+/// What to tell somebody who has seen `since`; nothing where nothing has changed. With more than
+/// `most` changes the caller reads anew.
 fn event(
     view: &ReadView,
     id: AccountId,
     row: &AccountRow,
     since: ModSeq,
+    most: u64,
 ) -> Result<Option<WatchEvent>> {
     if since == row.highest_modseq {
         return Ok(None);
     }
     let known = row.trimmed_modseq <= since && since < row.highest_modseq;
-    let resync = !known || row.highest_modseq - since > WATCH_CHANGES;
+    let resync = !known || row.highest_modseq - since > most;
     let mut mailboxes = BTreeSet::new();
     if resync {
         rare::hit(Rare::WatcherReadsAnew);

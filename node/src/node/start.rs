@@ -274,6 +274,8 @@ impl Starting {
             max_message_bytes: self.config.max_message_bytes,
             compress: self.config.compress,
             password_cost: self.config.password_cost(),
+            view_age: Duration::from_millis(self.config.view_age_ms),
+            watch_changes: self.config.watch_changes,
             ..Limits::default()
         };
         let routes = Arc::new(PlacementRoutes {

@@ -206,14 +206,24 @@ impl Groups {
                 recovered.rotten(key, &damage);
                 found.push(damage);
             }
+            let of_shard = promises.iter().filter(|p| p.shard == shard);
             match recovered.judge(key, applied.log_id) {
-                Verdict::Lost => self.mark_lost(shard, applied.replica),
+                Verdict::Lost => {
+                    self.mark_lost(shard, applied.replica);
+                    // The image of a loss is older than the replicas that came after it. They are
+                    // gone with it, and must not begin anew under a name that has voted.
+                    of_shard
+                        .filter(|p| p.replica > applied.replica)
+                        .for_each(|p| self.forgot(p, p.replica));
+                }
                 Verdict::Whole(log) => {
                     // What a snapshot brought is promised before the log begins anew behind it.
                     let last = log.last().max(applied.log_id);
-                    let mut of_shard = promises.iter().filter(|p| p.shard == shard);
+                    let vote = log.vote.as_ref();
+                    // Those who remember need not all have heard of the newest replica.
                     let forgotten = of_shard
-                        .find(|p| p.is_forgotten_by(applied.replica, log.vote.as_ref(), last));
+                        .filter(|p| p.is_forgotten_by(applied.replica, vote, last))
+                        .max_by_key(|p| p.replica);
                     match forgotten {
                         Some(promise) => self.forgot(promise, applied.replica),
                         None => opened.push((shard, space, applied, log)),
@@ -268,6 +278,12 @@ impl Groups {
         let mut ended = 0;
         for promise in promises {
             let Some(shard) = self.shards.get(promise.shard) else {
+                // Lost already, and one that came after it as well: it must not begin anew.
+                let older =
+                    |l: &LostReplica| l.shard == promise.shard && l.replica < promise.replica;
+                if self.lost().iter().any(older) {
+                    self.forgot(promise, promise.replica);
+                }
                 continue;
             };
             let (replica, marks) = (shard.replica(), shard.log.marks());

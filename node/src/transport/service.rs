@@ -22,7 +22,7 @@ use super::proto::*;
 use super::snapshot::{ChunkReader, Opening, Receiver};
 use crate::index::keys::Space;
 use crate::machine::command::{Command, Op};
-use crate::machine::{read, transfers};
+use crate::machine::{local, transfers};
 use crate::placement::PlacementMap;
 use crate::raft::groups::Groups;
 use crate::raft::state_machine::SnapshotData;
@@ -354,10 +354,11 @@ impl Peer for PeerService {
         let rows = shard
             .local_view()
             .map_err(|e| Status::unavailable(e.to_string()))?;
-        let loc = read::chunk_loc(&*rows.view, rows.space, BlobId(id), r.seq)
+        let at = local::Chunk::Blob(BlobId(id), r.seq);
+        let loc = local::loc(&*rows.view, rows.space, at)
             .map_err(|e| Status::internal(e.to_string()))?
             .ok_or_else(|| Status::not_found("the chunk is not here"))?;
-        let stored = self.chunks.stored(loc).await;
+        let stored = self.chunks.stored(shard.id(), at, loc).await;
         let stored = stored.ok_or_else(|| {
             rare::hit(Rare::DamagedForPeer);
             Status::data_loss("the chunk is damaged here too")

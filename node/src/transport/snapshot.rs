@@ -53,8 +53,14 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Reads stored octets as they are, verified.
 pub trait ChunkReader: Send + Sync {
-    /// The stored octets of a chunk; `None` when they are damaged or gone here.
-    fn stored(&self, loc: ChunkLoc) -> BoxFuture<'_, Option<Bytes>>;
+    /// The stored octets of a chunk of this shard that lay at `loc` in a view that may be old by
+    /// now; `None` when they are damaged or gone here.
+    fn stored(
+        &self,
+        shard: ShardId,
+        at: local::Chunk,
+        loc: ChunkLoc,
+    ) -> BoxFuture<'_, Option<Bytes>>;
 }
 
 /// Why a snapshot did not arrive.
@@ -198,7 +204,7 @@ pub async fn send(
             return postcard::from_bytes(&answer.payload).map_err(broken);
         }
         for want in answer.wants {
-            let chunk = wanted(&source, &want).await?;
+            let chunk = wanted(shard, &source, &want).await?;
             put(SnapshotRequest {
                 chunks: vec![chunk],
                 ..Default::default()
@@ -215,11 +221,11 @@ pub async fn send(
     }
 }
 
-async fn wanted(source: &Source, want: &Want) -> Result<Chunk, SnapshotError> {
+async fn wanted(shard: ShardId, source: &Source, want: &Want) -> Result<Chunk, SnapshotError> {
     let at = named(&want.blob_id, want.seq)?;
     let loc = local::loc(&*source.view, source.space, at)?;
     let stored = match loc {
-        Some(loc) => source.chunks.stored(loc).await,
+        Some(loc) => source.chunks.stored(shard, at, loc).await,
         None => None,
     };
     Ok(Chunk {

@@ -286,7 +286,6 @@ impl Placer {
             (Some(mine), Some(running)) if running.replica() < mine.id => {
                 self.groups.remove(shard).await?;
                 self.groups.create(shard, mine.id).await?;
-                rare::hit(Rare::ReplicaRenewed);
                 let did = format!("shard {shard} starts again as replica {}", mine.id);
                 return Ok(Some(did));
             }

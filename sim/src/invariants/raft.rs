@@ -24,10 +24,25 @@ pub struct Raft {
     compared: BTreeMap<(u32, u64, u32), u64>,
     /// The term, the committed and the applied position of each life of a replica.
     last_seen: BTreeMap<(u32, u64, u32), (u64, u64, u64)>,
-    /// Committed entries that a replica has acknowledged to a leader.
+    /// Committed entries that a replica has acknowledged to a leader, or told of as a leader.
     acknowledged: BTreeMap<(u32, u64), u64>,
+    /// Committed entries that a replica has made durable while it led.
+    own: BTreeMap<(u32, u64), Own>,
     /// The highest term in which a replica led.
     led: BTreeMap<(u32, u64), u64>,
+}
+
+/// What a leader has made durable itself. It says so with what it sends; before that nobody could
+/// remind it, should its directory become an older one of itself.
+#[derive(Default)]
+struct Own {
+    /// On which disk: so many old images had been restored.
+    images: u32,
+    /// Up to here.
+    upto: u64,
+    /// Its term, where its log ended, and how much of it was durable when it was looked at.
+    /// Whatever was appended behind that end has told another replica so.
+    telling: Option<(u64, u64, u64)>,
 }
 
 fn index(id: Option<LogId>) -> u64 {
@@ -112,7 +127,10 @@ impl Raft {
             ));
         }
         // What it has acknowledged and was committed is still there.
-        if let Some(&acknowledged) = self.acknowledged.get(&(r.shard, r.id))
+        let whose = (r.shard, r.id);
+        let own = self.own.get(&whose).filter(|own| own.images == r.images);
+        let acknowledged = self.acknowledged.get(&whose).copied();
+        if let Some(acknowledged) = acknowledged.max(own.map(|own| own.upto))
             && index(r.last) < acknowledged
         {
             bad(format!(
@@ -182,11 +200,41 @@ impl Raft {
                 r.term
             ));
         }
+        let mut others = 0;
         for (member, matched) in &r.matched {
+            if *member == r.id {
+                continue;
+            }
             let sure = index(*matched).min(index(r.committed));
+            others = others.max(sure);
             let known = self.acknowledged.entry((r.shard, *member)).or_default();
             *known = (*known).max(sure);
         }
+        self.tells(r, others);
+    }
+
+    /// What a leader has made durable itself, and has told the others, who have acknowledged
+    /// committed entries up to `others`.
+    fn tells(&mut self, r: &Replica, others: u64) {
+        let matched = r.matched.iter().find(|(member, _)| *member == r.id);
+        let sure = matched.map_or(0, |(_, matched)| index(*matched).min(index(r.committed)));
+        let own = self.own.entry((r.shard, r.id)).or_default();
+        if own.images != r.images {
+            *own = Own {
+                images: r.images,
+                ..Own::default()
+            };
+        }
+        own.upto = own.upto.max(sure);
+        match own.telling {
+            Some((term, end, _)) if term == r.term && others <= end => return,
+            Some((term, _, upto)) if term == r.term => {
+                let known = self.acknowledged.entry((r.shard, r.id)).or_default();
+                *known = (*known).max(upto);
+            }
+            _ => {}
+        }
+        own.telling = Some((r.term, index(r.last), sure));
     }
 }
 
@@ -201,6 +249,7 @@ mod tests {
         Replica {
             node: id as u32,
             incarnation: 1,
+            images: 0,
             shard: 1,
             id,
             role: "follower",
@@ -213,6 +262,41 @@ mod tests {
             matched: Vec::new(),
             voters: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_a_leader_told_nobody_may_be_gone_with_its_disk() {
+        let id = |index| log_id(3, ReplicaId(1), index);
+        let leads = |last, others| Replica {
+            role: "leader",
+            matched: vec![(1, Some(id(last))), (2, Some(id(others)))],
+            ..follower(1, id(last), id(others))
+        };
+        let back = |images, last| Replica {
+            images,
+            incarnation: 2,
+            ..follower(1, id(last), id(last))
+        };
+        let forgot = |seen: &[Replica]| {
+            let (mut raft, mut found) = (Raft::default(), Findings::default());
+            for r in seen {
+                raft.look(r, false, &|at| Some(id(at)), &mut found);
+            }
+            !found.violations.is_empty()
+        };
+        assert!(!forgot(&[leads(9, 9), back(1, 8)]));
+        assert!(forgot(&[leads(9, 9), back(0, 8)]));
+        // The tenth entry said that the ninth is durable, the eleventh that the tenth is.
+        assert!(!forgot(&[leads(9, 9), leads(10, 10), back(1, 9)]));
+        assert!(forgot(&[leads(9, 9), leads(10, 10), back(1, 8)]));
+        assert!(forgot(&[
+            leads(9, 9),
+            leads(10, 10),
+            leads(11, 11),
+            back(1, 9)
+        ]));
+        // Nobody has acknowledged the tenth.
+        assert!(!forgot(&[leads(9, 9), leads(10, 9), back(1, 8)]));
     }
 
     #[test]

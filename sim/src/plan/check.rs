@@ -201,6 +201,8 @@ impl Plan {
         within("settings.answer_ms", s.answer_ms, 500..=600_000)?;
         let ms = s.lmtp_deadline_ms;
         within("settings.lmtp_deadline_ms", ms, 500..=60_000)?;
+        within("settings.view_age_ms", s.view_age_ms, 0..=600_000)?;
+        within("settings.watch_changes", s.watch_changes, 1..=100_000)?;
         let percent = s.compaction_live_percent.into();
         within("settings.compaction_live_percent", percent, 0..=95)
     }
@@ -245,8 +247,10 @@ impl Plan {
             | OpKind::Mailboxes
             | OpKind::SetState { .. } => Ok(()),
             OpKind::CreateMailbox { mailbox: m } => mailbox(*m, 1),
-            OpKind::SetPassword { password: n } | OpKind::Login { password: n } => {
-                within(at("password"), (*n).into(), 0..=1000)
+            OpKind::SetPassword { password: n } => within(at("password"), (*n).into(), 0..=1000),
+            OpKind::Login { password, times } => {
+                within(at("times"), (*times).into(), 1..=100)?;
+                within(at("password"), (*password).into(), 0..=1000)
             }
             OpKind::Follow { page } => within(at("page"), (*page).into(), 1..=10_000),
             OpKind::MakeMailbox {

@@ -7,7 +7,7 @@
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, some, weighted};
-use super::{FlagMode, LoginState, Op, OpKind, Plan};
+use super::{Cut, FlagMode, LoginState, MANY_PARTS_BYTES, Op, OpKind, Plan, has_many_parts};
 use crate::stream::{Stream, stream};
 
 /// The mailboxes of which these operations draw: INBOX, three others, and children of each.
@@ -196,8 +196,14 @@ impl Writer {
             self.left -= size * u64::from(times);
             sizes.push(size);
         }
-        let body = self.next_body;
-        self.next_body += u64::from(count);
+        let mut body = self.next_body;
+        if one_in(rng, 12) && self.left > 2 * MANY_PARTS_BYTES * u64::from(times) {
+            self.left -= MANY_PARTS_BYTES * u64::from(times);
+            sizes[0] = MANY_PARTS_BYTES + rng.random_range(0..2000);
+            body = body.next_multiple_of(8) + 5;
+            debug_assert!(has_many_parts(body, sizes[0]));
+        }
+        self.next_body = body + u64::from(count);
         (sizes, body)
     }
 
@@ -309,14 +315,21 @@ impl Writer {
             Kind::Sections => OpKind::Sections {
                 mailbox: self.mailbox(rng),
                 pick,
-                halves: one_in(rng, 2),
+                cut: weighted(
+                    rng,
+                    &[(2, Cut::Structure), (2, Cut::Halves), (3, Cut::Part)],
+                ),
             },
             Kind::Passwords => {
                 let password = rng.random_range(1..=2);
                 match weighted(rng, &[(1, 0), (2, 1), (4, 2)]) {
                     0 => OpKind::SetPassword { password: 0 },
                     1 => OpKind::SetPassword { password },
-                    _ => OpKind::Login { password },
+                    // So many wrong ones are too many.
+                    _ => OpKind::Login {
+                        password,
+                        times: weighted(rng, &[(9, 1), (1, 25)]),
+                    },
                 }
             }
             Kind::Imap => {

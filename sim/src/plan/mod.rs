@@ -19,7 +19,7 @@ mod topology;
 mod workload;
 
 pub use check::{MESSAGE_BYTES, PlanError};
-pub use op::{FlagMode, LmtpCut, LoginState, OpKind};
+pub use op::{Cut, FlagMode, LmtpCut, LoginState, MANY_PARTS_BYTES, OpKind, has_many_parts};
 
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +152,12 @@ pub struct Settings {
     /// `lmtp_deadline_ms` of the node.
     #[serde(default = "settings::lmtp_deadline_ms")]
     pub lmtp_deadline_ms: u64,
+    /// `view_age_ms` of the node.
+    #[serde(default = "settings::view_age_ms")]
+    pub view_age_ms: u64,
+    /// `watch_changes` of the node.
+    #[serde(default = "settings::watch_changes")]
+    pub watch_changes: u64,
 }
 
 /// One operation of one client.

@@ -201,9 +201,8 @@ impl Op {
                 let how = if *away { "move" } else { "copy" };
                 format!(" {how} {count} from mailbox {mailbox} to {to}")
             }
-            OpKind::SetPassword { password } | OpKind::Login { password } => {
-                format!(" password {password}")
-            }
+            OpKind::SetPassword { password } => format!(" password {password}"),
+            OpKind::Login { password, times } => format!(" password {password}, {times} times"),
             OpKind::SetState { state } => format!(" {state:?}").to_lowercase(),
             OpKind::Lmtp {
                 node,

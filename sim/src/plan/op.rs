@@ -234,8 +234,8 @@ pub enum OpKind {
         mailbox: u32,
         /// Message.
         pick: u32,
-        /// Cuts it by octets instead of by structure.
-        halves: bool,
+        /// How it is cut.
+        cut: Cut,
     },
     /// Follows the account from now to the end: hears of changes by a watch and takes them over
     /// from then on, so that it knows at the end what a full reading finds.
@@ -252,6 +252,9 @@ pub enum OpKind {
     Login {
         /// Which.
         password: u32,
+        /// How often, one after the other.
+        #[serde(default = "once")]
+        times: u32,
     },
     /// An IMAP session: logs in, selects, appends a message, reads one, marks it as deleted and
     /// expunges it.
@@ -275,6 +278,31 @@ pub enum OpKind {
         /// To what.
         state: LoginState,
     },
+}
+
+/// Messages of some bodies have many parts when they are at least so large: more than a summary
+/// lists.
+pub const MANY_PARTS_BYTES: u64 = 16 << 10;
+
+/// Whether the message of this body and size is one of many parts.
+pub fn has_many_parts(body: u64, size: u64) -> bool {
+    body % 8 == 5 && size >= MANY_PARTS_BYTES
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// How a message is cut into what is read of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// Header and text.
+    Structure,
+    /// The first octets, and the others.
+    Halves,
+    /// The whole, and with it one part that a summary leaves out.
+    Part,
 }
 
 /// How flags are changed.

@@ -29,6 +29,8 @@ pub fn shipped() -> Settings {
         compaction_live_percent: 50,
         answer_ms: answer_ms(),
         lmtp_deadline_ms: lmtp_deadline_ms(),
+        view_age_ms: view_age_ms(),
+        watch_changes: watch_changes(),
     }
 }
 
@@ -42,11 +44,22 @@ pub(super) fn lmtp_deadline_ms() -> u64 {
     30_000
 }
 
+/// `view_age_ms` as shipped, and of plans that do not name it.
+pub(super) fn view_age_ms() -> u64 {
+    30_000
+}
+
+/// `watch_changes` as shipped, and of plans that do not name it.
+pub(super) fn watch_changes() -> u64 {
+    1_000
+}
+
 /// Draws them; `like_shipped`: which half.
 pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Disk) -> Settings {
     let drawn = one_in(&mut stream(seed, "settings", 0), 2);
     let rng = &mut stream(seed, "settings", 1);
     let patience = &mut stream(seed, "settings", 2);
+    let readers = &mut stream(seed, "settings", 3);
     match like_shipped.unwrap_or(drawn) {
         true => Settings {
             segment_bytes: rng.random_range(1..=4) << 20,
@@ -76,7 +89,9 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
                 // Shorter than what a run leaves a shard without a quorum, or a disk without a
                 // sync: who waits for either hears that nothing is known, or of a full window.
                 answer_ms: weighted(patience, &[(2, 1000), (2, 4000), (1, 20_000)]),
-                lmtp_deadline_ms: weighted(patience, &[(2, 2000), (1, 30_000)]),
+                lmtp_deadline_ms: weighted(patience, &[(1, 500), (2, 2000), (1, 30_000)]),
+                view_age_ms: weighted(readers, &[(2, 0), (1, 5), (1, view_age_ms())]),
+                watch_changes: weighted(readers, &[(1, 1), (1, 3), (2, watch_changes())]),
             }
         }
     }

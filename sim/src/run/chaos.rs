@@ -712,6 +712,7 @@ impl Chaos {
         }
         cluster.stage.host(host).disk.restore(&disk);
         cluster.stage.host(host).index.restore(&index);
+        cluster.nodes[n as usize].images += 1;
     }
 
     /// Why nobody may remember what a node has promised since the image for fault `number` was

@@ -16,6 +16,8 @@ pub struct Replica {
     pub node: u32,
     /// Life of its process.
     pub incarnation: u32,
+    /// How many old images its node's directory has been restored from: each is another disk.
+    pub images: u32,
     /// Shard.
     pub shard: u32,
     /// Its id: node and generation.
@@ -41,7 +43,7 @@ pub struct Replica {
 }
 
 /// Reads one replica.
-pub fn replica(node: u32, incarnation: u32, shard: &Shard) -> Replica {
+pub fn replica(node: u32, incarnation: u32, images: u32, shard: &Shard) -> Replica {
     let metrics = shard.raft.metrics();
     let m = metrics.borrow_watched();
     use openraft::ServerState::*;
@@ -62,6 +64,7 @@ pub fn replica(node: u32, incarnation: u32, shard: &Shard) -> Replica {
     Replica {
         node,
         incarnation,
+        images,
         shard: shard.id().0,
         id: shard.replica().0,
         role,
@@ -105,7 +108,7 @@ impl Cluster {
             };
             let incarnation = self.stage.host(node.host).incarnation;
             for shard in running.groups.shards().all() {
-                visit(&replica(n as u32, incarnation, &shard), &shard);
+                visit(&replica(n as u32, incarnation, node.images, &shard), &shard);
             }
         }
     }

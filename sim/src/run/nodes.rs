@@ -58,6 +58,8 @@ pub struct NodeSlot {
     pub may_refuse: bool,
     /// Until then it may run with less than it has promised: nobody could remind it, ms.
     pub may_forget_until_ms: u64,
+    /// How many old images have been put in the place of its directory.
+    pub images: u32,
     /// Lives that are left to die after so many polls each, and whether by power failure.
     pub short_lives: Option<(u32, u64, bool)>,
     /// Whether it has ever been a member.
@@ -99,6 +101,8 @@ impl NodeSlot {
             compaction_every_ms: s.compaction_every_ms,
             compaction_live_percent: s.compaction_live_percent.into(),
             lmtp_deadline_ms: s.lmtp_deadline_ms,
+            view_age_ms: s.view_age_ms,
+            watch_changes: s.watch_changes,
             ..Config::default()
         };
         NodeSlot {
@@ -109,6 +113,7 @@ impl NodeSlot {
             retired: None,
             may_refuse: false,
             may_forget_until_ms: 0,
+            images: 0,
             short_lives: None,
             joined: false,
             token_refused: false,

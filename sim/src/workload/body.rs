@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::history::Octets;
+use crate::plan::has_many_parts;
 
 /// The reverse-path of all LMTP sessions: one, so that equal octets are one message.
 pub const LMTP_SENDER: &str = "mta@sim.example";
@@ -74,6 +75,20 @@ pub fn by_bdat(octets: Octets) -> bool {
     octets.size > 0 && octets.body % 4 == 1
 }
 
+/// A part of messages that have many ([`has_many_parts`]), which no summary lists.
+pub const LAST_PART: u32 = 1001;
+
+/// The body of [`LAST_PART`] in what is stored of a message; `None`: the message has no such part.
+pub fn last_part(held: &[u8]) -> Option<Vec<u8>> {
+    let header = held.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let many = MANY_PARTS.as_bytes();
+    let has = held[..header].windows(many.len()).any(|w| w == many);
+    has.then(|| LAST_PART.to_string().into_bytes())
+}
+
+/// The line of the header.
+const MANY_PARTS: &str = "Content-Type: multipart/mixed; boundary=cut";
+
 /// What the door stores of a message.
 pub fn through_lmtp(octets: Octets, message: &[u8]) -> Vec<u8> {
     let mut held = format!("Return-Path: <{LMTP_SENDER}>\r\n").into_bytes();
@@ -99,10 +114,16 @@ pub fn make(octets: Octets) -> Vec<u8> {
                 "Message-ID: <{n}.{size}@sim.example>\r\n\
                  From: Sender {n} <sender{n}@sim.example>\r\n\
                  To: someone@sim.example\r\nSubject: Letter {n}\r\n\
-                 Date: Mon, 06 Jan 2025 10:00:00 +0000\r\n\r\n"
+                 Date: Mon, 06 Jan 2025 10:00:00 +0000\r\n"
             );
             made.extend_from_slice(header.as_bytes());
-            lines(&mut made, size, &mut random, kind == 6);
+            match has_many_parts(n, octets.size) {
+                true => parts(&mut made, size),
+                false => {
+                    made.extend_from_slice(b"\r\n");
+                    lines(&mut made, size, &mut random, kind == 6);
+                }
+            }
         }
     }
     made.truncate(size);
@@ -119,6 +140,17 @@ fn binary(out: &mut Vec<u8>, size: usize, random: &mut Random) {
             2 => out.extend_from_slice(b"\r\n..\r\r\n"),
             _ => out.extend_from_slice(&n.to_le_bytes()),
         }
+    }
+}
+
+/// Parts, each with its number for a body (RFC 2046, section 5.1.1).
+fn parts(out: &mut Vec<u8>, size: usize) {
+    out.extend_from_slice(format!("{MANY_PARTS}\r\n\r\n").as_bytes());
+    for part in 1.. {
+        if out.len() >= size {
+            return;
+        }
+        out.extend_from_slice(format!("--cut\r\n\r\n{part}\r\n").as_bytes());
     }
 }
 
@@ -161,6 +193,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::MANY_PARTS_BYTES;
 
     #[test]
     fn octets_follow_from_number_and_size() {
@@ -179,6 +212,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_smallest_message_of_many_parts_has_the_last_one() {
+        let octets = |size| Octets { body: 13, size };
+        let made = make(octets(MANY_PARTS_BYTES));
+        assert_eq!(last_part(&made).as_deref(), Some(&b"1001"[..]));
+        let text = String::from_utf8(made).unwrap();
+        assert!(text.contains("--cut\r\n\r\n1001\r\n--cut"));
+        assert_eq!(last_part(&make(octets(MANY_PARTS_BYTES - 1))), None);
     }
 
     #[test]

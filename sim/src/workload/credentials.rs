@@ -30,17 +30,19 @@ pub(super) async fn set_password(at: &At<'_>, account: u32, number: u32) {
     at.call(call, async { plain(work.await) }).await;
 }
 
-/// Asks whether a password is right.
-pub(super) async fn login(at: &At<'_>, account: u32, number: u32) {
+/// Asks whether a password is right, so many times.
+pub(super) async fn login(at: &At<'_>, account: u32, number: u32, times: u32) {
     let name = account_id(account);
     let client = at.client(0);
-    let call = Call::Login {
-        account: account_name(account),
-        password: number,
-    };
     let password = password(number);
-    let work = client.authenticate(&name, &password, "192.0.2.1");
-    at.call(call, async { plain(work.await.map(drop)) }).await;
+    for _ in 0..times {
+        let call = Call::Login {
+            account: account_name(account),
+            password: number,
+        };
+        let work = client.authenticate(&name, &password, "192.0.2.1");
+        at.call(call, async { plain(work.await.map(drop)) }).await;
+    }
 }
 
 /// Lets the account in, freezes or closes it.

@@ -456,14 +456,14 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
         OpKind::Search { mailbox, flag, on } => {
             search::search(at, (account, *mailbox), flag, *on).await
         }
-        OpKind::Sections {
-            mailbox,
-            pick,
-            halves,
-        } => search::sections(at, (account, *mailbox), *pick, *halves).await,
+        OpKind::Sections { mailbox, pick, cut } => {
+            search::sections(at, (account, *mailbox), *pick, *cut).await
+        }
         OpKind::Follow { page } => follow::follow(at, account, *page),
         OpKind::SetPassword { password } => credentials::set_password(at, account, *password).await,
-        OpKind::Login { password } => credentials::login(at, account, *password).await,
+        OpKind::Login { password, times } => {
+            credentials::login(at, account, *password, *times).await
+        }
         OpKind::SetState { state } => credentials::set_state(at, account, *state).await,
         OpKind::Imap {
             mailbox,

@@ -207,3 +207,33 @@ fn a_read_that_the_disk_refuses_is_damage_only_when_it_is_refused_again_and_agai
         }
     });
 }
+
+#[test]
+fn a_file_that_still_has_the_header_of_its_former_life_has_lost_its_own() {
+    block_on(async {
+        let disk = FakeDisk::default();
+        let (journal, _) = open(&disk, 1).await;
+        journal.append(vec![entry(0, 120)]).await.unwrap();
+        journal.seal().await.unwrap();
+        let at = journal.append(vec![entry(1, 120), entry(2, 33)]).await;
+        let at = at.unwrap();
+        journal.append(vec![entry(3, 10)]).await.unwrap();
+        disk.kill();
+        assert_eq!(at[0].segment, 2);
+        // As if the file had been segment 1 before, and the first write of segment 2 gone astray.
+        let birth = at[0].offset as usize - 128;
+        let former = disk.content(&seg(1))[..birth].to_vec();
+        disk.corrupt(&seg(2), |bytes| bytes[..birth].copy_from_slice(&former));
+        for seed in [2, 3] {
+            let (journal, recovery) = open(&disk, seed).await;
+            assert_eq!(recovery.torn_bytes, 0, "acknowledged bytes were cut");
+            let lost = &recovery.damage[0];
+            assert_eq!((lost.segment, lost.offset), (2, 0));
+            assert_eq!(lost.cause, Cause::SegmentHeader);
+            let seen = indexes(&recovery);
+            assert!(seen.ends_with(&[1, 2, 3]), "{seen:?}");
+            assert_eq!(journal.read(at[0]).await.unwrap(), payload(1, 120));
+            disk.kill();
+        }
+    });
+}

@@ -567,7 +567,7 @@ async fn a_long_fetch_goes_on_with_a_newer_view() {
                 unchanged_since: None,
             };
             propose(&ops, set).await;
-            tokio::time::advance(VIEW_AGE).await;
+            tokio::time::advance(ops.limits.view_age).await;
         }
     }
     assert_eq!(openings.len(), 2);

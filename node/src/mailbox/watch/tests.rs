@@ -196,7 +196,8 @@ async fn modseqs_that_lead_nowhere_are_told_to_read_anew() {
         account: name.clone(),
         hash: Some(n.to_string()),
     };
-    for n in 0..=WATCH_CHANGES {
+    let most = c.ops.limits.watch_changes;
+    for n in 0..=most {
         let (op, time_ms) = (set(n), 2);
         let command = Command { time_ms, op };
         led.replica
@@ -205,7 +206,7 @@ async fn modseqs_that_lead_nowhere_are_told_to_read_anew() {
             .unwrap();
     }
     // More than are looked at for one event.
-    let highest = WATCH_CHANGES + 2;
+    let highest = most + 2;
     let event = c.one().await;
     assert_eq!((event.modseq, event.resync), (highest, true));
     // The last few are, as long as they are kept.
