@@ -1,10 +1,12 @@
 //! The doors in the process of a node: LMTP, IMAP, POP3. They know the cluster through the client
-//! library alone, as doors in a process of their own do.
+//! library alone, as doors in a process of their own do; but what they ask of this very node goes
+//! straight to its services, without a connection in between.
 
 use super::StartError;
 use super::start::Starting;
 use crate::env::Env;
 use crate::env::net::Listener;
+use crate::env::rpc::{Channel, RpcService};
 use crate::raft::fault::Fault;
 use posthouse_client::Client;
 use posthouse_client::connect::{Terms, Wiring};
@@ -15,6 +17,7 @@ use posthouse_gateway::pop3::{self, Pop3};
 use posthouse_gateway::tls::{Source, Tls};
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use tower::ServiceExt;
 
 /// Where self-signed certificates are, in the data directory.
 const TLS_DIR: &str = "tls";
@@ -119,15 +122,16 @@ impl Starting {
     pub(super) fn doors(
         &self,
         sockets: Sockets,
-        grpc_addr: &str,
+        own: Own,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), StartError> {
-        let wiring = client_wiring(&self.env);
+        let addr = own.addr.clone();
+        let wiring = client_wiring(&self.env, own);
         let settings = posthouse_client::Settings {
             wiring: wiring.clone(),
             ..Default::default()
         };
-        let client = Client::new(&[grpc_addr], settings).map_err(|e| refused(e.to_string()))?;
+        let client = Client::new(&[addr], settings).map_err(|e| refused(e.to_string()))?;
         if let Some(listener) = sockets.lmtp {
             self.lmtp(listener, client.clone(), wiring, tasks)?;
         }
@@ -206,11 +210,22 @@ fn refused(why: String) -> StartError {
     StartError::Fault(Fault::Refused(why))
 }
 
+/// This node's own services, as the doors reach them.
+pub(super) struct Own {
+    /// The address under which the placement map knows them.
+    pub addr: String,
+    pub service: RpcService,
+}
+
 /// The client library on this node's world.
-fn client_wiring(env: &Env) -> Wiring {
+fn client_wiring(env: &Env, own: Own) -> Wiring {
     let (rpc, rng) = (Arc::clone(&env.rpc), Arc::clone(&env.rng));
+    let here: Channel = Channel::new(own.service.map_err(|never| match never {}));
     Wiring {
         dial: Arc::new(move |addr: &str| {
+            if addr == own.addr {
+                return Ok(here.clone());
+            }
             rpc.channel(addr, Terms::CLIENT)
                 .map_err(|why| posthouse_client::Error::bad_request("addr", why))
         }),

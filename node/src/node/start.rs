@@ -323,9 +323,13 @@ impl Starting {
         let poisoned = journal.poisoned();
         tasks.spawn(watch_journal(poisoned, faults.clone(), self.stop.clone()));
         let services = services(ops, ClusterService::new(Arc::clone(&running)), peer_service);
+        let own = super::door::Own {
+            addr: grpc_addr.clone(),
+            service: services("this process"),
+        };
         let served = self.env.rpc.serve(listener, services, self.stop.clone());
         tasks.spawn(served);
-        self.doors(sockets, &grpc_addr, &mut tasks)?;
+        self.doors(sockets, own, &mut tasks)?;
         Ok(Node {
             id: identity.node,
             cluster_id,
