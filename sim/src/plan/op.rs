@@ -281,7 +281,7 @@ pub enum OpKind {
 }
 
 /// Messages of some bodies have many parts when they are at least so large: more than a summary
-/// lists.
+/// has room for.
 pub const MANY_PARTS_BYTES: u64 = 16 << 10;
 
 /// Whether the message of this body and size is one of many parts.
