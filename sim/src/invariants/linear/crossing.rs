@@ -100,9 +100,11 @@ impl Reader<'_> {
             .iter()
             .copied()
             .eq(first..first + told.to.len() as u32);
+        let named = c.to_era == 0 && steady(self.story, c, c.to, 0);
         let op = Op::Land {
             to,
-            told: told.uid_validity,
+            // Its name says which it is; whether that is so, the answer shows.
+            told: if named { 0 } else { told.uid_validity },
             items: items(self, told.from),
             vague: known.large || !in_a_row,
             request,
@@ -196,4 +198,96 @@ fn steady(story: &Story, c: &Crossing, place: Place, era: u32) -> bool {
         let over = matches!(r.answer, Answer::Done(_)) && r.returned_ms < c.first_called_ms;
         r.called_ms <= until_ms && !over
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Linear;
+    use crate::history::Record;
+    use crate::invariants::story::tests::*;
+    use crate::workload::body::Expected;
+
+    fn judged(history: &[Record]) -> usize {
+        judge(Linear::new(Expected::default(), false), history).len()
+    }
+
+    /// Both accounts, and two messages in the first one's INBOX.
+    fn begun(more: impl IntoIterator<Item = Record>) -> Vec<Record> {
+        let mut history = vec![
+            create(0),
+            of_bob(create(1)),
+            deliver(10, 1, delivered(at(1, 2))),
+            deliver(11, 2, delivered(at(2, 3))),
+        ];
+        history.extend(more);
+        history
+    }
+
+    fn flagged(mut r: Record) -> Record {
+        if let crate::history::Answer::Done(crate::history::Done::Messages { messages, .. }) =
+            &mut r.answer
+        {
+            messages[0].flags = vec!["\\Seen".into()];
+        }
+        r
+    }
+
+    #[test]
+    fn both_halves_of_an_acknowledged_move_are_judged() {
+        let moved = || crosses(30, &[1, 2], true, crossed(4, &[1, 2], &[1, 2]));
+        let there = |at| of_bob(list(at, 2, vec![seen(1, 2, 1), seen(2, 2, 2)]));
+        let good = begun([
+            moved(),
+            of_bob(mailboxes(40, 3, 2, 2)),
+            list(50, 4, vec![]),
+            there(60),
+        ]);
+        assert_eq!(judged(&good), 0);
+        // Its repetition gets the same answer, later.
+        let repeated = begun([
+            crosses(30, &[1, 2], true, unknown()),
+            list(40, 4, vec![]),
+            deliver(50, 3, delivered(at(3, 5))),
+            crosses(60, &[1, 2], true, crossed(4, &[1, 2], &[1, 2])),
+            there(70),
+        ]);
+        assert_eq!(judged(&repeated), 0);
+        let still_here = list(50, 4, vec![seen(1, 2, 1), seen(2, 3, 2)]);
+        assert_eq!(judged(&begun([moved(), still_here])), 1);
+        assert_eq!(judged(&begun([moved(), of_bob(list(50, 1, vec![]))])), 1);
+        let late = crosses(30, &[1, 2], true, crossed(5, &[1, 2], &[1, 2]));
+        assert_eq!(judged(&begun([late])), 1);
+        let elsewhere = crosses(30, &[1], true, crossed(4, &[1], &[2]));
+        assert_eq!(judged(&begun([elsewhere])), 1);
+        let other = of_bob(list(50, 2, vec![seen(1, 2, 2), seen(2, 2, 1)]));
+        assert_eq!(judged(&begun([moved(), other])), 1);
+    }
+
+    #[test]
+    fn flags_that_came_along_are_known_from_the_first_list_on() {
+        let copied = || crosses(30, &[1], false, crossed(3, &[1], &[1]));
+        let shown = |at| of_bob(list(at, 2, vec![seen(1, 2, 1)]));
+        let same = begun([copied(), flagged(shown(40)), flagged(shown(50))]);
+        assert_eq!(judged(&same), 0);
+        assert_eq!(judged(&begun([copied(), flagged(shown(40)), shown(50)])), 1);
+    }
+
+    #[test]
+    fn a_move_that_nobody_acknowledged_happens_once_or_never() {
+        let moved = || crosses(30, &[1, 2], true, unknown());
+        assert_eq!(judged(&begun([moved(), of_bob(list(90, 1, vec![]))])), 0);
+        let late = begun([
+            moved(),
+            of_bob(list(40, 1, vec![])),
+            expunge(50, 2, expunged(4, &[2])),
+            of_bob(list(60, 2, vec![seen(1, 2, 1)])),
+            list(70, 5, vec![]),
+        ]);
+        assert_eq!(judged(&late), 0);
+        let twice = of_bob(list(90, 3, vec![seen(1, 2, 1), seen(2, 3, 1)]));
+        assert_eq!(judged(&begun([moved(), twice])), 1);
+        // Nobody takes one of them elsewhere: half of it does not come.
+        let half = of_bob(list(90, 2, vec![seen(1, 2, 1)]));
+        assert_eq!(judged(&begun([moved(), half])), 1);
+    }
 }

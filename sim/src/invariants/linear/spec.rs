@@ -709,13 +709,12 @@ impl Account {
         match (new.next(), new.next()) {
             (None, _) => Ok(None),
             (Some(one), None) => Ok(Some(one)),
-            (Some(one), Some(_)) => {
-                let named = self.mailboxes.get_key_value(&to.name);
-                let named = named.filter(|(_, m)| known(m).is_none());
-                // INBOX is never another mailbox.
-                let sure = **one.0 == *INBOX || *to.name == *INBOX;
-                named.filter(|_| sure).map(Some).ok_or(())
+            // INBOX is never another mailbox.
+            (Some(_), Some(_)) if *to.name == *INBOX => {
+                let inbox = self.mailboxes.get_key_value(INBOX);
+                Ok(inbox.filter(|(_, m)| known(m).is_none()))
             }
+            (Some(_), Some(_)) => Err(()),
         }
     }
 }
