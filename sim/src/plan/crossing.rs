@@ -12,8 +12,8 @@ use super::draw::{one_in, scaled, weighted};
 use super::{FlagMode, LoginState, Op, OpKind, Plan};
 use crate::stream::{Stream, stream};
 
-/// The mailboxes of which these operations draw.
-const MAILBOXES: [u32; 3] = [0, 1, 2];
+/// The mailboxes of which these operations draw, by their weight.
+const MAILBOXES: [(u32, u32); 3] = [(3, 0), (2, 1), (1, 2)];
 /// Bodies of these operations begin here, so that none is one of another operation by chance.
 const BODIES: u64 = 1 << 33;
 /// Octets of their messages at most.
@@ -25,7 +25,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<u32>) {
     let none = !one_in(rng, 2);
     let bursts = match wanted {
         Some(few) => few / 30,
-        None => weighted(rng, &[(3, 1), (4, 3), (2, 6)]),
+        None => weighted(rng, &[(2, 2), (4, 5), (2, 12)]),
     };
     if none || plan.accounts < 2 {
         return;
@@ -38,6 +38,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<u32>) {
         repeated: weighted(rng, &[(1, 0), (2, 40), (1, 80)]),
         by_id: weighted(rng, &[(1, 0), (2, 50), (1, 100)]),
         away: weighted(rng, &[(1, 50), (3, 80)]),
+        client: 0,
         ops: Vec::new(),
     };
     let pair = other_of(rng, plan.accounts);
@@ -73,14 +74,18 @@ struct Draw {
     repeated: u32,
     by_id: u32,
     away: u32,
+    /// Whose turn it was last.
+    client: u32,
     ops: Vec<Op>,
 }
 
 impl Draw {
     fn push(&mut self, rng: &mut Stream, plan: &Plan, at_ms: u64, account: u32, kind: OpKind) {
+        // Another one than the last: what one client does is one after the other.
+        self.client += rng.random_range(1..plan.clients.max(2));
         self.ops.push(Op {
             at_ms,
-            client: rng.random_range(0..plan.clients),
+            client: self.client % plan.clients,
             account,
             kind,
         });
@@ -89,8 +94,18 @@ impl Draw {
     /// Messages come, and then everybody wants something of them.
     fn burst(&mut self, rng: &mut Stream, plan: &Plan, (from, to): (u32, u32)) {
         let begin = rng.random_range(0..=plan.duration_ms);
-        let mailbox = MAILBOXES[rng.random_range(0..MAILBOXES.len())];
-        let target = MAILBOXES[rng.random_range(0..MAILBOXES.len())];
+        let mailbox = weighted(rng, &MAILBOXES);
+        let target = weighted(rng, &MAILBOXES);
+        for (account, mailbox) in [(from, mailbox), (to, target)] {
+            if mailbox != 0 && !one_in(rng, 8) {
+                let make = OpKind::MakeMailbox {
+                    mailbox,
+                    uses: Vec::new(),
+                    repeat: 0,
+                };
+                self.push(rng, plan, begin, account, make);
+            }
+        }
         let count: u32 = weighted(rng, &[(2, 3), (2, 10), (1, 40)]);
         let sizes: Vec<u64> = (0..count).map(|_| scaled(rng, 0, LARGEST)).collect();
         let body = self.next_body;
@@ -101,38 +116,43 @@ impl Draw {
             body,
             repeat: 0,
         };
+        let begin = begin + scaled(rng, 20, 400);
         self.push(rng, plan, begin, from, append);
         let within = weighted(rng, &[(2, 200), (2, 1000), (1, 4000)]);
         let calls = weighted(rng, &[(1, 1), (3, 3), (2, 8)]);
+        let mut times = Vec::new();
         for _ in 0..calls {
-            let at_ms = begin + scaled(rng, 20, within);
+            let at_ms = begin + scaled(rng, 50, within.max(300));
             let back = one_in(rng, 6);
-            let kind = self.cross(rng, (mailbox, target), if back { from } else { to }, back);
-            self.push(rng, plan, at_ms, if back { to } else { from }, kind);
+            let pick = rng.random_range(0..1000);
+            times.push((at_ms, pick));
+            let places = match back {
+                true => ((to, target), (from, mailbox)),
+                false => ((from, mailbox), (to, target)),
+            };
+            let kind = self.cross(rng, pick, places);
+            self.push(rng, plan, at_ms, places.0.0, kind);
         }
-        let others = weighted(rng, &[(1, 0), (3, 2), (2, 6)]);
+        let others = weighted(rng, &[(1, 0), (3, 3), (2, 8)]);
         for _ in 0..others {
-            let at_ms = begin + scaled(rng, 20, within);
-            self.meanwhile(rng, plan, at_ms, (from, mailbox), (to, target));
+            // Right after one of them is when its messages are on their way.
+            let (at_ms, pick) = times[rng.random_range(0..times.len())];
+            let at = (at_ms + scaled(rng, 1, 300), pick);
+            self.meanwhile(rng, plan, at, (from, mailbox), (to, target));
         }
     }
 
     fn cross(
         &mut self,
         rng: &mut Stream,
-        (mailbox, target): (u32, u32),
-        to_account: u32,
-        back: bool,
+        pick: u32,
+        ((_, mailbox), (to_account, to)): ((u32, u32), (u32, u32)),
     ) -> OpKind {
-        let (mailbox, to) = match back {
-            true => (target, mailbox),
-            false => (mailbox, target),
-        };
         OpKind::Carry {
             mailbox,
             to,
             to_account: Some(to_account),
-            pick: rng.random_range(0..1000),
+            pick,
             count: weighted(rng, &[(2, 1), (3, 3), (2, 10), (2, 40)]),
             away: rng.random_range(0..100) < self.away,
             by_id: rng.random_range(0..100) < self.by_id,
@@ -148,11 +168,10 @@ impl Draw {
         &mut self,
         rng: &mut Stream,
         plan: &Plan,
-        at_ms: u64,
+        (at_ms, pick): (u64, u32),
         (from, mailbox): (u32, u32),
         (to, target): (u32, u32),
     ) {
-        let pick = rng.random_range(0..1000);
         let count = weighted(rng, &[(1, 1), (1, 5), (1, 40)]);
         let by_id = one_in(rng, 2);
         match rng.random_range(0..12) {
@@ -183,7 +202,7 @@ impl Draw {
             5 => {
                 let kind = OpKind::Carry {
                     mailbox,
-                    to: MAILBOXES[rng.random_range(0..MAILBOXES.len())],
+                    to: weighted(rng, &MAILBOXES),
                     to_account: None,
                     pick,
                     count,
