@@ -211,6 +211,8 @@ pub enum Call {
     Carry {
         /// Account.
         account: String,
+        /// The account that they come into; `None`: the same one.
+        to_account: Option<String>,
         /// From here.
         mailbox: String,
         /// ... the mailbox with this uidvalidity, named by its number; 0: by its name.
@@ -435,7 +437,7 @@ pub enum Done {
     },
     /// Messages were copied or moved: the n-th of `from` is the n-th of `to`.
     Carried {
-        /// The account's modseq then.
+        /// The modseq then of the account that they came from.
         modseq: u64,
         /// Generation of the uids where they came.
         uid_validity: u32,

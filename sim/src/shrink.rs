@@ -307,8 +307,15 @@ fn unused_accounts(plan: &mut Plan) {
     let number = |old: u32| used.range(..old).count() as u32;
     for op in &mut plan.ops {
         op.account = number(op.account);
-        if let OpKind::Deliver { also, .. } | OpKind::Lmtp { also, .. } = &mut op.kind {
-            also.iter_mut().for_each(|a| *a = number(*a));
+        match &mut op.kind {
+            OpKind::Deliver { also, .. } | OpKind::Lmtp { also, .. } => {
+                also.iter_mut().for_each(|a| *a = number(*a));
+            }
+            OpKind::Carry {
+                to_account: Some(a),
+                ..
+            } => *a = number(*a),
+            _ => {}
         }
     }
     plan.accounts = at_least_one;
@@ -317,6 +324,10 @@ fn unused_accounts(plan: &mut Plan) {
 fn also_of(op: &Op) -> &[u32] {
     match &op.kind {
         OpKind::Deliver { also, .. } | OpKind::Lmtp { also, .. } => also,
+        OpKind::Carry {
+            to_account: Some(a),
+            ..
+        } => std::slice::from_ref(a),
         _ => &[],
     }
 }

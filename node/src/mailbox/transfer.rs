@@ -236,8 +236,9 @@ impl Operations {
             (Reply::Done, Arrival::Refused(e)) => {
                 Err(why.unwrap_or_else(|| from_apply(e, What::Mailbox)))
             }
-            // The account is gone.
-            (Reply::Done, Arrival::Here { .. }) => Err(MailboxError::NotFound(What::Account)),
+            // The account is gone, and the messages are at their target all the same; or somebody
+            // else has ended it, and it is forgotten: nothing that a refusal could say.
+            (Reply::Done, Arrival::Here { .. }) => Err(MailboxError::outcome_unknown()),
             (Reply::Error(e), _) => Err(from_apply(e, What::Mailbox)),
             (reply, _) => copied(reply),
         };

@@ -6,7 +6,7 @@
 //! (BLAKE3 of what was sent), unless a call that may have removed it (also one whose outcome is
 //! unknown) was made before the read answered. A message that came by LMTP is looked for by its
 //! octets, since LMTP says no uid. Octets under a uid are compared wherever they are seen. What a copy
-//! or a move has shown elsewhere, as acknowledged, counts as stored there; a move, a replacement and
+//! or a move has shown elsewhere, also in another account, as acknowledged, counts as stored there; a move, a replacement and
 //! the removal of a mailbox count as what may have removed a message. A mailbox goes by its
 //! uidvalidity; where names may have changed, by that alone.
 
@@ -44,7 +44,14 @@ impl Invariant for Acknowledged {
             kept: BTreeMap::new(),
             blobs: BTreeMap::new(),
             told: BTreeSet::new(),
+            asked: BTreeMap::new(),
         };
+        for r in history {
+            if let Call::Carry { request, .. } = &r.call {
+                let first = judge.asked.entry(*request).or_insert(r.called_ms);
+                *first = r.called_ms.min(*first);
+            }
+        }
         for t in &story.tries {
             if let Stored::At(_) | Stored::Somewhere = t.stored {
                 let kept = Kept {
@@ -93,13 +100,21 @@ struct Judge<'a> {
     blobs: BTreeMap<(Place<'a>, u32, u32), BTreeSet<&'a str>>,
     /// Calls whose loss has been reported: every later read would show it again.
     told: BTreeSet<(usize, &'a str)>,
+    /// When copies and moves were asked for first, by request.
+    asked: BTreeMap<[u8; 16], u64>,
 }
 
 impl<'a> Judge<'a> {
     /// Messages that a call has shown elsewhere, as acknowledged, must be there.
     fn carried(&mut self, record: usize, r: &'a Record) {
         let (
-            Call::Carry { account, to, .. },
+            Call::Carry {
+                account,
+                to_account,
+                to,
+                request,
+                ..
+            },
             Answer::Done(Done::Carried {
                 modseq,
                 uid_validity,
@@ -110,18 +125,21 @@ impl<'a> Judge<'a> {
         else {
             return;
         };
+        // A repetition tells of what may have been done, and undone again, by then.
+        let since_ms = *self.asked.get(request).unwrap_or(&r.called_ms);
+        let owner = to_account.as_deref().unwrap_or(account);
         for uid in uids {
             let at = StoredAt {
                 uid_validity: *uid_validity,
                 uid: *uid,
                 modseq: *modseq,
             };
-            self.kept.entry(account).or_default().push(Kept {
+            self.kept.entry(owner).or_default().push(Kept {
                 record,
-                place: (account, to),
+                place: (owner, to),
                 stored: Stored::At(at),
                 held: None,
-                first_called_ms: r.called_ms,
+                first_called_ms: since_ms,
             });
         }
     }

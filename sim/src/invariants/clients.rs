@@ -6,6 +6,7 @@
 
 use super::Invariant;
 use super::acknowledged::Acknowledged;
+use super::crossing::Crossing;
 use super::followers::Followers;
 use super::linear::Linear;
 use super::once::Once;
@@ -27,6 +28,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(Once::new(expected.clone(), forgets)),
         Box::new(Uids::new(expected.clone())),
         Box::new(Resurrection::new(expected.clone())),
+        Box::new(Crossing::new(expected.clone(), forgets)),
     ];
     // The specification knows no window: a request that is carried out again after it, rightly,
     // would be an answer without explanation.

@@ -12,6 +12,8 @@
 //! the histories here have a hundred calls an account and dozens in flight for ever, which it does
 //! not end. It serves as the judge of our own search, over small random histories, in the tests.
 
+mod agree;
+mod crossing;
 pub mod rules;
 pub mod search;
 pub mod spec;
@@ -27,7 +29,7 @@ use crate::history::{Answer, Call, Done, MessageSeen, Record};
 use crate::workload::answer;
 use crate::workload::body::Expected;
 use search::{Evidence, Verdict};
-use spec::{DELETED, INBOX, Message, Name, Op, Ret, SEEN, Where};
+use spec::{DELETED, INBOX, Message, Name, Op, Ret, SEEN, UNSEEN, Where};
 
 const NAME: &str = "linear";
 
@@ -63,6 +65,9 @@ impl Invariant for Linear {
     fn end(&mut self, history: &[Record], found: &mut Findings) {
         let story = Story::new(history, &self.expected);
         for (account, calls) in Reader::new(&story, self.strangers).read() {
+            if crossing::untold(&story, &account) {
+                continue;
+            }
             let stable = !story.restructured(&account);
             let known = story.one_generation(&account);
             let evidence = known.then(|| evidence(&calls, stable));
@@ -172,6 +177,19 @@ fn evidence(calls: &[search::Call], stable: bool) -> Evidence {
                         .insert(*uid);
                 }
             }
+            (
+                Op::Land { items, .. },
+                Ret::Landed {
+                    uid_validity,
+                    first,
+                },
+            ) => {
+                for (uid, (blob, _)) in (*first..).zip(items) {
+                    if *blob != UNSEEN {
+                        evidence.blobs.insert((*uid_validity, uid), *blob);
+                    }
+                }
+            }
             (Op::Fetch(at, uid), Ret::Octets(blob)) => {
                 let era = match at.era {
                     0 => evidence.eras.get(&at.name).copied(),
@@ -270,6 +288,7 @@ impl<'a> Reader<'a> {
             }
             self.call(record, r);
         }
+        self.crossings();
         self.calls
     }
 
@@ -440,7 +459,12 @@ impl<'a> Reader<'a> {
                 (account, op)
             }
             Call::Carry {
+                to_account: Some(_),
+                ..
+            } => return None,
+            Call::Carry {
                 account,
+                to_account: None,
                 mailbox,
                 era,
                 to,
@@ -632,6 +656,7 @@ impl<'a> Reader<'a> {
             size: m.size,
             flags: self.flags(&m.flags),
             modseq: m.modseq,
+            open: false,
         };
         (m.uid, Arc::new(message))
     }

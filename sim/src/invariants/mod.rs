@@ -8,6 +8,7 @@ pub mod acknowledged;
 pub mod blobs;
 pub mod bounds;
 pub mod clients;
+pub mod crossing;
 pub mod followers;
 pub mod linear;
 pub mod once;

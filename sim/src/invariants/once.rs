@@ -7,7 +7,8 @@
 //! under no more uids than there are identities (request ids, or the octets themselves for LMTP)
 //! whose calls may have stored them there. Whatever was listed and acknowledged counts, so that a
 //! duplicate is found though it was expunged since. And calls with one request id that were
-//! acknowledged name one place. Octets that no call may have stored there were sent by nobody: also
+//! acknowledged name one place. What comes from another account counts once a request and message,
+//! and not at all if the message is still where it was in the end. Octets that no call may have stored there were sent by nobody: also
 //! what an LMTP session broke off before its end.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::story::{Identity, Place, Stored, Story, Try};
 use super::{Findings, Invariant};
 use crate::history::{Answer, Call, Done, Record, StoredAt};
+use crate::workload::READER;
 use crate::workload::body::Expected;
 
 const NAME: &str = "once";
@@ -118,6 +120,54 @@ struct Allowed<'a> {
     here: BTreeMap<(Place<'a>, &'a str), BTreeSet<Identity>>,
     /// By account and blob.
     anywhere: BTreeMap<(&'a str, &'a str), BTreeSet<(&'a str, Identity)>>,
+    /// Octets that somebody may have stored in some account.
+    everywhere: BTreeSet<&'a str>,
+    /// Messages of which octets are known, or not, that may have come from other accounts: by
+    /// where they came, with their request.
+    brought: BTreeMap<&'a str, Vec<Brought<'a>>>,
+}
+
+/// A message that may have come from another account.
+struct Brought<'a> {
+    mailbox: &'a str,
+    /// Its octets, where they are known.
+    blob: Option<String>,
+    /// How often it may have come: a request is remembered by each account of a name apart.
+    times: usize,
+}
+
+/// Everything that may have come from other accounts.
+///
+/// A message that is still where it was, once everything has healed, has not been moved: if it is
+/// seen in the other account all the same, it is in both.
+fn brought<'a>(story: &Story<'a>) -> BTreeMap<&'a str, Vec<Brought<'a>>> {
+    let mut all: BTreeMap<&str, Vec<Brought>> = BTreeMap::new();
+    for c in story.crossings.values() {
+        let era = story.source_era(c);
+        let uids = c.told.map_or(c.uids, |told| told.from);
+        let deleted = story.deletions.get(c.place.0).map_or(0, Vec::len);
+        let steady = deleted == 0 && story.one_generation(c.to.0);
+        for uid in uids {
+            let stayed = era.is_some_and(|era| {
+                let mut last = story.sightings.iter().rev();
+                let last = last.find(|s| {
+                    let here = s.place.0 == c.place.0 && s.uid_validity == era;
+                    here && story.history[s.record].client == READER
+                });
+                last.is_some_and(|s| s.messages.iter().any(|m| m.uid == *uid))
+            });
+            if stayed && steady && c.away && c.told.is_none() {
+                continue;
+            }
+            let known = era.and_then(|era| story.octets.get(&(c.place.0, era, *uid)));
+            all.entry(c.to.0).or_default().push(Brought {
+                mailbox: c.to.1,
+                blob: known.cloned(),
+                times: 1 + deleted,
+            });
+        }
+    }
+    all
 }
 
 impl<'a> Allowed<'a> {
@@ -126,9 +176,12 @@ impl<'a> Allowed<'a> {
             story,
             here: BTreeMap::new(),
             anywhere: BTreeMap::new(),
+            everywhere: BTreeSet::new(),
+            brought: brought(story),
         };
         for t in story.tries.iter().filter(|t| t.stored != Stored::Refused) {
             let (place, blob) = (t.place, &*t.held.blob);
+            allowed.everywhere.insert(blob);
             let here = allowed.here.entry((place, blob)).or_default();
             here.insert(t.identity);
             let anywhere = allowed.anywhere.entry((place.0, blob)).or_default();
@@ -142,10 +195,19 @@ impl<'a> Allowed<'a> {
     fn copies(&self, place: Place<'a>, blob: &'a str) -> usize {
         let (account, mailbox) = place;
         let anywhere = self.anywhere.get(&(account, blob)).map_or(0, BTreeSet::len);
-        if anywhere == 0 {
+        let renamed = self.story.restructured(account);
+        let brought = self.brought.get(account).into_iter().flatten();
+        let brought = brought.filter(|b| b.blob.as_deref().is_none_or(|b| b == blob));
+        let (mut came, mut came_here) = (0usize, 0usize);
+        for b in brought {
+            came += b.times;
+            if renamed || b.mailbox == mailbox {
+                came_here += b.times;
+            }
+        }
+        if anywhere + came == 0 || !self.everywhere.contains(blob) {
             return 0;
         }
-        let renamed = self.story.restructured(account);
         let stored = match renamed {
             true => anywhere,
             false => self.here.get(&(place, blob)).map_or(0, BTreeSet::len),
@@ -154,7 +216,7 @@ impl<'a> Allowed<'a> {
         let here = carries.filter(|c| renamed || c.to == mailbox);
         let once: BTreeMap<[u8; 16], usize> = here.map(|c| (c.request, c.count)).collect();
         let carried = once.values().fold(0usize, |sum, n| sum.saturating_add(*n));
-        stored.saturating_add(carried)
+        stored.saturating_add(carried).saturating_add(came_here)
     }
 }
 

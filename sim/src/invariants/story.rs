@@ -85,6 +85,44 @@ pub struct Carry<'a> {
     pub request: [u8; 16],
 }
 
+/// All calls under one request that may have brought messages to another account.
+#[derive(Debug)]
+pub struct Crossing<'a> {
+    /// The first of these calls that was acknowledged, otherwise the last one: index in the history.
+    pub record: usize,
+    /// From here.
+    pub place: Place<'a>,
+    /// ... the mailbox with this uidvalidity; 0: it was named by its name.
+    pub era: u32,
+    /// To here.
+    pub to: Place<'a>,
+    /// ... the mailbox with this uidvalidity; 0: it was named by its name.
+    pub to_era: u32,
+    /// Which.
+    pub uids: &'a [u32],
+    /// Whether they leave where they were.
+    pub away: bool,
+    /// The request id.
+    pub request: [u8; 16],
+    /// When the first of these calls was made.
+    pub first_called_ms: u64,
+    /// What was answered, where it was acknowledged.
+    pub told: Option<Crossed<'a>>,
+}
+
+/// The answer to a [`Crossing`].
+#[derive(Debug, Clone, Copy)]
+pub struct Crossed<'a> {
+    /// The source's modseq when it was over.
+    pub modseq: u64,
+    /// uidvalidity of the target.
+    pub uid_validity: u32,
+    /// Where the messages were.
+    pub from: &'a [u32],
+    /// Where they are.
+    pub to: &'a [u32],
+}
+
 /// Messages that a read has listed.
 #[derive(Debug, Clone, Copy)]
 pub struct Sighting<'a> {
@@ -112,6 +150,11 @@ pub struct Story<'a> {
     pub removals: BTreeMap<&'a str, Vec<Removal<'a>>>,
     /// What may have shown messages of an account elsewhere.
     pub carries: BTreeMap<&'a str, Vec<Carry<'a>>>,
+    /// What may have brought messages to other accounts, by the account that they come from and by
+    /// request.
+    pub crossings: BTreeMap<(&'a str, [u8; 16]), Crossing<'a>>,
+    /// Octets of messages as they were stored or listed, by account, uidvalidity and uid.
+    pub octets: BTreeMap<(&'a str, u32, u32), String>,
     /// Renamings and removals of mailboxes of an account that may have happened.
     pub restructures: BTreeMap<&'a str, Vec<usize>>,
     expected: Expected,
@@ -130,12 +173,15 @@ impl<'a> Story<'a> {
             deletions: BTreeMap::new(),
             removals: BTreeMap::new(),
             carries: BTreeMap::new(),
+            crossings: BTreeMap::new(),
+            octets: BTreeMap::new(),
             restructures: BTreeMap::new(),
             expected: expected.clone(),
         };
         for (record, r) in history.iter().enumerate() {
             story.add(record, r, expected);
         }
+        story.add_octets();
         let mut first: BTreeMap<(Place, Identity, Held), u64> = BTreeMap::new();
         for t in &story.tries {
             let called_ms = history[t.record].called_ms;
@@ -218,8 +264,23 @@ impl<'a> Story<'a> {
         self.add_sighting(record, r);
     }
 
-    /// What may have been stored, removed and carried inside an account.
-    fn add_mail(&mut self, record: usize, call: &'a Call, answer: &Answer) {
+    fn add_octets(&mut self) {
+        for t in &self.tries {
+            if let Stored::At(at) = t.stored {
+                let key = (t.place.0, at.uid_validity, at.uid);
+                self.octets.entry(key).or_insert(t.held.blob.to_string());
+            }
+        }
+        for s in &self.sightings {
+            for m in s.messages {
+                let key = (s.place.0, s.uid_validity, m.uid);
+                self.octets.entry(key).or_insert_with(|| m.blob.clone());
+            }
+        }
+    }
+
+    /// What may have been stored, removed and carried.
+    fn add_mail(&mut self, record: usize, call: &'a Call, answer: &'a Answer) {
         match call {
             Call::AppendMany {
                 account,
@@ -270,13 +331,14 @@ impl<'a> Story<'a> {
             }
             Call::Carry {
                 account,
+                to_account,
                 mailbox,
                 era,
                 to,
+                to_era,
                 uids,
                 away,
                 request,
-                ..
             } => {
                 if *away {
                     let gone = match answer {
@@ -284,6 +346,22 @@ impl<'a> Story<'a> {
                         _ => None,
                     };
                     self.add_removal(account, record, mailbox, *era, Some(uids.clone()), gone);
+                }
+                if let Some(other) = to_account {
+                    let crossing = Crossing {
+                        record,
+                        place: (account, mailbox),
+                        era: *era,
+                        to: (other, to),
+                        to_era: *to_era,
+                        uids,
+                        away: *away,
+                        request: *request,
+                        first_called_ms: self.history[record].called_ms,
+                        told: None,
+                    };
+                    self.add_crossing(crossing, answer);
+                    return;
                 }
                 self.carries.entry(account).or_default().push(Carry {
                     record,
@@ -310,6 +388,30 @@ impl<'a> Story<'a> {
                 self.restructures.entry(account).or_default().push(record);
             }
             _ => {}
+        }
+    }
+
+    fn add_crossing(&mut self, crossing: Crossing<'a>, answer: &'a Answer) {
+        let (record, called_ms) = (crossing.record, crossing.first_called_ms);
+        let key = (crossing.place.0, crossing.request);
+        let known = self.crossings.entry(key).or_insert(crossing);
+        known.first_called_ms = known.first_called_ms.min(called_ms);
+        if known.told.is_none() {
+            known.record = record;
+            if let Answer::Done(Done::Carried {
+                modseq,
+                uid_validity,
+                from,
+                to,
+            }) = answer
+            {
+                known.told = Some(Crossed {
+                    modseq: *modseq,
+                    uid_validity: *uid_validity,
+                    from,
+                    to,
+                });
+            }
         }
     }
 
@@ -397,6 +499,55 @@ impl<'a> Story<'a> {
     /// nothing of which mailbox it was.
     pub fn restructured(&self, account: &str) -> bool {
         self.restructures.contains_key(account)
+    }
+
+    /// The number of these octets, where somebody stored or listed them.
+    pub fn size_of(&self, blob: &str) -> Option<u64> {
+        let stored = self.tries.iter().find(|t| &*t.held.blob == blob);
+        stored.map(|t| t.held.size).or_else(|| {
+            let mut listed = self.sightings.iter().flat_map(|s| s.messages);
+            listed.find(|m| m.blob == blob).map(|m| m.size)
+        })
+    }
+
+    /// The uidvalidity of a mailbox that had one name all the time, where it was shown.
+    pub fn era_of(&self, place: Place<'a>) -> Option<u32> {
+        let renamed = self.restructured(place.0) && place.1 != INBOX;
+        if !self.one_generation(place.0) || renamed {
+            return None;
+        }
+        let stored = self.tries.iter().find_map(|t| match t.stored {
+            Stored::At(at) if t.place == place => Some(at.uid_validity),
+            _ => None,
+        });
+        stored.or_else(|| {
+            let seen = self.sightings.iter().find(|s| s.place == place);
+            seen.map(|s| s.uid_validity)
+        })
+    }
+
+    /// The uidvalidity of the mailbox that messages of a crossing come from, where it is known.
+    pub fn source_era(&self, c: &Crossing<'a>) -> Option<u32> {
+        match c.era {
+            0 => self.era_of(c.place),
+            era => Some(era),
+        }
+    }
+
+    /// Whether a call other than this crossing may have taken the message away from where it was
+    /// before read `read` answered.
+    pub fn taken_otherwise(&self, c: &Crossing<'a>, era: u32, uid: u32, read: usize) -> bool {
+        let one = self.one_generation(c.place.0);
+        let mut removals = self.removals_before(c.place, era, read);
+        removals.any(|r| {
+            let own = matches!(&self.history[r.record].call,
+                Call::Carry { request, .. } if *request == c.request);
+            !own && match (&r.gone, &r.uids) {
+                (Some(gone), _) if one || r.era != 0 => gone.contains(&uid),
+                (_, None) => true,
+                (_, Some(uids)) => uids.contains(&uid),
+            }
+        })
     }
 
     /// What the store must hold of octets that did not come by LMTP.
@@ -610,6 +761,7 @@ pub(crate) mod tests {
     pub fn moved(called_ms: u64, uid: u32, modseq: u64, to: u32) -> Record {
         let call = Call::Carry {
             account: ANN.into(),
+            to_account: None,
             mailbox: INBOX.into(),
             era: 0,
             to: INBOX.into(),
@@ -625,6 +777,49 @@ pub(crate) mod tests {
             to: vec![to],
         };
         record(called_ms, called_ms + 5, call, Answer::Done(done))
+    }
+
+    /// Another account of hand-made histories.
+    pub const BOB: &str = "user1@sim.example";
+
+    /// The call, as if it were about the other account.
+    pub fn of_bob(mut r: Record) -> Record {
+        match &mut r.call {
+            Call::CreateAccount { account }
+            | Call::List { account, .. }
+            | Call::Mailboxes { account }
+            | Call::Expunge { account, .. }
+            | Call::DeleteAccount { account } => *account = BOB.into(),
+            Call::Deliver { accounts, .. } => *accounts = vec![BOB.into()],
+            other => panic!("{other:?}"),
+        }
+        r
+    }
+
+    /// Messages of ANN's INBOX go to BOB's, under a request id of their own.
+    pub fn crosses(called_ms: u64, uids: &[u32], away: bool, answer: Answer) -> Record {
+        let call = Call::Carry {
+            account: ANN.into(),
+            to_account: Some(BOB.into()),
+            mailbox: INBOX.into(),
+            era: 0,
+            to: INBOX.into(),
+            to_era: 0,
+            uids: uids.to_vec(),
+            away,
+            request: [200; 16],
+        };
+        record(called_ms, called_ms + 5, call, answer)
+    }
+
+    /// The answer to that.
+    pub fn crossed(modseq: u64, from: &[u32], to: &[u32]) -> Answer {
+        Answer::Done(Done::Carried {
+            modseq,
+            uid_validity: 7,
+            from: from.to_vec(),
+            to: to.to_vec(),
+        })
     }
 
     /// What an invariant says of a history.

@@ -146,6 +146,34 @@ impl<'a> Lines<'a> {
             }
             (
                 Call::Carry {
+                    account,
+                    to_account: Some(other),
+                    request,
+                    ..
+                },
+                answer,
+            ) => {
+                let first = self.asked.insert(*request);
+                if let Answer::Done(Done::Carried {
+                    modseq,
+                    uid_validity,
+                    to,
+                    ..
+                }) = answer
+                    && first
+                {
+                    if let Some(last) = to.last() {
+                        let next = told(u64::from(*last) + 1, true);
+                        self.tell(Line::UidNext(other, *uid_validity), next);
+                    }
+                    // All of them may have been expunged on their way: then it is as it was.
+                    if story.one_generation(account) {
+                        self.tell(Line::Account(account), told(*modseq, false));
+                    }
+                }
+            }
+            (
+                Call::Carry {
                     account, request, ..
                 },
                 answer,

@@ -335,12 +335,16 @@ impl Plan {
             OpKind::Carry {
                 mailbox: m,
                 to,
+                to_account,
                 count,
                 repeat: times,
                 ..
             } => {
                 mailbox(*m, 0)?;
                 mailbox(*to, 0)?;
+                if let Some(other) = to_account {
+                    also(std::slice::from_ref(other))?;
+                }
                 within(at("count"), (*count).into(), 1..=1000)?;
                 repeat(*times)
             }

@@ -276,6 +276,7 @@ impl Writer {
             Kind::Carry => OpKind::Carry {
                 mailbox: self.mailbox(rng),
                 to: self.mailbox(rng),
+                to_account: None,
                 pick,
                 count,
                 away: one_in(rng, 2),

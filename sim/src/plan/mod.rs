@@ -7,6 +7,7 @@
 //! seeded by [`Plan::seed`], so that a plan with one fault less is still the same world.
 
 mod check;
+mod crossing;
 pub(crate) mod draw;
 mod faults;
 pub mod generate;

@@ -194,12 +194,14 @@ impl Op {
             OpKind::Carry {
                 mailbox,
                 to,
+                to_account,
                 count,
                 away,
                 ..
             } => {
                 let how = if *away { "move" } else { "copy" };
-                format!(" {how} {count} from mailbox {mailbox} to {to}")
+                let whose = to_account.map_or(String::new(), |a| format!(" of account {a}"));
+                format!(" {how} {count} from mailbox {mailbox} to {to}{whose}")
             }
             OpKind::SetPassword { password } => format!(" password {password}"),
             OpKind::Login { password, times } => format!(" password {password}, {times} times"),

@@ -174,6 +174,9 @@ pub enum OpKind {
         mailbox: u32,
         /// To here.
         to: u32,
+        /// In this account; none: in the same one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to_account: Option<u32>,
         /// The first of them.
         pick: u32,
         /// How many.

@@ -158,6 +158,7 @@ fn asked_of_mailboxes(call: &Call) -> String {
         }
         Call::Carry {
             account,
+            to_account,
             mailbox,
             era,
             to,
@@ -169,7 +170,11 @@ fn asked_of_mailboxes(call: &Call) -> String {
             let how = if *away { "move" } else { "copy" };
             let from = format!("{mailbox}{}", numbered(*era));
             let (what, id) = (messages(account, &from, uids), id_of(request));
-            format!("{how} {what} to {to}{}, {id}", numbered(*to_era))
+            let whose = match to_account {
+                Some(other) => format!(" of {}", short(other)),
+                None => String::new(),
+            };
+            format!("{how} {what} to {to}{whose}{}, {id}", numbered(*to_era))
         }
         Call::Search {
             account,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use posthouse_client::Target;
 use posthouse_client::ids::{AccountName, Slot};
 use posthouse_client::proto::ScrubResponse;
-use posthouse_node::machine::audit;
+use posthouse_node::machine::{audit, transfers};
 use posthouse_node::placement::plan::wanted;
 use posthouse_node::types::ShardId;
 
@@ -45,6 +45,8 @@ const READ_MS: u64 = 120_000;
 const LOOK_MS: u64 = 50;
 /// How often their states are hashed, ms.
 const HASH_MS: u64 = 2_000;
+/// Transfers that are told of when they do not end.
+const TRANSFERS_TOLD: usize = 1;
 /// Violations after which a run ends: the rest says nothing new.
 const ENOUGH: usize = 20;
 
@@ -379,7 +381,30 @@ impl Run {
                 }
             }
         }
-        None
+        self.under_way()
+    }
+
+    /// Which shard still has messages on their way to another account, if one has.
+    fn under_way(&self) -> Option<String> {
+        let mut found = None;
+        self.cluster.for_each_replica(|r, shard| {
+            if r.shard == ShardId::SYSTEM.0 || r.role != "leader" {
+                return;
+            }
+            let rows = shard.local_view().ok();
+            let left = rows.and_then(|rows| {
+                transfers::unsettled(&*rows.view, rows.space, TRANSFERS_TOLD).ok()
+            });
+            if let Some((id, row)) = left.as_deref().and_then(|left| left.first()) {
+                let to = row.to.account;
+                found = Some(format!(
+                    "shard {} has not settled transfer {} of account {:?} to account {to:?}, which \
+                     is over: {}",
+                    r.shard, id.number, id.source, row.over
+                ));
+            }
+        });
+        found
     }
 
     /// A majority heals, the rest stays as it is: within five seconds every shard takes a write.

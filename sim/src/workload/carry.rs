@@ -90,8 +90,8 @@ pub(super) async fn replace(at: &At<'_>, place: Place, pick: u32, octets: Octets
 pub(super) struct Carried {
     /// From here.
     pub place: Place,
-    /// To this mailbox.
-    pub to: u32,
+    /// To this mailbox, which may be another account's.
+    pub target: Place,
     /// The first of them.
     pub pick: u32,
     /// How many.
@@ -102,28 +102,32 @@ pub(super) struct Carried {
     pub by_id: bool,
 }
 
-/// Copies or moves.
+/// Copies or moves, in the account or to another one.
 pub(super) async fn carry(at: &At<'_>, what: Carried, repeat: u32) {
     let Carried {
-        place, to, away, ..
+        place,
+        target,
+        away,
+        ..
     } = what;
     let request = at.request();
     let account = account_id(place.0);
-    let target = (place.0, to);
+    let (other, crosses) = (account_id(target.0), target.0 != place.0);
     let uids = at.pick(place, what.pick, what.count);
     let uids: Vec<u32> = uids.iter().map(|(uid, _)| *uid).collect();
     let (from_ref, era) = at.which(place, what.by_id);
     // The target's number stands without its uidvalidity in the contract, so that in a later account
     // of the name it could be another mailbox.
-    let to_by_id = what.by_id && !at.inner.comes_again(place.0);
+    let to_by_id = what.by_id && !at.inner.comes_again(target.0);
     let (to_ref, to_era) = at.which(target, to_by_id);
     for n in 0..=repeat {
         let client = at.client(n);
         let call = Call::Carry {
             account: account_name(place.0),
+            to_account: crosses.then(|| account_name(target.0)),
             mailbox: mailbox_name(place.1),
             era,
-            to: mailbox_name(to),
+            to: mailbox_name(target.1),
             to_era,
             uids: uids.clone(),
             away,
@@ -131,14 +135,26 @@ pub(super) async fn carry(at: &At<'_>, what: Carried, repeat: u32) {
         };
         let answer = at
             .call(call, async {
-                let (uids, id) = (ranges(&uids), request_id(request));
-                let done = match away {
-                    true => {
+                let (asked, id) = (ranges(&uids), request_id(request));
+                let done = match (crosses, away) {
+                    (false, true) => {
                         client
-                            .move_messages(&account, &from_ref, uids, &to_ref, id)
+                            .move_messages(&account, &from_ref, asked, &to_ref, id)
                             .await
                     }
-                    false => client.copy(&account, &from_ref, uids, &to_ref, id).await,
+                    (false, false) => client.copy(&account, &from_ref, asked, &to_ref, id).await,
+                    (true, true) => {
+                        let to = (&other, &to_ref);
+                        client
+                            .move_to_account(&account, &from_ref, asked, to, id)
+                            .await
+                    }
+                    (true, false) => {
+                        let to = (&other, &to_ref);
+                        client
+                            .copy_to_account(&account, &from_ref, asked, to, id)
+                            .await
+                    }
                 };
                 match done {
                     Ok(copied) => Answer::Done(Done::Carried {
@@ -147,6 +163,10 @@ pub(super) async fn carry(at: &At<'_>, what: Carried, repeat: u32) {
                         from: answer::uids(&copied.from),
                         to: answer::uids(&copied.to),
                     }),
+                    // The first steps may have been done.
+                    Err(e) if crosses && at.inner.are_many_octets(uids.len()) => {
+                        Answer::Unknown(e.to_string())
+                    }
                     Err(e) => answer::of(e),
                 }
             })
@@ -160,7 +180,8 @@ pub(super) async fn carry(at: &At<'_>, what: Carried, repeat: u32) {
                 known.gone(place, uid);
             }
             for uid in to {
-                known.seen(target, uid, modseq);
+                // The other account counts its own changes.
+                known.seen(target, uid, if crosses { 0 } else { modseq });
             }
         }
     }

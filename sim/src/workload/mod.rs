@@ -56,6 +56,10 @@ pub const READER: u32 = u32::MAX;
 /// How long what is under way at the end of the plan may still take.
 const GRACE: Duration = Duration::from_secs(15);
 
+/// Octets of messages that go to another account in one step, all or none: posthouse.proto,
+/// `CopyRequest`, less what the door of LMTP adds.
+const STEP_BYTES: u64 = 31 << 20;
+
 /// Beyond the client's own deadline, after which a call is given up in any case.
 const GUARD: Duration = Duration::from_secs(6);
 
@@ -294,6 +298,12 @@ impl Inner {
         ops.any(|op| op.kind == OpKind::DeleteAccount)
     }
 
+    /// Whether so many messages may have more octets than one step of the store takes.
+    fn are_many_octets(&self, messages: usize) -> bool {
+        let largest = self.ops.iter().map(|op| op.kind.octets()).max();
+        largest.unwrap_or(0).saturating_mul(messages as u64) > STEP_BYTES
+    }
+
     /// The client library of client `number`.
     fn handle(&self, number: u32) -> Client {
         let mut handles = self.handles.lock();
@@ -399,6 +409,7 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
         OpKind::Carry {
             mailbox,
             to,
+            to_account,
             pick,
             count,
             away,
@@ -407,7 +418,7 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
         } => {
             let what = carry::Carried {
                 place: (account, *mailbox),
-                to: *to,
+                target: (to_account.unwrap_or(account), *to),
                 pick: *pick,
                 count: *count,
                 away: *away,

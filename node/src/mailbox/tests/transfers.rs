@@ -330,3 +330,30 @@ async fn two_calls_for_one_move_share_the_work_and_the_answer() {
     let arrivals = arrivals.iter().filter(|op| matches!(op, Op::Arrive(_)));
     assert_eq!(arrivals.count(), 1);
 }
+
+#[tokio::test]
+async fn a_source_that_goes_on_the_way_does_not_say_that_nothing_came() {
+    let (node, ops, names) = two(&[b"one"]).await;
+    let source = &node.shards[0];
+    // It is begun, it arrives, and its end does not get through.
+    source.successes_before_failures.store(1, Ordering::Relaxed);
+    *source.failures.lock() = vec![ShardError::Unknown];
+    let moved = ops.move_messages(across(1, &names, &[(1, 1)])).await;
+    assert!(
+        matches!(moved, Err(MailboxError::Unavailable(_))),
+        "{moved:?}"
+    );
+    assert_eq!(all(&ops, &names[1]).await, [b"one".to_vec()]);
+    ops.delete_account(&id(2), &names[0]).await.unwrap();
+    let led = ops.replica(ShardId(1)).unwrap();
+    let at = ops.local_view(&led).unwrap();
+    let open = transfers::unsettled(&*at.view, at.space, 100).unwrap();
+    drop(at);
+    assert!(open.len() == 1 && !open[0].1.over, "{open:?}");
+    let moved = ops.carry_transfer(&led, open[0].0).await;
+    assert!(
+        matches!(moved, Err(MailboxError::Unavailable(_))),
+        "{moved:?}"
+    );
+    assert_eq!(all(&ops, &names[1]).await, [b"one".to_vec()]);
+}

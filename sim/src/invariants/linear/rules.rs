@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::spec::{Account, First, INBOX, Mailbox, Message, Name, Op, Ret, combined};
+use super::spec::{Account, First, INBOX, Mailbox, Message, Name, Op, Ret, Where, combined};
 use crate::history::{AccountSeen, StoredAt};
 use crate::plan::{FlagMode, LoginState};
 
@@ -54,13 +54,15 @@ pub enum Step {
     Password(u32),
     /// Others may log in.
     State(LoginState),
+    /// Nobody can say what changes.
+    Blind,
 }
 
 impl Step {
     /// By how much it raises the modseq.
     pub fn modseqs(&self) -> u64 {
         match self {
-            Step::Create | Step::Destroy | Step::WillTake(..) => 0,
+            Step::Create | Step::Destroy | Step::WillTake(..) | Step::Blind => 0,
             Step::Rename(names) => names.len() as u64,
             _ => 1,
         }
@@ -87,8 +89,9 @@ impl Outcome {
 }
 
 impl Account {
-    /// What `op` would do now.
-    pub fn outcome(&self, op: &Op) -> Outcome {
+    /// What `op` would do now. `ret`: what it answered, where that is known: it tells what depends on
+    /// flags that are not known.
+    pub fn outcome(&self, op: &Op, ret: Option<&Ret>) -> Outcome {
         match op {
             Op::CreateAccount if self.exists => return Outcome::of(Ret::Exists),
             Op::CreateAccount => return Outcome::change(Step::Create),
@@ -104,7 +107,7 @@ impl Account {
                 ..Outcome::of(ret.clone())
             };
         }
-        let mut outcome = match self.first_time(op) {
+        let mut outcome = match self.first_time(op, ret) {
             Ok(outcome) => outcome,
             // What was refused is not remembered.
             Err(ret) => return Outcome::of(ret),
@@ -113,7 +116,7 @@ impl Account {
         outcome
     }
 
-    fn first_time(&self, op: &Op) -> Result<Outcome, Ret> {
+    fn first_time(&self, op: &Op, told: Option<&Ret>) -> Result<Outcome, Ret> {
         match op {
             Op::Make {
                 name,
@@ -181,6 +184,29 @@ impl Account {
                 let (to, target) = self.find(to).ok_or(Ret::NoMailbox)?;
                 Ok(self.carry((from, source), (to, target), uids, *away))
             }
+            Op::Land { vague: true, .. } | Op::Depart { vague: true, .. } => {
+                Ok(Outcome::change(Step::Blind))
+            }
+            Op::Land {
+                to, told, items, ..
+            } => self.land(to, *told, items),
+            Op::Depart { at, uids, .. } => {
+                let found = self.find(at);
+                let gone = found.map(|(name, m)| {
+                    let gone: Vec<u32> = there(m, uids).map(|(uid, _)| uid).collect();
+                    (Arc::clone(name), gone)
+                });
+                let gone = gone.filter(|(_, gone)| !gone.is_empty());
+                let steps: Vec<Step> = gone
+                    .map(|(n, gone)| Step::Leave(n, gone))
+                    .into_iter()
+                    .collect();
+                Ok(Outcome {
+                    ret: Ret::Departed(self.modseq + steps.len() as u64),
+                    steps,
+                    ..Outcome::of(Ret::Done)
+                })
+            }
             Op::SetFlags {
                 at,
                 uids,
@@ -194,6 +220,14 @@ impl Account {
                 for (uid, message) in there(m, uids) {
                     if *unchanged_since != 0 && message.modseq > *unchanged_since {
                         unchanged.push(uid);
+                    } else if message.open {
+                        match told {
+                            Some(Ret::Flags { changed: said, .. }) if said.contains(&uid) => {
+                                changed.push(uid);
+                            }
+                            Some(Ret::Flags { .. }) => {}
+                            _ => return Ok(Outcome::change(Step::Blind)),
+                        }
                     } else if combined(&message.flags, *mode, flags) != message.flags {
                         changed.push(uid);
                     }
@@ -214,8 +248,20 @@ impl Account {
                 at, uids, force, ..
             } => {
                 let (name, m) = self.find(at).ok_or(Ret::NoMailbox)?;
+                let said = match told {
+                    Some(Ret::Expunged { uids, .. }) => Some(uids),
+                    _ => None,
+                };
+                if !*force && said.is_none() && there(m, uids).any(|(_, m)| m.open) {
+                    return Ok(Outcome::change(Step::Blind));
+                }
+                let goes = |uid: &u32, m: &Message| match (m.open, said) {
+                    _ if *force => true,
+                    (true, Some(said)) => said.contains(uid),
+                    _ => m.flags.contains(&super::spec::DELETED),
+                };
                 let gone = there(m, uids);
-                let gone = gone.filter(|(_, m)| *force || m.flags.contains(&super::spec::DELETED));
+                let gone = gone.filter(|(uid, m)| goes(uid, m));
                 let uids: Vec<u32> = gone.map(|(uid, _)| uid).collect();
                 let step = Step::Leave(Arc::clone(name), uids.clone());
                 let steps: Vec<Step> = (!uids.is_empty()).then_some(step).into_iter().collect();
@@ -244,11 +290,11 @@ impl Account {
                     ..self.changed(step)
                 })
             }
-            _ => self.read(op),
+            _ => self.read(op, told),
         }
     }
 
-    fn read(&self, op: &Op) -> Result<Outcome, Ret> {
+    fn read(&self, op: &Op, told: Option<&Ret>) -> Result<Outcome, Ret> {
         let mailbox = |name: &Arc<str>| self.mailboxes.get(name).ok_or(Ret::NoMailbox);
         let ret = match op {
             // Compared in place: an account may be large.
@@ -283,7 +329,11 @@ impl Account {
             },
             Op::Search(name, flag, on) => {
                 let all = mailbox(name)?.messages.iter();
-                let found = all.filter(|(_, m)| m.flags.contains(flag) == *on);
+                let said = |uid: &u32| matches!(told, Some(Ret::Uids(said)) if said.contains(uid));
+                let found = all.filter(|(uid, m)| match m.open {
+                    true => said(uid),
+                    false => m.flags.contains(flag) == *on,
+                });
                 Ret::Uids(found.map(|(uid, _)| *uid).collect())
             }
             Op::Annotations(None) => Ret::Annotations((*self.annotations).clone()),
@@ -381,6 +431,7 @@ impl Account {
             size: *size,
             flags: Vec::new(),
             modseq: 0,
+            open: false,
         };
         let arrive = items.iter().map(new).collect();
         let mut steps = vec![Step::Arrive(Arc::clone(mailbox), arrive)];
@@ -396,6 +447,33 @@ impl Account {
             era: Some(m.era),
             steps,
             ..Outcome::of(Ret::Stored(first, items.len() as u32))
+        })
+    }
+
+    /// Messages of another account, with flags that nobody told.
+    fn land(&self, to: &Where, told: u32, items: &[(Name, u64)]) -> Result<Outcome, Ret> {
+        if self.state == LoginState::Closed {
+            return Err(Ret::Closed);
+        }
+        let Ok(found) = self.landing(to, told) else {
+            return Ok(Outcome::change(Step::Blind));
+        };
+        let (name, m) = found.ok_or(Ret::NoMailbox)?;
+        let new = |(blob, size): &(Name, u64)| Message {
+            blob: *blob,
+            size: *size,
+            flags: Vec::new(),
+            modseq: 0,
+            open: true,
+        };
+        let arrive = items.iter().map(new).collect();
+        Ok(Outcome {
+            era: Some(m.era),
+            steps: vec![Step::Arrive(Arc::clone(name), arrive)],
+            ..Outcome::of(Ret::Landed {
+                uid_validity: 0,
+                first: m.uid_next,
+            })
         })
     }
 
@@ -451,6 +529,8 @@ fn request_of(op: &Op) -> Option<Name> {
         | Op::Annotate { request, .. }
         | Op::Store { request, .. }
         | Op::Carry { request, .. }
+        | Op::Land { request, .. }
+        | Op::Depart { request, .. }
         | Op::SetFlags { request, .. }
         | Op::Expunge { request, .. }
         | Op::SetPassword(_, request)

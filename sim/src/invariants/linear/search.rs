@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::rules::Step;
-use super::spec::{Account, Fit, Name, Op, Ret};
+use super::spec::{Account, Fit, Name, Op, Ret, UNSEEN};
 
 /// One call on the account.
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ impl Search<'_> {
                     && match node.account.fits(&call.op, call.ret.as_ref()) {
                         Fit::Still => true,
                         Fit::Tells => self.tells_for_good(&call.op),
-                        Fit::No | Fit::Idle | Fit::Changes => false,
+                        Fit::No | Fit::Idle | Fit::Changes | Fit::Blinds => false,
                     };
                 match settles {
                     true => {
@@ -229,6 +229,8 @@ impl Search<'_> {
     fn next(&self, node: &Node) -> Vec<usize> {
         let mut known = Vec::new();
         let mut unknown = Vec::new();
+        // Whatever can be explained is explained first.
+        let mut blinding = Vec::new();
         let made = self
             .evidence
             .and_then(|e| e.made.get(&(node.account.modseq + 1)));
@@ -251,27 +253,33 @@ impl Search<'_> {
                     known.push(c);
                     continue;
                 }
+                (Fit::Blinds, _) => {
+                    blinding.push(c);
+                    continue;
+                }
                 (Fit::Changes, _) => {}
             }
             match (call.ret.is_some(), made) {
                 // The same request may have been carried out by another of its calls.
                 (_, Some(only)) if self.calls[*only].op != call.op && raises(&call.op) => {}
-                (_, None) if !self.plausible(node, &call.op) => {}
+                (_, None) if !self.plausible(node, call) => {}
                 (true, _) => known.push(c),
                 (false, _) => unknown.push(c),
             }
         }
         known.extend(unknown);
+        known.extend(blinding);
         known
     }
 
-    /// Whether what was seen of the account allows `op` to be its next change.
-    fn plausible(&self, node: &Node, op: &Op) -> bool {
+    /// Whether what was seen of the account allows a call to be its next change.
+    fn plausible(&self, node: &Node, call: &Call) -> bool {
         let Some(evidence) = self.evidence else {
             return true;
         };
         let mut modseq = node.account.modseq;
-        node.account.outcome(op).steps.iter().all(|step| {
+        let told = node.account.outcome(&call.op, call.ret.as_ref());
+        told.steps.iter().all(|step| {
             let first = modseq + 1;
             modseq += step.modseqs();
             (first..=modseq).all(|m| self.plausible_at(evidence, node, step, m))
@@ -294,7 +302,7 @@ impl Search<'_> {
                 };
                 for (uid, message) in (m.uid_next..).zip(messages) {
                     let seen = era.and_then(|era| evidence.blobs.get(&(era, uid)));
-                    if seen.is_some_and(|seen| *seen != message.blob) {
+                    if seen.is_some_and(|seen| ![*seen, UNSEEN].contains(&message.blob)) {
                         return false;
                     }
                 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::rules::{Outcome, Step};
-use crate::history::{AccountSeen, MailboxSeen, StoredAt};
+use crate::history::{AccountSeen, StoredAt};
 use crate::plan::{FlagMode, LoginState};
 
 /// A flag, blob or request, as a number.
@@ -122,6 +122,30 @@ pub enum Op {
         /// Under which identity.
         request: Name,
     },
+    /// Messages come from another account, unless this request has brought them.
+    Land {
+        /// To here.
+        to: Where,
+        /// uidvalidity of the mailbox, as the answer tells it; 0: not told.
+        told: u32,
+        /// What: octets and their number, as far as they are known.
+        items: Vec<(Name, u64)>,
+        /// What it does cannot be said.
+        vague: bool,
+        /// Under which identity.
+        request: Name,
+    },
+    /// Messages have gone to another account, unless this request has taken them there.
+    Depart {
+        /// From here.
+        at: Where,
+        /// Those that leave, as far as they are still there.
+        uids: Vec<u32>,
+        /// What it does cannot be said.
+        vague: bool,
+        /// Under which identity.
+        request: Name,
+    },
     /// Changes flags, unless this request has done so.
     SetFlags {
         /// Where.
@@ -208,6 +232,15 @@ pub enum Ret {
         /// Where they are.
         to: Vec<u32>,
     },
+    /// Messages came from another account.
+    Landed {
+        /// Generation of their uids.
+        uid_validity: u32,
+        /// The first one.
+        first: u32,
+    },
+    /// Messages went to another account: the account's modseq afterwards.
+    Departed(u64),
     /// Flags were changed.
     Flags {
         /// The account's modseq afterwards.
@@ -263,6 +296,28 @@ pub struct Message {
     pub flags: Vec<Name>,
     /// The change that touched it last.
     pub modseq: u64,
+    /// Its flags are not known: it came from another account, and nothing has shown it since.
+    pub open: bool,
+}
+
+/// Octets that are not known.
+pub const UNSEEN: Name = Name::MAX;
+/// A size that is not known.
+pub const UNKNOWN_SIZE: u64 = u64::MAX;
+
+impl Message {
+    /// Whether something of it is not known.
+    pub fn is_vague(&self) -> bool {
+        self.open || self.blob == UNSEEN || self.size == UNKNOWN_SIZE
+    }
+
+    /// Whether it may be this one.
+    pub fn may_be(&self, other: &Message) -> bool {
+        self.modseq == other.modseq
+            && (self.open || self.flags == other.flags)
+            && (self.blob == UNSEEN || self.blob == other.blob)
+            && (self.size == UNKNOWN_SIZE || self.size == other.size)
+    }
 }
 
 /// A mailbox.
@@ -284,13 +339,13 @@ pub struct Mailbox {
 
 /// What is learned of a mailbox, also of one that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Era {
+pub struct Era {
     /// 0: not learned yet.
-    uid_validity: u32,
+    pub uid_validity: u32,
     /// It is above this.
-    above: u32,
+    pub above: u32,
     /// 0: not learned yet.
-    id: u32,
+    pub id: u32,
 }
 
 /// What a request did.
@@ -308,12 +363,13 @@ pub struct Account {
     /// Whether there is one.
     pub exists: bool,
     /// The highest uidvalidity that was learned.
-    uid_validity: u32,
+    pub uid_validity: u32,
     /// The account's change counter.
     pub modseq: u64,
     /// By name.
     pub mailboxes: BTreeMap<Arc<str>, Arc<Mailbox>>,
-    eras: Vec<Era>,
+    /// What is learned of its mailboxes, as they were made.
+    pub eras: Vec<Era>,
     /// Requests that were carried out.
     pub requests: Arc<BTreeMap<Name, First>>,
     /// Names that are subscribed.
@@ -327,6 +383,8 @@ pub struct Account {
     /// Renamings of INBOX whose first half is done: the mailbox, and the uid from which on messages
     /// of INBOX stay.
     pub renames: BTreeMap<Name, (u32, u32)>,
+    /// Something happened of which nobody can say what it did: from then on anything fits.
+    pub blind: bool,
 }
 
 /// Whether an operation can be next.
@@ -342,6 +400,8 @@ pub enum Fit {
     Idle,
     /// It fits and changes something.
     Changes,
+    /// It may fit, and nothing can be said from then on.
+    Blinds,
 }
 
 /// The name of INBOX.
@@ -354,7 +414,13 @@ pub const DELETED: Name = 1;
 impl Account {
     /// Whether `op` with this answer (`None`: not known) can be next.
     pub fn fits(&self, op: &Op, ret: Option<&Ret>) -> Fit {
-        let told = self.outcome(op);
+        if self.blind {
+            return Fit::Still;
+        }
+        let told = self.outcome(op, ret);
+        if let [Step::Blind] = *told.steps {
+            return Fit::Blinds;
+        }
         let learns = match ret {
             None if told.ret == Ret::NotYet => return Fit::No,
             None => false,
@@ -375,7 +441,7 @@ impl Account {
     /// What `op` would answer now.
     #[cfg(test)]
     pub fn answer(&self, op: &Op) -> Ret {
-        let told = self.outcome(op);
+        let told = self.outcome(op, None);
         let known = told.era.map(|e| self.eras[e as usize]);
         let validity = known.map_or(0, |e| e.uid_validity);
         match told.ret {
@@ -430,6 +496,7 @@ impl Account {
                 Ret::Flags { modseq, .. }
                 | Ret::Expunged { modseq, .. }
                 | Ret::Carried { modseq, .. }
+                | Ret::Departed(modseq)
                 | Ret::Changed(modseq),
             ) => *modseq <= self.modseq,
             (Op::List(name), Ret::Messages { highest_modseq, .. }) => {
@@ -444,7 +511,17 @@ impl Account {
 
     /// Carries `op` out, which fits, and learns from its answer.
     pub fn apply(&mut self, op: &Op, ret: Option<&Ret>) {
-        let told = self.outcome(op);
+        if self.blind {
+            return;
+        }
+        let told = self.outcome(op, ret);
+        if let [Step::Blind] = *told.steps {
+            *self = Account {
+                blind: true,
+                ..Account::default()
+            };
+            return;
+        }
         if let Some(ret) = ret {
             // Of mailboxes that are there already; those that are new are learned below.
             self.learn(&told, ret);
@@ -567,10 +644,13 @@ impl Account {
                     if let Some(message) = m.messages.get_mut(uid) {
                         let message = Arc::make_mut(message);
                         message.flags = combined(&message.flags, *mode, flags);
+                        message.open &= *mode != FlagMode::Replace;
                         message.modseq = modseq;
                     }
                 }
             }),
+            // See `apply`.
+            Step::Blind => {}
             Step::Password(password) => self.password = *password,
             Step::State(state) => self.state = *state,
         }
@@ -612,156 +692,30 @@ impl Account {
         }
     }
 
-    /// Whether what `op` would answer agrees with what it did answer; and whether something is
-    /// learned by that.
-    fn agrees(&self, op: &Op, told: &Outcome, ret: &Ret) -> Option<bool> {
-        match (&told.ret, ret) {
-            (Ret::Stored(..), Ret::StoredSomewhere)
-            | (Ret::Made(..) | Ret::Flags { .. } | Ret::Expunged { .. }, Ret::Done) => Some(false),
-            (Ret::Made(..), Ret::Made(validity, id)) => match told.era {
-                Some(era) => self.learns(era, *validity, *id),
-                // It is made by this.
-                None => (*validity > self.uid_validity).then_some(true),
-            },
-            (Ret::Stored(told_at, n), Ret::Stored(at, m)) => {
-                let learns = self.learns(told.era?, at.uid_validity, 0)?;
-                // IMAP tells no modseq.
-                let modseq = at.modseq == 0 || at.modseq == told_at.modseq;
-                (modseq && (told_at.uid, n) == (at.uid, m)).then_some(learns)
-            }
-            (
-                Ret::Selected { .. } | Ret::Carried { .. },
-                Ret::Selected { uid_validity, .. } | Ret::Carried { uid_validity, .. },
-            ) => {
-                let learns = self.learns(told.era?, *uid_validity, 0)?;
-                (told.ret == without_era(ret)).then_some(learns)
-            }
-            (Ret::Mailboxes(_), Ret::Mailboxes(all)) => self.agrees_with_all(all),
-            (
-                Ret::Messages {
-                    highest_modseq: told_modseq,
-                    ..
-                },
-                Ret::Messages {
-                    uid_validity,
-                    highest_modseq,
-                    messages,
-                },
-            ) => {
-                let Op::List(name) = op else { return None };
-                let learns = self.learns(told.era?, *uid_validity, 0)?;
-                let there = &self.mailboxes.get(name)?.messages;
-                let same = told_modseq == highest_modseq
-                    && there.len() == messages.len()
-                    && there
-                        .iter()
-                        .zip(messages)
-                        .all(|((u, m), (v, n))| u == v && m == n);
-                same.then_some(learns)
-            }
-            (told, ret) => (told == ret).then_some(false),
+    /// The mailbox that messages of another account come into: the one that was named when their
+    /// transfer began, which the answer tells by its uidvalidity. `Err`: that cannot be said.
+    #[allow(clippy::type_complexity)]
+    pub fn landing(&self, to: &Where, told: u32) -> Result<Option<(&Arc<str>, &Arc<Mailbox>)>, ()> {
+        let era = if told == 0 { to.era } else { told };
+        if era == 0 {
+            return Ok(self.find(to));
         }
-    }
-
-    fn agrees_with_all(&self, all: &AccountSeen) -> Option<bool> {
-        let subscribed = self.subscriptions.iter().map(|s| &**s);
-        if all.modseq != self.modseq
-            || all.mailboxes.len() != self.mailboxes.len()
-            || !subscribed.eq(all.subscriptions.iter().map(String::as_str))
-        {
-            return None;
+        let known = |m: &Mailbox| self.validity(m);
+        let mut all = self.mailboxes.iter();
+        if let Some(found) = all.find(|(_, m)| known(m) == Some(era)) {
+            return Ok(Some(found));
         }
-        let mut learns = false;
-        for ((name, m), (other, seen)) in self.mailboxes.iter().zip(&all.mailboxes) {
-            if **name != **other {
-                return None;
+        let mut new = self.mailboxes.iter().filter(|(_, m)| known(m).is_none());
+        match (new.next(), new.next()) {
+            (None, _) => Ok(None),
+            (Some(one), None) => Ok(Some(one)),
+            // INBOX is never another mailbox.
+            (Some(_), Some(_)) if *to.name == *INBOX => {
+                let inbox = self.mailboxes.get_key_value(INBOX);
+                Ok(inbox.filter(|(_, m)| known(m).is_none()))
             }
-            learns |= self.learns(m.era, seen.uid_validity, seen.id)?;
-            let told = self.seen(name, m, seen.uid_validity, seen.id);
-            if told != *seen {
-                return None;
-            }
+            (Some(_), Some(_)) => Err(()),
         }
-        Some(learns)
-    }
-
-    fn seen(&self, name: &Arc<str>, m: &Mailbox, uid_validity: u32, id: u32) -> MailboxSeen {
-        let with = |flag| m.messages.values().filter(move |m| m.flags.contains(&flag));
-        MailboxSeen {
-            uid_validity,
-            uid_next: m.uid_next,
-            highest_modseq: m.modseq,
-            messages: m.messages.len() as u64,
-            unseen: (m.messages.len() - with(SEEN).count()) as u64,
-            deleted: with(DELETED).count() as u64,
-            bytes: m.messages.values().map(|m| m.size).sum(),
-            id,
-            uses: m.uses.clone(),
-            subscribed: self.subscriptions.contains(name),
-        }
-    }
-
-    /// Whether a uidvalidity and a number (0: not told) are news; `None`: they cannot be.
-    fn learns(&self, era: u32, uid_validity: u32, id: u32) -> Option<bool> {
-        let known = self.eras.get(era as usize)?;
-        let validity = match known.uid_validity {
-            0 => (uid_validity > known.above).then_some(true)?,
-            known => (known == uid_validity).then_some(false)?,
-        };
-        let id = match (known.id, id) {
-            (_, 0) => false,
-            (0, _) => true,
-            (known, id) => (known == id).then_some(false)?,
-        };
-        Some(validity || id)
-    }
-
-    fn learn(&mut self, told: &Outcome, ret: &Ret) {
-        let mut learned = |era: u32, uid_validity: u32, id: u32| {
-            if let Some(known) = self.eras.get_mut(era as usize) {
-                known.uid_validity = uid_validity;
-                known.id = known.id.max(id);
-                self.uid_validity = self.uid_validity.max(uid_validity);
-            }
-        };
-        match (told.era, ret) {
-            (Some(era), Ret::Made(validity, id)) => learned(era, *validity, *id),
-            (Some(era), Ret::Stored(at, _)) => learned(era, at.uid_validity, 0),
-            (
-                Some(era),
-                Ret::Messages { uid_validity, .. }
-                | Ret::Carried { uid_validity, .. }
-                | Ret::Selected { uid_validity, .. },
-            ) => learned(era, *uid_validity, 0),
-            (_, Ret::Mailboxes(all)) => {
-                for (m, seen) in self.mailboxes.values().zip(all.mailboxes.values()) {
-                    learned(m.era, seen.uid_validity, seen.id);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// An answer without what is learned of its mailbox.
-fn without_era(ret: &Ret) -> Ret {
-    match ret.clone() {
-        Ret::Carried {
-            modseq, from, to, ..
-        } => Ret::Carried {
-            uid_validity: 0,
-            modseq,
-            from,
-            to,
-        },
-        Ret::Selected {
-            uid_next, messages, ..
-        } => Ret::Selected {
-            uid_validity: 0,
-            uid_next,
-            messages,
-        },
-        other => other,
     }
 }
 

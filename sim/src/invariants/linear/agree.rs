@@ -1,0 +1,221 @@
+//! Whether an answer agrees with what an account is, and what is learned from it.
+
+use std::sync::Arc;
+
+use super::rules::Outcome;
+use super::spec::{Account, DELETED, Mailbox, Message, Op, Ret, SEEN, UNKNOWN_SIZE, UNSEEN};
+use crate::history::{AccountSeen, MailboxSeen};
+
+impl Account {
+    /// Whether what `op` would answer agrees with what it did answer; and whether something is
+    /// learned by that.
+    pub fn agrees(&self, op: &Op, told: &Outcome, ret: &Ret) -> Option<bool> {
+        match (&told.ret, ret) {
+            (Ret::Stored(..), Ret::StoredSomewhere)
+            | (Ret::Made(..) | Ret::Flags { .. } | Ret::Expunged { .. }, Ret::Done) => Some(false),
+            (Ret::Made(..), Ret::Made(validity, id)) => match told.era {
+                Some(era) => self.learns(era, *validity, *id),
+                // It is made by this.
+                None => (*validity > self.uid_validity).then_some(true),
+            },
+            (Ret::Stored(told_at, n), Ret::Stored(at, m)) => {
+                let learns = self.learns(told.era?, at.uid_validity, 0)?;
+                // IMAP tells no modseq.
+                let modseq = at.modseq == 0 || at.modseq == told_at.modseq;
+                (modseq && (told_at.uid, n) == (at.uid, m)).then_some(learns)
+            }
+            (
+                Ret::Selected { .. } | Ret::Carried { .. },
+                Ret::Selected { uid_validity, .. } | Ret::Carried { uid_validity, .. },
+            ) => {
+                let learns = self.learns(told.era?, *uid_validity, 0)?;
+                (told.ret == without_era(ret)).then_some(learns)
+            }
+            (
+                Ret::Landed { first, .. },
+                Ret::Landed {
+                    uid_validity,
+                    first: at,
+                },
+            ) => {
+                let learns = self.learns(told.era?, *uid_validity, 0)?;
+                (first == at).then_some(learns)
+            }
+            (Ret::Octets(UNSEEN), Ret::Octets(_)) => Some(false),
+            (Ret::Mailboxes(_), Ret::Mailboxes(all)) => self.agrees_with_all(all),
+            (
+                Ret::Messages {
+                    highest_modseq: told_modseq,
+                    ..
+                },
+                Ret::Messages {
+                    uid_validity,
+                    highest_modseq,
+                    messages,
+                },
+            ) => {
+                let Op::List(name) = op else { return None };
+                let learns = self.learns(told.era?, *uid_validity, 0)?;
+                let there = &self.mailboxes.get(name)?.messages;
+                let same = told_modseq == highest_modseq
+                    && there.len() == messages.len()
+                    && there
+                        .iter()
+                        .zip(messages)
+                        .all(|((u, m), (v, n))| u == v && m.may_be(n));
+                let vague = || there.values().any(|m| m.is_vague());
+                same.then(|| learns || vague())
+            }
+            (told, ret) => (told == ret).then_some(false),
+        }
+    }
+
+    fn agrees_with_all(&self, all: &AccountSeen) -> Option<bool> {
+        let subscribed = self.subscriptions.iter().map(|s| &**s);
+        if all.modseq != self.modseq
+            || all.mailboxes.len() != self.mailboxes.len()
+            || !subscribed.eq(all.subscriptions.iter().map(String::as_str))
+        {
+            return None;
+        }
+        let mut learns = false;
+        for ((name, m), (other, seen)) in self.mailboxes.iter().zip(&all.mailboxes) {
+            if **name != **other {
+                return None;
+            }
+            learns |= self.learns(m.era, seen.uid_validity, seen.id)?;
+            let told = self.seen(name, m, seen.uid_validity, seen.id);
+            if told != *seen && !may_be_seen(m, told, seen) {
+                return None;
+            }
+        }
+        Some(learns)
+    }
+
+    /// Its counters.
+    pub fn seen(&self, name: &Arc<str>, m: &Mailbox, uid_validity: u32, id: u32) -> MailboxSeen {
+        let with = |flag| m.messages.values().filter(move |m| m.flags.contains(&flag));
+        MailboxSeen {
+            uid_validity,
+            uid_next: m.uid_next,
+            highest_modseq: m.modseq,
+            messages: m.messages.len() as u64,
+            unseen: (m.messages.len() - with(SEEN).count()) as u64,
+            deleted: with(DELETED).count() as u64,
+            bytes: m.messages.values().filter_map(|m| size(m)).sum(),
+            id,
+            uses: m.uses.clone(),
+            subscribed: self.subscriptions.contains(name),
+        }
+    }
+
+    /// Whether a uidvalidity and a number (0: not told) are news; `None`: they cannot be.
+    fn learns(&self, era: u32, uid_validity: u32, id: u32) -> Option<bool> {
+        let known = self.eras.get(era as usize)?;
+        let validity = match known.uid_validity {
+            0 => (uid_validity > known.above).then_some(true)?,
+            known => (known == uid_validity).then_some(false)?,
+        };
+        let id = match (known.id, id) {
+            (_, 0) => false,
+            (0, _) => true,
+            (known, id) => (known == id).then_some(false)?,
+        };
+        Some(validity || id)
+    }
+
+    /// Learns from an answer.
+    pub fn learn(&mut self, told: &Outcome, ret: &Ret) {
+        let mut learned = |era: u32, uid_validity: u32, id: u32| {
+            if let Some(known) = self.eras.get_mut(era as usize) {
+                known.uid_validity = uid_validity;
+                known.id = known.id.max(id);
+                self.uid_validity = self.uid_validity.max(uid_validity);
+            }
+        };
+        match (told.era, ret) {
+            (Some(era), Ret::Made(validity, id)) => learned(era, *validity, *id),
+            (Some(era), Ret::Stored(at, _)) => learned(era, at.uid_validity, 0),
+            (
+                Some(era),
+                Ret::Messages { uid_validity, .. }
+                | Ret::Carried { uid_validity, .. }
+                | Ret::Landed { uid_validity, .. }
+                | Ret::Selected { uid_validity, .. },
+            ) => learned(era, *uid_validity, 0),
+            (_, Ret::Mailboxes(all)) => {
+                for (m, seen) in self.mailboxes.values().zip(all.mailboxes.values()) {
+                    learned(m.era, seen.uid_validity, seen.id);
+                }
+            }
+            _ => {}
+        }
+        if let (Some(era), Ret::Messages { messages, .. }) = (told.era, ret) {
+            self.learn_messages(era, messages);
+        }
+    }
+
+    /// What came from another account is known once it is listed.
+    fn learn_messages(&mut self, era: u32, listed: &[(u32, Arc<Message>)]) {
+        let mut all = self.mailboxes.values_mut();
+        let Some(m) = all.find(|m| m.era == era) else {
+            return;
+        };
+        if !m.messages.values().any(|m| m.is_vague()) {
+            return;
+        }
+        let m = Arc::make_mut(m);
+        for (uid, message) in listed {
+            m.messages.insert(*uid, Arc::clone(message));
+        }
+    }
+}
+
+/// Its size, where it is known.
+fn size(m: &Message) -> Option<u64> {
+    (m.size != UNKNOWN_SIZE).then_some(m.size)
+}
+
+/// Whether a mailbox with messages of which not all is known may have these counters.
+fn may_be_seen(m: &Mailbox, mut told: MailboxSeen, seen: &MailboxSeen) -> bool {
+    let all = m.messages.values();
+    let open = all.clone().filter(|m| m.open).count() as u64;
+    let flagged = |flag| {
+        let known = all.clone().filter(|m| !m.open);
+        known.filter(|m| m.flags.contains(&flag)).count() as u64
+    };
+    let read = flagged(SEEN)..=flagged(SEEN) + open;
+    let deleted = flagged(DELETED)..=flagged(DELETED) + open;
+    if open > 0 && read.contains(&told.messages.saturating_sub(seen.unseen)) {
+        told.unseen = seen.unseen;
+    }
+    if open > 0 && deleted.contains(&seen.deleted) {
+        told.deleted = seen.deleted;
+    }
+    if all.clone().any(|m| size(m).is_none()) && told.bytes <= seen.bytes {
+        told.bytes = seen.bytes;
+    }
+    told == *seen
+}
+
+/// An answer without what is learned of its mailbox.
+fn without_era(ret: &Ret) -> Ret {
+    match ret.clone() {
+        Ret::Carried {
+            modseq, from, to, ..
+        } => Ret::Carried {
+            uid_validity: 0,
+            modseq,
+            from,
+            to,
+        },
+        Ret::Selected {
+            uid_next, messages, ..
+        } => Ret::Selected {
+            uid_validity: 0,
+            uid_next,
+            messages,
+        },
+        other => other,
+    }
+}
