@@ -102,6 +102,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
         }
     }
     drawn.extend(scene.around_large());
+    drawn.extend(scene.around_crossings());
     drawn.sort_by_key(|f| f.at_ms);
     plan.faults = drawn;
 }
@@ -617,6 +618,47 @@ impl Scene<'_> {
                 ms: last,
             };
             let at_ms = rng.random_range(0..=last / 2);
+            faults.push(Fault { at_ms, kind });
+        }
+        faults
+    }
+
+    /// Messages are on their way to another account for milliseconds: somebody else leads their shard
+    /// then, or whoever leads it stops in the middle and goes on when others have seen it through.
+    fn around_crossings(&self) -> Vec<Fault> {
+        let rng = &mut stream(self.plan.seed, "faults-crossing", 0);
+        let crosses = |kind: &OpKind| {
+            matches!(
+                kind,
+                OpKind::Carry {
+                    to_account: Some(_),
+                    ..
+                }
+            )
+        };
+        let all = self.plan.ops.iter().filter(|op| crosses(&op.kind));
+        let all: Vec<u64> = all.map(|op| op.at_ms).collect();
+        if all.is_empty() || one_in(rng, 3) {
+            return Vec::new();
+        }
+        let mut faults = Vec::new();
+        for _ in 0..rng.random_range(1..=6) {
+            let node = self.node(rng);
+            let begin = all[rng.random_range(0..all.len())];
+            let kind = match rng.random_range(0..6) {
+                0..=1 => FaultKind::MoveLeaders { node },
+                2..=3 => FaultKind::Pause {
+                    node,
+                    ms: scaled(rng, 1200, 4000),
+                },
+                _ => FaultKind::Crash {
+                    node,
+                    point: CrashPoint::Now,
+                    power: false,
+                    down_ms: scaled(rng, 20, 3000),
+                },
+            };
+            let at_ms = (begin + scaled(rng, 10, 300)).min(self.plan.duration_ms);
             faults.push(Fault { at_ms, kind });
         }
         faults
