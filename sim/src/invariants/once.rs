@@ -80,7 +80,8 @@ fn repeats(story: &Story, found: &mut Findings) {
 
 /// Acknowledged copies and moves with one request id made one set of messages.
 fn carries_once(story: &Story, found: &mut Findings) {
-    let mut first: BTreeMap<(&str, [u8; 16]), (usize, u32, &[u32])> = BTreeMap::new();
+    // By account and request: where they came, and under which uids.
+    let mut first: BTreeMap<_, (u32, &[u32])> = BTreeMap::new();
     for (record, r) in story.history.iter().enumerate() {
         let (
             Call::Carry {
@@ -94,12 +95,12 @@ fn carries_once(story: &Story, found: &mut Findings) {
             continue;
         };
         let key = (account.as_str(), *request);
-        let told = first.entry(key).or_insert((record, *uid_validity, to));
-        if (told.1, told.2) != (*uid_validity, to.as_slice()) && story.one_generation(account) {
+        let told = first.entry(key).or_insert((*uid_validity, to));
+        if *told != (*uid_validity, to.as_slice()) && story.one_generation(account) {
             let what = format!(
                 "a repeated copy or move in {account} made uids {to:?} (uidvalidity \
                  {uid_validity}), but {:?} (uidvalidity {}) before",
-                told.2, told.1
+                told.1, told.0
             );
             story.report(found, NAME, record, what);
         }

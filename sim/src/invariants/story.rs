@@ -453,21 +453,21 @@ impl<'a> Story<'a> {
     }
 
     fn add_sighting(&mut self, record: usize, r: &'a Record) {
-        match (&r.call, &r.answer) {
-            (
-                Call::List { account, mailbox },
-                Answer::Done(Done::Messages {
-                    uid_validity,
-                    messages,
-                    ..
-                }),
-            ) => self.sightings.push(Sighting {
+        if let (
+            Call::List { account, mailbox },
+            Answer::Done(Done::Messages {
+                uid_validity,
+                messages,
+                ..
+            }),
+        ) = (&r.call, &r.answer)
+        {
+            self.sightings.push(Sighting {
                 record,
                 place: (account, mailbox),
                 uid_validity: *uid_validity,
                 messages,
-            }),
-            _ => {}
+            });
         }
     }
 

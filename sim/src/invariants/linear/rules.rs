@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use super::spec::{Account, First, INBOX, Mailbox, Message, Name, Op, Ret, Where, combined};
+use super::spec::{
+    Account, First, INBOX, Landing, Mailbox, Message, Name, Op, Ret, Where, combined,
+};
 use crate::history::{AccountSeen, StoredAt};
 use crate::plan::{FlagMode, LoginState};
 
@@ -455,10 +457,11 @@ impl Account {
         if self.state == LoginState::Closed {
             return Err(Ret::Closed);
         }
-        let Ok(found) = self.landing(to, told) else {
-            return Ok(Outcome::change(Step::Blind));
+        let (name, m) = match self.landing(to, told) {
+            Landing::In(name, m) => (name, m),
+            Landing::Nowhere => return Err(Ret::NoMailbox),
+            Landing::Unsaid => return Ok(Outcome::change(Step::Blind)),
         };
-        let (name, m) = found.ok_or(Ret::NoMailbox)?;
         let new = |(blob, size): &(Name, u64)| Message {
             blob: *blob,
             size: *size,

@@ -693,29 +693,44 @@ impl Account {
     }
 
     /// The mailbox that messages of another account come into: the one that was named when their
-    /// transfer began, which the answer tells by its uidvalidity. `Err`: that cannot be said.
-    #[allow(clippy::type_complexity)]
-    pub fn landing(&self, to: &Where, told: u32) -> Result<Option<(&Arc<str>, &Arc<Mailbox>)>, ()> {
+    /// transfer began, which the answer tells by its uidvalidity.
+    pub fn landing(&self, to: &Where, told: u32) -> Landing<'_> {
         let era = if told == 0 { to.era } else { told };
         if era == 0 {
-            return Ok(self.find(to));
+            return Landing::of(self.find(to));
         }
         let known = |m: &Mailbox| self.validity(m);
         let mut all = self.mailboxes.iter();
         if let Some(found) = all.find(|(_, m)| known(m) == Some(era)) {
-            return Ok(Some(found));
+            return Landing::of(Some(found));
         }
         let mut new = self.mailboxes.iter().filter(|(_, m)| known(m).is_none());
         match (new.next(), new.next()) {
-            (None, _) => Ok(None),
-            (Some(one), None) => Ok(Some(one)),
+            (None, _) => Landing::Nowhere,
+            (Some(one), None) => Landing::of(Some(one)),
             // INBOX is never another mailbox.
             (Some(_), Some(_)) if *to.name == *INBOX => {
                 let inbox = self.mailboxes.get_key_value(INBOX);
-                Ok(inbox.filter(|(_, m)| known(m).is_none()))
+                Landing::of(inbox.filter(|(_, m)| known(m).is_none()))
             }
-            (Some(_), Some(_)) => Err(()),
+            (Some(_), Some(_)) => Landing::Unsaid,
         }
+    }
+}
+
+/// Where messages of another account come in.
+pub enum Landing<'a> {
+    /// The mailbox and its name.
+    In(&'a Arc<str>, &'a Arc<Mailbox>),
+    /// It is not there.
+    Nowhere,
+    /// It may be any of several.
+    Unsaid,
+}
+
+impl<'a> Landing<'a> {
+    fn of(found: Option<(&'a Arc<str>, &'a Arc<Mailbox>)>) -> Landing<'a> {
+        found.map_or(Landing::Nowhere, |(name, m)| Landing::In(name, m))
     }
 }
 
