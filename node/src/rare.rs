@@ -119,7 +119,7 @@ posthouse_client::rare_situations! {
         SegmentFreed = "a segment was freed",
         ScrubWaitsForPeer = "a scrub found damaged octets, and nobody to give good ones yet",
         ScrubRepaired = "a scrub repaired damaged octets",
-        ScrubFoundDeadDamage = "a scrub found damage in what nobody needs any more",
+        ScrubFoundDeadDamage = "a scrub found damage in what nobody needs",
         LeaderMoved = "a leader handed its shard over to the node that should lead it",
         DiskNearlyFull = "the disk came under its reserve",
         DiskFull = "the disk was full",

@@ -245,10 +245,9 @@ impl Scrub {
                         }
                     }
                 }
-                _ => {
-                    open.insert(place);
-                    "part of a message that is still arriving".into()
-                }
+                // Part of a message that is still arriving, or never will: nobody reads it. When it
+                // has arrived, whoever reads it or the next scrub finds it damaged.
+                _ => continue,
             };
             actions.insert(place, action);
         }
@@ -259,8 +258,8 @@ impl Scrub {
                 Some(_) => Rare::ScrubRepaired,
                 None => Rare::ScrubFoundDeadDamage,
             });
-            // What nobody needs any more, also because it was mended before, waits for its segment
-            // to be compacted and is no damage to anyone.
+            // What nobody needs, be it because it was mended before, waits for its segment to be
+            // compacted and is no damage to anyone.
             found.damaged += u64::from(action.is_some());
             found.repaired += u64::from(action.is_some() && !open.contains(&place));
             let file = range.file.display().to_string();

@@ -197,7 +197,7 @@ impl Writer {
             sizes.push(size);
         }
         let mut body = self.next_body;
-        if one_in(rng, 12) && self.left > 2 * MANY_PARTS_BYTES * u64::from(times) {
+        if one_in(rng, 20) && self.left > 2 * MANY_PARTS_BYTES * u64::from(times) {
             self.left -= MANY_PARTS_BYTES * u64::from(times);
             sizes[0] = MANY_PARTS_BYTES + rng.random_range(0..2000);
             body = body.next_multiple_of(8) + 5;

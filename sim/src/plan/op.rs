@@ -285,7 +285,7 @@ pub enum OpKind {
 
 /// Messages of some bodies have many parts when they are at least so large: more than a summary
 /// has room for.
-pub const MANY_PARTS_BYTES: u64 = 16 << 10;
+pub const MANY_PARTS_BYTES: u64 = 96 << 10;
 
 /// Whether the message of this body and size is one of many parts.
 pub fn has_many_parts(body: u64, size: u64) -> bool {

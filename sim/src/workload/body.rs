@@ -77,7 +77,7 @@ pub fn by_bdat(octets: Octets) -> bool {
 
 /// A part of messages that have many ([`has_many_parts`]): a scan of the message finds it, and its
 /// summary in the index has no room for it.
-pub const LAST_PART: u32 = 990;
+pub const LAST_PART: u32 = 600;
 
 /// The body of [`LAST_PART`] in what is stored of a message; `None`: the message has no such part.
 pub fn last_part(held: &[u8]) -> Option<Vec<u8>> {
@@ -144,14 +144,18 @@ fn binary(out: &mut Vec<u8>, size: usize, random: &mut Random) {
     }
 }
 
-/// Parts, each with its number for a body (RFC 2046, section 5.1.1).
+/// Parts, each with its number for a body (RFC 2046, section 5.1.1) and a long name: a summary has
+/// room for a few hundred of them.
 fn parts(out: &mut Vec<u8>, size: usize) {
     out.extend_from_slice(format!("{MANY_PARTS}\r\n\r\n").as_bytes());
     for part in 1.. {
         if out.len() >= size {
             return;
         }
-        out.extend_from_slice(format!("--cut\r\n\r\n{part}\r\n").as_bytes());
+        let name = format!("{part:0>100}");
+        let part =
+            format!("--cut\r\nContent-Type: application/x; name=\"{name}\"\r\n\r\n{part}\r\n");
+        out.extend_from_slice(part.as_bytes());
     }
 }
 
@@ -219,9 +223,9 @@ mod tests {
     fn the_smallest_message_of_many_parts_has_the_last_one() {
         let octets = |size| Octets { body: 13, size };
         let made = make(octets(MANY_PARTS_BYTES));
-        assert_eq!(last_part(&made).as_deref(), Some(&b"990"[..]));
+        assert_eq!(last_part(&made).as_deref(), Some(&b"600"[..]));
         let text = String::from_utf8(made).unwrap();
-        assert!(text.contains("--cut\r\n\r\n990\r\n--cut"));
+        assert!(text.contains("\"\r\n\r\n600\r\n--cut"));
         assert_eq!(last_part(&make(octets(MANY_PARTS_BYTES - 1))), None);
     }
 
