@@ -5,8 +5,9 @@
 //! exists has a whole header and a whole checkpoint, and its directory entry cannot be forgotten
 //! after something in it was acknowledged.
 //!
-//! Sealing: the footer index and the seal block are written after the last batch was synced, and
-//! synced before the next segment is born. So all of a segment that has a successor was synced.
+//! Sealing: the footer index and the seal block are written after the last batch was synced, be it
+//! an empty one, and synced before the next segment is born. So all that a seal covers was synced,
+//! and all of a segment that has a successor.
 //!
 //! Space for a whole segment is reserved at birth: a batch that was started never meets a full
 //! disk. When the reservation fails nothing was written, and the writer waits for space.
@@ -276,8 +277,21 @@ impl Active {
         Ok(layout.bytes)
     }
 
+    /// Whether it ends in an empty batch that was not synced.
+    pub fn ends_unsynced(&self) -> bool {
+        self.synced < self.at
+    }
+
     /// Seals: footer and seal block, synced. Returns the seal and the bytes written.
     pub async fn seal(&mut self) -> Result<(Seal, u64), JournalError> {
+        if self.ends_unsynced() {
+            // A power failure may keep the seal and lose the mark and the footer. The hole would
+            // then be below the seal, which says that all there was synced: it would count as
+            // anyone's record, and every replica of the node as lost.
+            let synced = self.file.sync_data().await;
+            synced.map_err(|e| JournalError::io(format!("sync {}", self.path.display()), &e))?;
+            self.synced = self.at;
+        }
         let footer = self.headers.clone().freeze();
         let seal = Seal {
             data_end: self.at,

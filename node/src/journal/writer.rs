@@ -522,10 +522,11 @@ impl Writer {
         let Some(mut active) = self.active.take() else {
             return Ok(());
         };
+        let syncs = 1 + u64::from(active.ends_unsynced());
         let (seal, bytes) = active.seal().await?;
         let counters = &self.shared.counters;
         counters.bytes_written.fetch_add(bytes, Ordering::Relaxed);
-        counters.syncs.fetch_add(1, Ordering::Relaxed);
+        counters.syncs.fetch_add(syncs, Ordering::Relaxed);
         self.shared.table.update(active.number, |slot| {
             slot.data_end = seal.data_end;
             slot.file_len = active.file_len;
