@@ -332,8 +332,11 @@ impl Work {
                 continue;
             }
             if !job.fits(group) {
+                // A newer view only after something was told by the old one, however short its age
+                // may be: otherwise this message would be looked at for ever.
+                let told = !group.is_empty();
                 self.serve(group).await?;
-                if self.renew().await? {
+                if told && self.renew().await? {
                     return Ok(Some(uid));
                 }
             }

@@ -1,6 +1,7 @@
 //! Fetching end to end, on a machine without Raft.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -575,6 +576,23 @@ async fn a_long_fetch_goes_on_with_a_newer_view() {
     assert_eq!(openings[1].keywords.len(), openings[0].keywords.len() + 1);
     assert_eq!(flagged.len(), 8);
     assert_eq!((flagged[0].1, flagged[7].1), (0, 1));
+}
+
+/// A view may be out of date as soon as it is taken: what is asked for is told all the same.
+#[tokio::test]
+async fn messages_larger_than_a_group_come_with_views_of_no_age() {
+    let limits = Limits {
+        view_age: Duration::ZERO,
+        ..Limits::default()
+    };
+    let big = noise(2_500_000);
+    let mail: Vec<Vec<u8>> = (0..3u8).map(|n| [&[n][..], &big].concat()).collect();
+    let mail: Vec<&[u8]> = mail.iter().map(|m| &m[..]).collect();
+    let ops = with_limits(limits, &mail).await;
+    let asked = sections(vec![part(&[], Kind::All)]);
+    let fetched = fetch(&ops, asked).await.unwrap();
+    let uids: Vec<Uid> = fetched.messages.iter().map(|m| m.uid).collect();
+    assert_eq!(uids, [1, 2, 3]);
 }
 
 #[test]
