@@ -357,6 +357,29 @@ mod tests {
         assert_eq!(judged(&history), ["once"]);
     }
 
+    /// The call's second try was answered by a new account, which never had the messages.
+    #[test]
+    fn what_an_account_gave_before_it_was_made_anew_has_come() {
+        let nothing = crossed(1, &[], &[]);
+        let mut anew = begun();
+        let mut moved = crosses(30, &[1, 2], true, nothing.clone());
+        moved.returned_ms = 80;
+        anew.extend([
+            delete(40),
+            create(50),
+            moved,
+            of_bob(list(90, 2, vec![seen(1, 2, 1), seen(2, 2, 2)])),
+        ]);
+        assert_eq!(judged(&anew), [""; 0]);
+        // One that was there all the time would know.
+        let mut same = begun();
+        same.extend([
+            crosses(30, &[1, 2], true, nothing),
+            of_bob(list(90, 2, vec![seen(1, 2, 1), seen(2, 2, 2)])),
+        ]);
+        assert!(judged(&same).contains(&"once".to_owned()));
+    }
+
     #[test]
     fn other_octets_and_what_is_left_out_are_found() {
         let mut history = begun();

@@ -695,6 +695,7 @@ impl<'a> Reader<'a> {
                 Ret::NoAccount
                     | Ret::NoMailbox
                     | Ret::NoMessage
+                    | Ret::NoOctets
                     | Ret::Exists
                     | Ret::Refused
                     | Ret::Closed
@@ -765,7 +766,7 @@ fn refusal(op: &Op, why: &str) -> Option<Ret> {
         (answer::NO_ACCOUNT, Ret::NoAccount),
         (answer::NO_MAILBOX, Ret::NoMailbox),
         (answer::NO_MESSAGE, Ret::NoMessage),
-        (answer::NO_BLOB, Ret::NoMessage),
+        (answer::NO_BLOB, Ret::NoOctets),
         (answer::EXISTS, Ret::Exists),
         (answer::NO_LOGIN, Ret::NoLogin),
     ];

@@ -8,8 +8,8 @@
 //! whose calls may have stored them there. Whatever was listed and acknowledged counts, so that a
 //! duplicate is found though it was expunged since. And calls with one request id that were
 //! acknowledged name one place. What comes from another account counts once a request and message,
-//! and not at all if the message is still where it was in the end. Octets that no call may have stored there were sent by nobody: also
-//! what an LMTP session broke off before its end.
+//! and not at all if the message is still where it was in the end. Octets that no call may have stored
+//! there were sent by nobody: also what an LMTP session broke off before its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -145,7 +145,11 @@ fn brought<'a>(story: &Story<'a>) -> BTreeMap<&'a str, Vec<Brought<'a>>> {
     let mut all: BTreeMap<&str, Vec<Brought>> = BTreeMap::new();
     for c in story.crossings.values() {
         let era = story.source_era(c);
-        let uids = c.told.map_or(c.uids, |told| told.from);
+        // The answer may be that of a new account of the name, which remembers nothing of what an
+        // earlier try of the call took from the old one.
+        let told = c.told;
+        let told = told.filter(|_| !story.may_be_deleted(c.place.0, c.first_called_ms, c.record));
+        let uids = told.map_or(c.uids, |told| told.from);
         let deleted = story.deletions.get(c.place.0).map_or(0, Vec::len);
         let steady = deleted == 0 && story.one_generation(c.to.0);
         for uid in uids {

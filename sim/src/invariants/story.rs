@@ -664,6 +664,14 @@ pub(crate) mod tests {
         record(called_ms, called_ms + 5, call, Answer::Done(Done::Plain))
     }
 
+    /// ANN's account goes.
+    pub fn delete(called_ms: u64) -> Record {
+        let call = Call::DeleteAccount {
+            account: ANN.into(),
+        };
+        record(called_ms, called_ms + 5, call, Answer::Done(Done::Plain))
+    }
+
     /// A delivery with this answer.
     pub fn deliver(called_ms: u64, body: u64, answer: Answer) -> Record {
         let call = Call::Deliver {

@@ -15,7 +15,8 @@ pub const NO_ACCOUNT: &str = "not found: account";
 pub const NO_MAILBOX: &str = "not found: mailbox";
 /// Begins the text of a refusal because of a missing message.
 pub const NO_MESSAGE: &str = "not found: message";
-/// Begins the text of a refusal because octets are missing, also those of a message that is there.
+/// Begins the text of a refusal because octets are missing, also those of a message that is there:
+/// it does not say whether the mailbox and the account of the message are there.
 pub const NO_BLOB: &str = "not found: blob";
 /// Begins the text of a refusal because the thing exists already.
 pub const EXISTS: &str = "exists";

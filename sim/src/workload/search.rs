@@ -54,9 +54,17 @@ pub(super) async fn sections(at: &At<'_>, place: Place, pick: u32, cut: Cut) {
         era: 0,
     };
     at.call(call, async {
-        match in_parts(&client, place, uid, cut).await {
+        let answer = match in_parts(&client, place, uid, cut).await {
             Ok(answer) => answer,
             Err(e) => answer::of(e),
+        };
+        match answer {
+            // A message whose octets went away while they were read is left out, or is called
+            // missing, whatever went with it.
+            Answer::Refused(why) if why.starts_with(answer::NO_MESSAGE) => {
+                Answer::Refused(answer::NO_BLOB.to_owned())
+            }
+            answer => answer,
         }
     })
     .await;

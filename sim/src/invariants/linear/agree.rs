@@ -42,6 +42,13 @@ impl Account {
                 (first == at).then_some(learns)
             }
             (Ret::Octets(UNSEEN), Ret::Octets(_)) => Some(false),
+            // Octets are read piece by piece after the message was found, and are not part of a
+            // view (contract, FetchBlob): they go away with whatever takes the message away.
+            (Ret::NoAccount | Ret::NoMailbox | Ret::NoMessage, Ret::NoOctets)
+                if matches!(op, Op::Fetch(..)) =>
+            {
+                Some(false)
+            }
             (Ret::Mailboxes(_), Ret::Mailboxes(all)) => self.agrees_with_all(all),
             (
                 Ret::Messages {

@@ -203,6 +203,9 @@ pub enum Ret {
     NoMailbox,
     /// The message does not exist.
     NoMessage,
+    /// The octets do not exist, and so the message does not; nothing is said of its mailbox and
+    /// its account.
+    NoOctets,
     /// It exists already.
     Exists,
     /// That cannot be done to this mailbox.

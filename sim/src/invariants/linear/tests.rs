@@ -149,6 +149,50 @@ fn an_account_that_comes_again_begins_anew() {
 }
 
 #[test]
+fn octets_may_go_away_while_they_are_read() {
+    let fetch = |called_ms, returned_ms, why: &str| {
+        let call = Call::Fetch {
+            account: ANN.into(),
+            mailbox: INBOX.into(),
+            uid: 1,
+            era: 0,
+        };
+        let answer = Answer::Refused(why.to_owned());
+        record(called_ms, returned_ms, call, answer)
+    };
+    let delete = |called_ms| {
+        let call = Call::DeleteAccount {
+            account: ANN.into(),
+        };
+        record(called_ms, called_ms + 5, call, Answer::Done(Done::Plain))
+    };
+    let stored = || deliver(10, 1, delivered(at(1, 2)));
+    // The account goes, then the answer says of what.
+    let with_account = |why| [create(0), stored(), fetch(20, 60, why), delete(30)];
+    assert_eq!(judged(&with_account(answer::NO_BLOB)), [""; 0]);
+    assert_eq!(judged(&with_account(answer::NO_ACCOUNT)), [""; 0]);
+    // That message was never missing from an account that is there.
+    assert_eq!(judged(&with_account(answer::NO_MESSAGE)).len(), 1);
+    let with_message = [
+        create(0),
+        stored(),
+        fetch(20, 60, answer::NO_BLOB),
+        expunge(30, 1, expunged(3, &[1])),
+    ];
+    assert_eq!(judged(&with_message), [""; 0]);
+    // Nothing took it away before the answer.
+    let kept = [create(0), stored(), fetch(20, 60, answer::NO_BLOB)];
+    assert_eq!(judged(&kept).len(), 1);
+    let later = [
+        create(0),
+        stored(),
+        fetch(20, 60, answer::NO_BLOB),
+        delete(70),
+    ];
+    assert_eq!(judged(&later).len(), 1);
+}
+
+#[test]
 fn a_selection_tells_which_mailbox_it_is() {
     let select = |called_ms, uid_validity| {
         let call = Call::Select {
