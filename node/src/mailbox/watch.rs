@@ -33,7 +33,7 @@ use crate::index::Next;
 use crate::index::keys::Key;
 use crate::index::values::{self, AccountRow};
 use crate::machine::{Event, changes, read};
-use crate::raft::shard::ReadView;
+use crate::raft::shard::{ReadView, ShardError};
 use crate::rare::{self, Rare};
 use crate::types::*;
 
@@ -477,14 +477,16 @@ impl Watching {
 /// A quorum follows this node in these shards.
 async fn confirm(ops: Arc<Operations>, shards: Vec<Led>) -> Result<()> {
     for led in shards {
-        match timeout(BEAT_WAIT, ops.read(&led)).await {
-            Ok(read) => drop(read?),
-            Err(_) => {
+        let read = timeout(BEAT_WAIT, led.replica.read()).await;
+        match read.unwrap_or(Err(ShardError::Unknown)) {
+            Ok(_) => {}
+            Err(ShardError::Unknown) => {
                 rare::hit(Rare::WatchWithoutQuorum);
                 return Err(MailboxError::Unavailable(
                     "no quorum confirms that this node leads".into(),
                 ));
             }
+            Err(e) => return Err(ops.shard_error(e)),
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ use posthouse_gateway::lmtp::{self, Lmtp};
 use posthouse_gateway::pop3::{self, Pop3};
 use posthouse_gateway::tls::{Source, Tls};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -133,7 +134,8 @@ impl Starting {
         };
         let client = Client::new(&[addr], settings).map_err(|e| refused(e.to_string()))?;
         if let Some(listener) = sockets.lmtp {
-            self.lmtp(listener, client.clone(), wiring, tasks)?;
+            let deadline = Duration::from_millis(self.config.lmtp_deadline_ms);
+            self.lmtp(listener, client.with_deadline(deadline), wiring, tasks)?;
         }
         let config = sockets.tls.as_ref().map(Tls::config);
         if let Some(tls) = sockets.tls {

@@ -6,7 +6,7 @@
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, shuffled, some, weighted};
-use super::{CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport};
+use super::{CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport, rush};
 use crate::stream::{Stream, stream};
 
 /// Faults of one sort.
@@ -103,6 +103,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
     }
     drawn.extend(scene.around_large());
     drawn.extend(scene.around_crossings());
+    drawn.extend(scene.around_rush());
     drawn.sort_by_key(|f| f.at_ms);
     plan.faults = drawn;
 }
@@ -662,6 +663,25 @@ impl Scene<'_> {
             faults.push(Fault { at_ms, kind });
         }
         faults
+    }
+
+    /// Everybody's disk stands still while a rush of mail comes: whoever leads goes on to lead,
+    /// nothing is committed, and there is no more room for what comes.
+    fn around_rush(&self) -> Vec<Fault> {
+        let rng = &mut stream(self.plan.seed, "faults-rush", 0);
+        let Some(begin_ms) = rush::begin(self.plan) else {
+            return Vec::new();
+        };
+        if one_in(rng, 4) {
+            return Vec::new();
+        }
+        let at_ms = (begin_ms + scaled(rng, 1, 100)).min(self.plan.duration_ms);
+        let ms = weighted(rng, &[(1, 1000), (3, 5000)]);
+        let stall = |node| Fault {
+            at_ms,
+            kind: FaultKind::DiskStall { node, ms },
+        };
+        (0..self.nodes).map(stall).collect()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod generate;
 mod mail;
 mod names;
 mod op;
+mod rush;
 pub mod settings;
 mod text;
 mod topology;

@@ -89,7 +89,14 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
                 // Shorter than what a run leaves a shard without a quorum, or a disk without a
                 // sync: who waits for either hears that nothing is known, or of a full window.
                 answer_ms: weighted(patience, &[(2, 1000), (2, 4000), (1, 20_000)]),
-                lmtp_deadline_ms: weighted(patience, &[(1, 500), (2, 2000), (1, 30_000)]),
+                lmtp_deadline_ms: match one_in(patience, 4) {
+                    true => lmtp_deadline_ms(),
+                    // Some end right after the wait for room in a window.
+                    false => {
+                        let range = weighted(patience, &[(1, 510..=600), (1, 500..=2500)]);
+                        patience.random_range(range)
+                    }
+                },
                 view_age_ms: weighted(readers, &[(2, 0), (1, 5), (1, view_age_ms())]),
                 watch_changes: weighted(readers, &[(1, 1), (1, 3), (2, watch_changes())]),
             }
