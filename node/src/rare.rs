@@ -59,6 +59,7 @@ posthouse_client::rare_situations! {
         ReplicaLost = "a replica lost acknowledged data: it votes no more",
         PromiseForgotten = "a replica held less than it had promised to a peer: an old image",
         ReplicaDisowned = "a replica that runs was ended, because it had forgotten a promise",
+        ReplicaGivenUp = "a replica that runs was ended, because an unapplied entry is unreadable",
         OrphanReplica = "the journal knows a replica that the index does not",
         // raft: groups
         SpaceDropped = "rows that no shard points to were removed at the start",
@@ -89,7 +90,6 @@ posthouse_client::rare_situations! {
         ConditionKeptMessage = "a message changed since and kept its flags",
         AccountGoneAtStore = "a message came for an account that does not exist",
         ReplacedIsGone = "a message was to replace one that is not there any more",
-        CopyTakenBack = "a copy in several steps failed, and what it had copied was removed",
         TransferRefused = "a transfer to another account ended, and nothing came of it",
         ArrivalRepeated = "a repeated arrival from another account got its first answer",
         ArrivalTooLate = "messages of another account came by a transfer that is over",
@@ -129,6 +129,7 @@ posthouse_client::rare_situations! {
         MemberLeft = "a former replica left its shard",
         JointFinished = "a joint membership was found and finished",
         MembersWait = "a change of members waited for a quorum in vain",
+        PlacementBehindMembers = "a leader waited, because its placement did not know a member yet",
         LossReported = "a lost replica was reported to the system shard",
         ReplicaReplaced = "a new replica took the place of a lost one",
         PlacementFromPeer = "a node without the system shard asked another for the placement",

@@ -323,6 +323,19 @@ pub fn keywords(
     Ok(names)
 }
 
+/// Keywords of a mailbox with this row by their number; most have none, and nothing is looked for.
+pub fn keywords_of(
+    view: &dyn View,
+    space: Space,
+    account: AccountId,
+    (mailbox, row): (MailboxId, &MailboxRow),
+) -> Result<std::collections::BTreeMap<u16, String>, IndexError> {
+    match row.next_keyword {
+        0 => Ok(Default::default()),
+        _ => keywords(view, space, account, mailbox),
+    }
+}
+
 /// Names of the flags of a message: system flags, then keywords in the order of their numbers.
 pub fn flag_names(
     message: &MessageRow,
@@ -347,6 +360,11 @@ pub fn messages(
     (first, last): (Uid, Uid),
     limit: usize,
 ) -> Result<(Vec<(Uid, MessageRow)>, Option<Uid>), IndexError> {
+    if first == last && limit > 0 {
+        // Filters tell where a single row is; a scan would look into all files of the index.
+        let row = message(view, space, account, mailbox, first)?;
+        return Ok((row.map(|row| (first, row)).into_iter().collect(), None));
+    }
     let key = |uid| Key::Message {
         account,
         mailbox,

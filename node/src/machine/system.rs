@@ -55,6 +55,12 @@ impl ShardRow {
             .find(|(n, _)| *n == node)
             .map_or(0, |(_, generation)| *generation)
     }
+
+    /// Whether the row has this replica or had it once. One that it does not know came later: the
+    /// row is an older one than whatever speaks of that replica.
+    pub fn knows(&self, replica: ReplicaId) -> bool {
+        replica.generation() < self.next_generation(replica.node())
+    }
 }
 
 /// Reads everything; `None` before `Init`.

@@ -22,7 +22,6 @@ use super::{Led, MailboxError, Operations, Result, What, check, error::from_appl
 use crate::index::keys::{Key, RequestKind};
 use crate::machine::command::{CopyMessages, Op, Reply};
 use crate::machine::{read, request};
-use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// How often a step that finds the shard busy is proposed again before the caller hears of it.
@@ -281,7 +280,6 @@ impl Operations {
         if made.is_empty() {
             return;
         }
-        rare::hit(Rare::CopyTakenBack);
         for (n, uids) in (0..).zip(made) {
             let op = Op::Expunge {
                 request_id: removal_id(plan.request_id, n),

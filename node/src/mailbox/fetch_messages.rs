@@ -235,7 +235,7 @@ impl Operations {
             uids.clear();
         }
         let opening = Opening {
-            keywords: read::keywords(&*view.view, view.space, account_id, mailbox)?,
+            keywords: read::keywords_of(&*view.view, view.space, account_id, (mailbox, &row))?,
             highest_modseq: row.highest_modseq,
         };
         let (keywords, highest_modseq) = (opening.keywords.len(), opening.highest_modseq);
@@ -424,11 +424,10 @@ impl Work {
             uidvalidity: 0,
         };
         let found = read::mailbox(&*view.view, view.space, account, &mailbox)?;
-        if found.is_none() || account != self.account {
-            return Err(MailboxError::NotFound(What::Mailbox));
-        }
+        let found = found.filter(|_| account == self.account);
+        let (mailbox, row) = found.ok_or(MailboxError::NotFound(What::Mailbox))?;
         // Keywords are never forgotten and keep their numbers: more of them is all that can be.
-        let keywords = read::keywords(&*view.view, view.space, account, self.mailbox)?;
+        let keywords = read::keywords_of(&*view.view, view.space, account, (mailbox, &row))?;
         if keywords.len() > self.keywords {
             self.keywords = keywords.len();
             let opening = Opening {

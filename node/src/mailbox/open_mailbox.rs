@@ -59,7 +59,7 @@ impl Operations {
             0 => None,
             _ => read::first_unseen(view, space, id, mailbox, FIRST_UNSEEN_AMONG)?,
         };
-        let keywords = read::keywords(view, space, id, mailbox)?;
+        let keywords = read::keywords_of(view, space, id, (mailbox, &found.row))?;
         Ok(Opened {
             mailbox: found.info(&read_view)?,
             uids,

@@ -295,19 +295,50 @@ impl Groups {
             rare::hit(Rare::ReplicaDisowned);
             // Known to be lost before it is gone: otherwise it would be created anew.
             self.forgot(promise, replica);
-            self.shards.remove(promise.shard);
-            end(&shard).await;
-            self.logs.lock().remove(&(promise.shard, replica));
-            // Also for the next start, should the process die before the replica is replaced.
-            let lost = [replica, promise.replica].map(|replica| LogMarks {
-                lost: true,
-                ..LogMarks::new(promise.shard, replica)
-            });
-            let record = marks::record(marks::ONE, &lost);
-            self.journal.append(vec![record]).await?;
+            self.end_lost(&shard, &[replica, promise.replica]).await?;
             ended += 1;
         }
         Ok(ended)
+    }
+
+    /// Ends a replica that runs and cannot read the entry at `index` of its log, which it has not
+    /// applied. Says whether it was still there.
+    ///
+    /// It may have been counted for that entry and can never apply it, so it must not vote any
+    /// more. As a leader it could not give the entry to a follower either, nor take it back:
+    /// nothing would be committed, and its heartbeats would keep those from leading that can read
+    /// it, or never had it.
+    pub async fn give_up(&self, shard: &Shard, index: u64) -> Result<bool, JournalError> {
+        let (id, replica) = (shard.id(), shard.replica());
+        // Removed or replaced meanwhile.
+        if self.shards.get(id).is_none_or(|s| s.replica() != replica) {
+            return Ok(false);
+        }
+        rare::hit(Rare::ReplicaGivenUp);
+        tracing::error!(shard = %id, %replica, index, "an unapplied entry cannot be read");
+        // Known to be lost before it is gone: otherwise it would be created anew.
+        self.mark_lost(id, replica);
+        self.end_lost(shard, &[replica]).await?;
+        Ok(true)
+    }
+
+    /// Ends a replica that runs and is marked as lost; writes down that `lost` are, also for the
+    /// next start, should the process die before the replica is replaced.
+    async fn end_lost(&self, shard: &Shard, lost: &[ReplicaId]) -> Result<(), JournalError> {
+        let id = shard.id();
+        self.shards.remove(id);
+        end(shard).await;
+        self.logs.lock().remove(&(id, shard.replica()));
+        let lost: Vec<LogMarks> = lost
+            .iter()
+            .map(|replica| LogMarks {
+                lost: true,
+                ..LogMarks::new(id, *replica)
+            })
+            .collect();
+        let record = marks::record(marks::ONE, &lost);
+        self.journal.append(vec![record]).await?;
+        Ok(())
     }
 
     fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {

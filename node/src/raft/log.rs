@@ -471,6 +471,20 @@ impl Log {
         self.state.lock().durable.missing
     }
 
+    /// The first entry after `applied` that cannot be read, if a reader has met one. They are read
+    /// again, because what follows cannot be taken back and a disk may refuse once what it gives
+    /// later; and all up to the mark are, because it stands for those below it, too.
+    pub async fn unreadable_after(self: &Arc<Self>, applied: Option<u64>) -> Option<u64> {
+        let missing = self.missing()?;
+        let (first, _) = self.range();
+        for index in applied.map_or(first, |a| first.max(a + 1))..=missing {
+            if matches!(self.read(index).await, Err(JournalError::Damaged(_))) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
     /// Remembers that an entry cannot be read, also for the next start: it must not rely on it.
     async fn note_missing(self: &Arc<Self>, index: u64) {
         let mut marks = LogMarks::new(self.shard, self.replica);

@@ -113,7 +113,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
         // For a follower that lags: an old entry that rotted here is no reason to end. It is purged
-        // soon, and the follower gets a snapshot instead.
+        // soon, and the follower gets a snapshot instead. One that is not applied here can neither
+        // be purged nor given to anyone: with it the replica is given up (`workers::persist`).
         let entries = self.read(from, to, READ_BYTES, true).await?;
         // What was purged meanwhile must not be skipped: the caller takes the first entry for the
         // one that it asked for.

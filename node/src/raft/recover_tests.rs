@@ -481,7 +481,22 @@ fn an_unreadable_entry_is_remembered() {
             .corrupt(&file, |octets| octets[place.offset as usize] ^= 1);
         // The header is whole: a start does not see it, a reader does.
         world.restart_unread().await;
-        assert!(world.lives[0].log.read(4).await.is_err());
+        let log = Arc::clone(&world.lives[0].log);
+        assert_eq!(log.unreadable_after(None).await, None, "nobody has read it");
+        assert!(log.read(4).await.is_err());
+        // Who has not applied it is lost with it, who has needs it no more.
+        assert_eq!(log.unreadable_after(None).await, Some(4));
+        assert_eq!(log.unreadable_after(Some(3)).await, Some(4));
+        assert_eq!(log.unreadable_after(Some(4)).await, None);
+        // A mark stands for the entries below it, too; and a disk may come to its senses.
+        let place = log.place(7).unwrap();
+        let turn = |octets: &mut Vec<u8>| octets[place.offset as usize] ^= 1;
+        world.disk.corrupt(&file, turn);
+        assert!(log.read(7).await.is_err());
+        world.disk.corrupt(&file, turn);
+        assert_eq!(log.missing(), Some(7));
+        assert_eq!(log.unreadable_after(None).await, Some(4));
+        assert_eq!(log.unreadable_after(Some(4)).await, None);
         world.journal.close().await;
         world.disk.kill();
         let (_, found) = open(&world.disk).await;

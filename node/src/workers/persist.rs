@@ -4,6 +4,9 @@
 //! octets written as well as by time. A log is purged only up to what is applied *and durable*,
 //! keeps its newest entries for followers that lag, but lets go of old segments, which could not be
 //! compacted while an entry pins them.
+//!
+//! An entry that was found to be unreadable is purged as soon as it is applied and durable, and
+//! whoever needs it gets a snapshot. One that is not applied takes its replica with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +51,14 @@ impl Persist {
         }
     }
 
-    /// Flushes if it is due.
+    /// Ends the replicas that have lost what they have not applied; flushes if it is due.
     pub async fn turn(&self) -> anyhow::Result<Option<String>> {
+        let given_up = self.give_up().await?;
+        if given_up > 0 {
+            return Ok(Some(format!(
+                "{given_up} replicas could not read what they had not applied"
+            )));
+        }
         let written = self.groups.journal().stats().bytes_written;
         let (at, bytes) = *self.last.lock().await;
         let due = written - bytes >= self.settings.flush_bytes
@@ -59,6 +68,22 @@ impl Persist {
             false => Ok(None),
             true => self.flush().await.map(Some),
         }
+    }
+
+    /// Gives up the replicas whose logs hold an entry that cannot be read and is not applied. Says
+    /// how many.
+    async fn give_up(&self) -> anyhow::Result<usize> {
+        let applied = |shard: &Shard| shard.replicated.applied.borrow().map(|a| a.index());
+        let mut given_up = 0;
+        for shard in self.groups.shards().all() {
+            let found = shard.log.unreadable_after(applied(&shard)).await;
+            // Applied meanwhile, out of memory; or a snapshot has come.
+            let Some(index) = found.filter(|index| applied(&shard) < Some(*index)) else {
+                continue;
+            };
+            given_up += usize::from(self.groups.give_up(&shard, index).await?);
+        }
+        Ok(given_up)
     }
 
     /// Flushes now.

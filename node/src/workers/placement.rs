@@ -10,6 +10,10 @@
 //!
 //! A node without a replica of the system shard (it has just joined, or its own was damaged) asks
 //! the other nodes for the placement.
+//!
+//! A placement may be an old one: a node that starts applies the log of the system shard again, and
+//! on the way it sees what the placement was long ago. Nobody may take what such a placement does not
+//! know yet for something that it no longer has (`ShardRow::knows`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -315,14 +319,18 @@ impl Placer {
                         .nodes()
                         .any(|(id, _)| *id == running.replica())
                 };
-                if !member {
+                // A placement from before this replica says nothing of it, and what it has
+                // acknowledged under this name while it learns must not be forgotten.
+                if !member && row.knows(running.replica()) {
                     self.groups.remove(shard).await?;
                     return Ok(Some(format!("shard {shard} left this node")));
                 }
             }
-            // Replaced on another node: there is nothing left to report.
+            // Replaced on another node: there is nothing left to report. A placement from before
+            // the lost replica does not say that, and a newer one would have it begin anew, empty,
+            // under the name that it has voted with.
             (None, None) => {
-                if let Some(lost) = lost {
+                if let Some(lost) = lost.filter(|l| row.knows(l.replica)) {
                     self.groups.forget_lost(*lost);
                 }
             }
@@ -387,6 +395,12 @@ impl Placer {
             let last = m.last_log_index.unwrap_or(0);
             (joint, voters, members, last, matched)
         };
+        // A placement from before one of the members would have that one leave. Should one of the
+        // rest be lost, nobody could be elected any more, nor let it in again.
+        if !members.iter().all(|id| wanted.knows(*id)) {
+            rare::hit(Rare::PlacementBehindMembers);
+            return Ok(None);
+        }
         let all: BTreeSet<ReplicaId> = wanted.replicas.iter().map(|r| r.id).collect();
         // A leader that died in the middle of a change left a joint state, which needs a majority of
         // both halves for everything: that comes first.

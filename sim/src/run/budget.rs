@@ -7,7 +7,8 @@
 //!
 //! An old image is a lost disk that goes on voting, unless those to whom it promised something since
 //! tell it so. They remember that in memory alone, so it is not restored either when one of them
-//! has ended since or cannot be asked (`chaos`).
+//! has ended since or cannot be asked, and nothing happens to them until the node that starts with
+//! it has asked them (`chaos`).
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Carries the faults of a plan out, and takes back those that end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub struct Chaos {
     budget: Budget,
     /// Images for the faults with these numbers, and when they were taken, ms.
     images: BTreeMap<usize, (u64, DiskImage, IndexImage)>,
+    /// Nodes that start with an old image and ask the others what they have promised since.
+    asking: BTreeSet<u32>,
     joining: Vec<(u32, Option<u32>, Token)>,
     /// Nodes that get another token.
     renewing: Vec<(usize, Token)>,
@@ -89,6 +91,7 @@ impl Chaos {
             begin_ms,
             budget: Budget::new(plan),
             images: BTreeMap::new(),
+            asking: BTreeSet::new(),
             joining: Vec::new(),
             renewing: Vec::new(),
             extra: Vec::new(),
@@ -112,6 +115,10 @@ impl Chaos {
     /// What is due happens.
     pub fn turn(&mut self, cluster: &mut Cluster) {
         let now = cluster.now_ms();
+        self.asking.retain(|n| {
+            let node = &cluster.nodes[*n as usize];
+            !node.serves() && node.retired.is_none()
+        });
         while let Some(first) = self.later.first_entry() {
             if first.key().0 > now {
                 break;
@@ -293,7 +300,9 @@ impl Chaos {
 
     fn strike(&mut self, number: usize, kind: FaultKind, cluster: &mut Cluster) {
         let count = cluster.plan.nodes.len() as u32;
-        let refused = destroys(&kind).and_then(|node| {
+        let asked = self.asked(&kind, cluster);
+        let destroyed = destroys(&kind).filter(|_| asked.is_none());
+        let refused = destroyed.and_then(|node| {
             let n = node % count;
             if cluster.nodes[n as usize].retired.is_some() {
                 return Some("the node is gone".to_owned());
@@ -305,6 +314,7 @@ impl Chaos {
             let forgotten = unseen.or_else(|| self.forgotten(number, n, cluster));
             forgotten.or_else(|| self.budget.take(n).err())
         });
+        let refused = asked.or(refused);
         let (name, aim, what) = (kind.name().to_owned(), kind.aim(), kind.words());
         if let Some(why) = refused {
             cluster.stats.held_back += 1;
@@ -687,6 +697,7 @@ impl Chaos {
     /// would break what restoring an image demands of the others.
     fn restore(&mut self, n: u32, number: usize, cluster: &mut Cluster) {
         let forgotten = self.forgotten(number, n, cluster);
+        let forgotten = forgotten.or_else(|| self.coming(n, cluster));
         let Some((_, disk, index)) = self.images.remove(&number) else {
             return;
         };
@@ -713,6 +724,47 @@ impl Chaos {
         cluster.stage.host(host).disk.restore(&disk);
         cluster.stage.host(host).index.restore(&index);
         cluster.nodes[n as usize].images += 1;
+        self.asking.insert(n);
+    }
+
+    /// Why a fault must not strike now, if it must not: a node with an old image still asks the others
+    /// what it has promised. None of them may end, stand still or be out of reach before it has its
+    /// answers, or nobody could tell it any more. It may end itself.
+    fn asked(&self, kind: &FaultKind, cluster: &Cluster) -> Option<String> {
+        if !cluster.plan.budget {
+            return None;
+        }
+        let count = cluster.plan.nodes.len() as u32;
+        let own = match kind {
+            FaultKind::Crash { node, .. }
+            | FaultKind::RestartLoop { node, .. }
+            | FaultKind::Stop { node, .. } => Some(*node % count),
+            _ => None,
+        };
+        let asking = self.asking.iter().find(|n| own != Some(**n))?;
+        Some(format!(
+            "node {asking} has an old image and asks what it has promised"
+        ))
+    }
+
+    /// Why a node that starts now with an old image may not hear from all others what it has promised,
+    /// because of what has begun already and is still to come.
+    fn coming(&self, n: u32, cluster: &Cluster) -> Option<String> {
+        if !cluster.plan.budget {
+            return None;
+        }
+        let mut nodes = cluster.nodes.iter().zip(0u32..).filter(|(_, o)| *o != n);
+        let ends = nodes.find(|(node, o)| {
+            let dies = |later: &Later| matches!(later, Later::Die(of, ..) if of == o);
+            let stops = node.is_up(&cluster.stage) && !node.serves();
+            stops || node.short_lives.is_some() || self.later.values().any(dies)
+        });
+        if let Some((_, other)) = ends {
+            return Some(format!("node {other} may end before it is asked"));
+        }
+        let clogs = |later: &Later| matches!(later, Later::Clog(..));
+        let clogged = self.later.values().any(clogs);
+        clogged.then(|| "what it has promised cannot be asked for on a broken network".to_owned())
     }
 
     /// Why nobody may remember what a node has promised since the image for fault `number` was

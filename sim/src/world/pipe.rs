@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::HostId;
 use super::fence::Fence;
 use super::link::Passage;
+use super::message::{ASKS_US, PATIENCE_US};
 use super::net::Net;
 
 /// What travels.
@@ -361,12 +362,33 @@ impl Pipe {
         // Behind what was sent before.
         let behind = self.inner.lock().ends[side.other() as usize].last_us;
         let pipe = Arc::clone(self);
-        let action = Box::new(move || {
-            if pipe.net.open(from, to) {
-                pipe.break_end(side, broken);
-            }
+        let action = Box::new(move || match pipe.net.open(from, to) {
+            true => pipe.break_end(side, broken),
+            false => pipe.unheard(side),
         });
         self.net.queue().at((now + after).max(behind), action);
+    }
+
+    /// What this end was to be told has got lost: the other one is over. Byte streams ask by
+    /// themselves, or do not; for a call keep-alive asks, and hears of it when there is a way again, or
+    /// gives the silent peer up. Nobody else would: who only waits for an answer sends nothing.
+    fn unheard(self: &Arc<Self>, side: Side) {
+        if self.patience_us != PATIENCE_US {
+            return;
+        }
+        let now = self.net.queue().now_us();
+        let (from, to) = (self.host(side.other()), self.host(side));
+        let asked = Arc::clone(self);
+        let ask = Box::new(move || {
+            let there_and_back = asked.net.open(to, from) && asked.net.open(from, to);
+            if there_and_back && asked.net.is_up(from) {
+                asked.break_end(side, Broken::Reset);
+            }
+        });
+        self.net.queue().at(now + ASKS_US, ask);
+        let late = Arc::clone(self);
+        let late = Box::new(move || late.break_end(side, Broken::TimedOut));
+        self.net.queue().at(now + PATIENCE_US, late);
     }
 
     /// The process of one end is gone and its machine says so to the other.

@@ -164,6 +164,9 @@ fn generations_are_never_used_again() {
     assert_eq!(set(&mut b, &[replica(1, 0), replica(2, 1)]), Reply::Done);
     let row = &state(&b).shards[&shard];
     assert_eq!((row.damaged.len(), row.next_generation(NodeId(2))), (0, 2));
+    let known = |node, generation| row.knows(ReplicaId::new(NodeId(node), generation));
+    assert!(known(2, 1) && known(2, 0), "also what it no longer has");
+    assert!(!known(2, 2) && !known(3, 0));
     assert!(refused(set(&mut b, &[])));
     assert!(refused(set(&mut b, &[replica(1, 0), replica(1, 1)])));
     assert!(refused(set(&mut b, &[replica(1, 0), replica(9, 0)])));

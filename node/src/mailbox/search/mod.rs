@@ -112,7 +112,7 @@ impl Operations {
         let (account, _) = list_accounts::find(&view, &name)?;
         let found = read::mailbox(&*view.view, view.space, account, &which)?;
         let (mailbox, row) = found.ok_or(MailboxError::NotFound(What::Mailbox))?;
-        let keywords = read::keywords(&*view.view, view.space, account, mailbox)?;
+        let keywords = read::keywords_of(&*view.view, view.space, account, (mailbox, &row))?;
         let plan = Plan::new(request.key.as_ref(), &keywords)?;
         let searched = Arc::new(AtomicU32::new(0));
         let (out, pieces) = mpsc::channel(PIECES);
