@@ -145,12 +145,29 @@ impl Node {
     ) -> Result<Node, StartError> {
         let rng = Arc::clone(&env.rng);
         let (world, dir) = (env.clone(), config.data.clone());
-        let started = with_rng(rng, Starting { config, env, stop }.run()).await;
-        if let Err(StartError::Fault(Fault::IndexDamaged(e))) = &started {
-            // Otherwise the next start would find the same.
-            mark_index_damaged(&world, &dir, e).await;
+        let faults = Faults::default();
+        let starting = Starting {
+            config,
+            env,
+            stop,
+            faults: faults.clone(),
+        };
+        let started = with_rng(rng, starting.run()).await;
+        if let Err(StartError::Index(e)) = &started {
+            faults.index(e);
         }
-        started
+        match (started, faults.get()) {
+            // Whichever step met the damage, and whatever it made of it: otherwise the next start
+            // would find the same, and the one after it.
+            (Err(failed), Some(Fault::IndexDamaged(e))) => {
+                mark_index_damaged(&world, &dir, &e).await;
+                match failed {
+                    StartError::Stopped => Err(failed),
+                    _ => Err(StartError::Fault(Fault::IndexDamaged(e))),
+                }
+            }
+            (started, _) => started,
+        }
     }
 
     /// Waits until something ends the node: the stop signal (`None`) or a fault.

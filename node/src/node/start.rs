@@ -70,6 +70,8 @@ pub(super) struct Starting {
     pub config: Config,
     pub env: Env,
     pub stop: CancellationToken,
+    /// What it meets, also before it serves.
+    pub faults: Faults,
 }
 
 impl Starting {
@@ -115,7 +117,7 @@ impl Starting {
         copies?;
 
         let damage = Arc::new(DamageLog::default());
-        let faults = Faults::default();
+        let faults = self.faults.clone();
         let told = faults.clone();
         let index = self.open_index(&damage).await?;
         let index = watched(index, Arc::new(move |e| told.index(e)));
@@ -458,6 +460,8 @@ impl Starting {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return Err(StartError::Stopped),
+                // Nobody else waits for it yet, and a group that has ended takes no command.
+                fault = self.faults.wait() => return Err(fault.into()),
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
         }
