@@ -4,6 +4,10 @@
 //! sends the call to the next replica at once; only when a whole round over the replicas found no
 //! leader is there a pause, which grows with jitter. Every try of a mutating call carries the same
 //! request_id, which makes trying again safe.
+//!
+//! A node that is cut off costs a second of silence. Those that answer are asked again before the
+//! next silent one: they may have found their leader meanwhile, and a call must not wait a second for
+//! each node that is cut off.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,6 +25,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Longest pause while a shard has no leader: elections take about a second, so a longer pause
 /// would be felt on top of it.
 const BACKOFF_ELECTION: Duration = Duration::from_millis(100);
+/// A try that took longer makes what other nodes said before it old.
+const OLD: Duration = Duration::from_millis(500);
 /// A node cannot make a client wait longer than this in one go.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
@@ -155,7 +161,12 @@ pub(crate) enum Step {
 /// The search for the leader of one shard during one call.
 #[derive(Debug, Default)]
 pub(crate) struct Hunt {
+    /// Asked in this round; what they said still holds.
     tried: BTreeSet<String>,
+    /// Asked in this round, and took long: they are asked once a round.
+    slow: BTreeSet<String>,
+    /// When the try under way began.
+    began: Option<Instant>,
     hint: Option<String>,
     backoff: Backoff,
     refreshed_for: u64,
@@ -164,12 +175,27 @@ pub(crate) struct Hunt {
 impl Hunt {
     /// Where to try next, given the shard's replicas with the best guess first. `None` when there
     /// are none.
-    pub(crate) fn target(&self, replicas: &[String]) -> Option<String> {
+    pub(crate) fn target(&mut self, replicas: &[String]) -> Option<String> {
+        self.began = Some(Instant::now());
         if let Some(hint) = &self.hint {
             return Some(hint.clone());
         }
-        let fresh = replicas.iter().find(|r| !self.tried.contains(*r));
+        let fresh = replicas.iter().find(|r| self.is_fresh(r));
         fresh.or(replicas.first()).cloned()
+    }
+
+    /// Whether a node is still to be asked in this round.
+    fn is_fresh(&self, addr: &str) -> bool {
+        !self.tried.contains(addr) && !self.slow.contains(addr)
+    }
+
+    /// Takes note that a node was asked in this round.
+    fn asked(&mut self, addr: &str, slow: bool) {
+        let asked = match slow {
+            true => &mut self.slow,
+            false => &mut self.tried,
+        };
+        asked.insert(addr.to_owned());
     }
 
     /// Takes note of a failure at `addr` while the shard has these replicas.
@@ -181,6 +207,10 @@ impl Hunt {
         error: &Error,
     ) -> Step {
         self.hint = None;
+        let slow = self.began.take().is_some_and(|at| at.elapsed() >= OLD);
+        if slow {
+            self.tried.clear();
+        }
         match advice(error) {
             Advice::Fail => Step::Fail,
             Advice::Later(at_least) => {
@@ -198,18 +228,19 @@ impl Hunt {
                 // agree.
                 Step::Wait(self.backoff.next(wiring, BACKOFF_MAX))
             }
-            Advice::Follow { addr: hint, .. } if hint != addr && !self.tried.contains(&hint) => {
-                self.tried.insert(addr.to_owned());
+            Advice::Follow { addr: hint, .. } if hint != addr && self.is_fresh(&hint) => {
+                self.asked(addr, slow);
                 self.hint = Some(hint);
                 rare::hit(Rare::LeaderHintFollowed);
                 Step::Now
             }
             Advice::Follow { .. } | Advice::Elsewhere => {
-                self.tried.insert(addr.to_owned());
-                if replicas.iter().any(|r| !self.tried.contains(r)) {
+                self.asked(addr, slow);
+                if replicas.iter().any(|r| self.is_fresh(r)) {
                     return Step::Now;
                 }
                 self.tried.clear();
+                self.slow.clear();
                 rare::hit(Rare::AllReplicasTried);
                 Step::Wait(self.backoff.next(wiring, BACKOFF_ELECTION))
             }
@@ -312,6 +343,48 @@ mod tests {
         assert_eq!(hunt.target(&replicas).unwrap(), "b:1");
         let step = hunt.failed(&w, "b:1", &replicas, &hint("n:1"));
         assert!(matches!(step, Step::Wait(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_answer_are_asked_again_before_the_next_silent_node() {
+        let replicas: Vec<String> = ["a:1", "b:1", "c:1", "d:1"].map(String::from).to_vec();
+        let second = Duration::from_secs(1);
+        let silent = Error::Transport { message: message() };
+        let lost = |addr: &str| Error::WrongLeader {
+            leader_node: 0,
+            leader_addr: addr.into(),
+            message: message(),
+        };
+        let w = wiring();
+        let mut hunt = Hunt::default();
+        let mut asked = Vec::new();
+        loop {
+            let addr = hunt.target(&replicas).unwrap();
+            asked.push(addr.clone());
+            let error = match addr.as_str() {
+                "a:1" | "b:1" => lost(""),
+                _ => {
+                    tokio::time::sleep(second).await;
+                    silent.clone()
+                }
+            };
+            if let Step::Wait(_) = hunt.failed(&w, &addr, &replicas, &error) {
+                break;
+            }
+        }
+        let round = ["a:1", "b:1", "c:1", "a:1", "b:1", "d:1", "a:1", "b:1"];
+        assert_eq!(asked, round);
+        // The next round begins with the best guess again.
+        assert_eq!(hunt.target(&replicas).unwrap(), "a:1");
+
+        // Who is said to lead after a long silence is asked, though it has said no before it.
+        let mut hunt = Hunt::default();
+        assert_eq!(hunt.target(&replicas).unwrap(), "a:1");
+        assert_eq!(hunt.failed(&w, "a:1", &replicas, &lost("")), Step::Now);
+        assert_eq!(hunt.target(&replicas).unwrap(), "b:1");
+        tokio::time::sleep(second).await;
+        assert_eq!(hunt.failed(&w, "b:1", &replicas, &lost("a:1")), Step::Now);
+        assert_eq!(hunt.target(&replicas).unwrap(), "a:1");
     }
 
     #[test]

@@ -585,6 +585,10 @@ impl Groups {
             max_payload_entries: 1024,
             install_snapshot_timeout: Duration::from_secs(3600).as_millis() as u64,
             broadcast_submitted_on_append: Some(true),
+            // openraft pauses before the first append to a replica that was away, also when that has
+            // answered heartbeats for long, and a write that needs it for its quorum waits so long.
+            // By default the pauses grow to a second.
+            backoff: "100ms ...250ms".to_owned(),
             ..Config::default()
         }
     }
