@@ -338,6 +338,8 @@ impl Groups {
             .collect();
         let record = marks::record(marks::ONE, &lost);
         self.journal.append(vec![record]).await?;
+        // After that: what a later start finds of the log must not look whole.
+        shard.log.let_go();
         Ok(())
     }
 

@@ -46,6 +46,8 @@ struct State {
     cached_from: u64,
     /// What a replay of the records that are synced so far would give.
     durable: LogMarks,
+    /// Its entries hold no segment any more.
+    let_go: bool,
 }
 
 /// The log of one replica, shared by openraft's log store, its readers and the workers.
@@ -113,6 +115,7 @@ impl Log {
             cached_bytes: 0,
             cached_from: next,
             durable,
+            let_go: false,
         };
         state.durable.last = state.last();
         Log {
@@ -279,6 +282,7 @@ impl Log {
             s.durable.change(Change::Appended(*id));
         }
         let mut upto = None;
+        let let_go = s.let_go;
         for (id, place) in ids.iter().zip(places) {
             // The entry may have been truncated, and another written in its place, meanwhile.
             let first = s.first;
@@ -291,7 +295,9 @@ impl Log {
                 && slot.place.is_none()
             {
                 slot.place = Some(*place);
-                self.journal.pin(place.segment, 1);
+                if !let_go {
+                    self.journal.pin(place.segment, 1);
+                }
                 upto = Some(id.index() + 1);
             }
         }
@@ -378,6 +384,17 @@ impl Log {
             }
         };
         self.write(self.mark(kind, Some(upto)), change, unpin).await
+    }
+
+    /// Lets go of the segments that hold its entries: its group has ended, it is lost, and nobody
+    /// will purge it. The entries keep their places for whoever still reads one.
+    pub fn let_go(&self) {
+        let mut s = self.state.lock();
+        if std::mem::replace(&mut s.let_go, true) {
+            return;
+        }
+        let places = s.entries.iter().filter_map(|slot| slot.place);
+        places.for_each(|place| self.journal.pin(place.segment, -1));
     }
 
     /// What the log knows of the entry at `index`; `None` when it does not hold it.
@@ -524,7 +541,7 @@ impl State {
         if let Some(entry) = &slot.cached {
             self.cached_bytes -= payload_len(entry);
         }
-        if let Some(place) = slot.place {
+        if let Some(place) = slot.place.filter(|_| !self.let_go) {
             unpin.push(place.segment);
         }
     }

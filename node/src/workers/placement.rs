@@ -192,7 +192,13 @@ impl Placer {
             return Ok(None);
         };
         let mut settled = BTreeMap::new();
+        let mut unled = BTreeSet::new();
         for (shard, row) in &state.shards {
+            // A lost replica loses its rows when it begins anew. While nobody leads without it, they
+            // may be the only ones: the replicas that are whole may have nothing yet.
+            if !row.damaged.is_empty() && !self.led(*shard, row).await {
+                unled.insert(*shard);
+            }
             let want = plan::wanted(&state, *shard);
             if row.replicas.len() < want {
                 settled.insert(
@@ -202,9 +208,10 @@ impl Placer {
                 );
             }
         }
-        let steps = plan::steps(&state, &|shard| {
+        let mut steps = plan::steps(&state, &|shard| {
             settled.get(&shard).copied().unwrap_or(true)
         });
+        steps.retain(|step| !unled.contains(&step.shard));
         let n = steps.len();
         for step in steps {
             let op = SystemOp::SetReplicas {
@@ -215,7 +222,41 @@ impl Placer {
                 return Err(anyhow!("shard {}: {e}", step.shard));
             }
         }
+        if n == 0 && !unled.is_empty() {
+            let unled: Vec<String> = unled.iter().map(ToString::to_string).collect();
+            return Ok(Some(format!(
+                "lost replicas are not replaced while nobody leads their shards: {}",
+                unled.join(", ")
+            )));
+        }
         Ok((n > 0).then(|| format!("{n} shards get another replica")))
+    }
+
+    /// Whether one of the replicas of a shard that are whole leads it.
+    async fn led(&self, shard: ShardId, row: &ShardRow) -> bool {
+        let whole = row.replicas.iter().map(|r| r.id);
+        for replica in whole.filter(|id| !row.damaged.contains(id)) {
+            if replica.node() == self.node {
+                let own = self.groups.shards().get(shard);
+                if own.is_some_and(|s| s.replica() == replica && s.is_leader()) {
+                    return true;
+                }
+                continue;
+            }
+            let Ok(mut peer) = self.peers.get(replica.node()) else {
+                continue;
+            };
+            let ask = peer
+                .client
+                .replica_status(ReplicaStatusRequest { shard: shard.0 });
+            if let Ok(Ok(answer)) = tokio::time::timeout(CALL, ask).await {
+                let answer = answer.into_inner();
+                if answer.leader && answer.replica_id == replica.0 {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Whether all replicas of a shard run and are close to its leader.
@@ -261,7 +302,13 @@ impl Placer {
         self.learn().await?;
         let state = self.placement.state();
         if state.version == 0 {
-            return Ok(None);
+            let system = |l: &LostReplica| l.shard == ShardId::SYSTEM;
+            return match self.groups.lost().iter().any(system) {
+                true => Err(anyhow!(
+                    "the system shard lost acknowledged data here, and no other node tells the placement: if there is none, restore this node's data directory from a backup"
+                )),
+                false => Ok(None),
+            };
         }
         let mut turn = Turn::default();
         for (&shard, row) in &state.shards {
@@ -399,7 +446,9 @@ impl Placer {
         // rest be lost, nobody could be elected any more, nor let it in again.
         if !members.iter().all(|id| wanted.knows(*id)) {
             rare::hit(Rare::PlacementBehindMembers);
-            return Ok(None);
+            return Err(anyhow!(
+                "the placement known here is older than the members of the shard; they stay as they are until it is known"
+            ));
         }
         let all: BTreeSet<ReplicaId> = wanted.replicas.iter().map(|r| r.id).collect();
         // A leader that died in the middle of a change left a joint state, which needs a majority of
