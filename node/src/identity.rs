@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::env::disk::Disk;
 use crate::types::NodeId;
@@ -23,7 +25,8 @@ pub struct IdentityFile {
     pub node: NodeId,
     /// True until the cluster's first command is committed, on the node that formed it.
     pub forming: bool,
-    /// True once the node has held a replica: from then on its directory holds a journal.
+    /// True before the first replica of the node can promise anything, and from then on: its
+    /// directory holds a journal.
     #[serde(default)]
     pub held: bool,
     /// Where other nodes listened when last heard of.
@@ -123,6 +126,37 @@ impl IdentityFile {
     /// The cluster's UUID.
     pub fn cluster_id(&self) -> Option<[u8; 16]> {
         parse_uuid(&self.cluster_id)
+    }
+}
+
+/// The file of a node that runs, changed by one at a time: no change undoes another.
+pub struct KeptIdentity {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    file: AsyncMutex<IdentityFile>,
+}
+
+impl KeptIdentity {
+    /// Keeps the file of `dir`, which says this.
+    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, file: IdentityFile) -> KeptIdentity {
+        let file = AsyncMutex::new(file);
+        KeptIdentity { disk, dir, file }
+    }
+
+    /// Changes it, durably when this returns. Says whether there was anything to change.
+    pub async fn change(
+        &self,
+        change: impl FnOnce(&mut IdentityFile),
+    ) -> Result<bool, IdentityError> {
+        let mut file = self.file.lock().await;
+        let mut now = file.clone();
+        change(&mut now);
+        if now == *file {
+            return Ok(false);
+        }
+        now.save(&*self.disk, &self.dir).await?;
+        *file = now;
+        Ok(true)
     }
 }
 
@@ -237,6 +271,19 @@ mod tests {
         JoinFile::end(&RealDisk, dir.path()).await.unwrap();
         JoinFile::end(&RealDisk, dir.path()).await.unwrap();
         assert_eq!(begin([3; 16]).await.unwrap(), JoinFile([3; 16]));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_durable_and_undoes_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = IdentityFile::new([7; 16], NodeId(3), true);
+        let kept = KeptIdentity::new(Arc::new(RealDisk), dir.path().to_owned(), file);
+        assert!(kept.change(|file| file.held = true).await.unwrap());
+        assert!(!kept.change(|file| file.held = true).await.unwrap());
+        assert!(kept.change(|file| file.forming = false).await.unwrap());
+        let read = IdentityFile::load(&RealDisk, dir.path()).await.unwrap();
+        let read = read.unwrap();
+        assert!(read.held && !read.forming);
     }
 
     #[test]

@@ -211,6 +211,8 @@ impl Operations {
                     }
                     return Err(e);
                 }
+                // Earlier steps may have been done, here or by an earlier try.
+                Err(Failed::Open(e)) if plan.steps.len() > 1 => return Err(e.begun()),
                 Err(Failed::Open(e)) => return Err(e),
             }
         }

@@ -137,6 +137,22 @@ impl MailboxError {
                 .to_owned(),
         )
     }
+
+    /// The same error of a request of which something is done already, or may still be. That
+    /// another node leads by now, or that this one takes no more, is true of its last step alone;
+    /// a caller must not take it for "nothing was done", whatever a repetition answers.
+    pub(super) fn begun(self) -> MailboxError {
+        match self {
+            MailboxError::WrongLeader { .. }
+            | MailboxError::StalePlacement
+            | MailboxError::Busy { .. }
+            | MailboxError::ReadOnly => MailboxError::Unavailable(format!(
+                "the request is not done to its end, and the outcome is unknown: {self}; retry \
+                 with the same request_id"
+            )),
+            e => e,
+        }
+    }
 }
 
 impl From<IndexError> for MailboxError {

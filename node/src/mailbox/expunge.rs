@@ -45,7 +45,7 @@ impl Operations {
             .steps_of(&led, &account, &mailbox, request_id, uids)
             .await?;
         let (mut modseq, mut vanished) = (0, Union::default());
-        for step in steps {
+        for (n, step) in steps.into_iter().enumerate() {
             let op = Op::Expunge {
                 request_id: step.request_id,
                 account: account.clone(),
@@ -53,7 +53,9 @@ impl Operations {
                 uids: step.uids,
                 force: request.force,
             };
-            match self.propose(&led, op).await? {
+            let done = self.propose(&led, op).await;
+            let done = done.map_err(|e| if n > 0 { e.begun() } else { e });
+            match done? {
                 Reply::Expunged {
                     modseq: now,
                     vanished: v,

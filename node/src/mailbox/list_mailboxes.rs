@@ -98,7 +98,8 @@ impl Operations {
         account: &AccountName,
         first: MailboxInfo,
     ) -> Result<MailboxInfo> {
-        let view = self.read(led).await?;
+        // The change is made, also when nobody can say any more what the mailbox is by now.
+        let view = self.read(led).await.map_err(MailboxError::begun)?;
         let which = MailboxRef::Id {
             id: first.id,
             uidvalidity: first.uidvalidity,

@@ -91,7 +91,7 @@ impl Operations {
             special_use: 0,
         };
         let (first, mut modseq) = self.made(led, op, to).await?;
-        let view = self.read(led).await?;
+        let view = self.read(led).await.map_err(MailboxError::begun)?;
         let inbox = list_mailboxes::find(&view, &account, MailboxName::inbox())?;
         let (rows, space) = (&*view.view, view.space);
         let came = read::first_created_after(rows, space, inbox.account, inbox.mailbox, modseq)?;
@@ -109,7 +109,7 @@ impl Operations {
                         uidvalidity: first.uidvalidity,
                     },
                 });
-                match self.propose(led, op).await? {
+                match self.propose(led, op).await.map_err(MailboxError::begun)? {
                     Reply::Copied { modseq: now, .. } => modseq = modseq.max(now),
                     Reply::Error(e) => return Err(from_apply(e, What::Mailbox)),
                     other => return Err(unexpected(&other)),

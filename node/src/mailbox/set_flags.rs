@@ -52,7 +52,7 @@ impl Operations {
             .steps_of(&led, &account, &mailbox, request_id, uids)
             .await?;
         let (mut modseq, mut changed, mut modified) = (0, Union::default(), Union::default());
-        for step in steps {
+        for (n, step) in steps.into_iter().enumerate() {
             let op = Op::SetFlags {
                 request_id: step.request_id,
                 account: account.clone(),
@@ -62,7 +62,9 @@ impl Operations {
                 flags: flags.clone(),
                 unchanged_since: request.unchanged_since,
             };
-            match self.propose(&led, op).await? {
+            let done = self.propose(&led, op).await;
+            let done = done.map_err(|e| if n > 0 { e.begun() } else { e });
+            match done? {
                 Reply::Flags {
                     modseq: now,
                     changed: c,

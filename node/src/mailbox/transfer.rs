@@ -198,7 +198,9 @@ impl Operations {
     ) -> (Option<AccountId>, Result<Copied>) {
         match self.try_through(led, id, fresh).await {
             Ok((target, done)) => (Some(target), done),
-            Err(e) => (None, Err(e)),
+            // The intent stands: whoever leads next carries it on, also when this caller is refused
+            // for another reason then.
+            Err(e) => (None, Err(e.begun())),
         }
     }
 

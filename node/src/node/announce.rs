@@ -1,13 +1,11 @@
 //! Where nodes are: in the placement, and in this node's own file for its next start.
 
 use crate::api::cluster::Running;
-use crate::identity::IdentityFile;
+use crate::identity::KeptIdentity;
 use crate::machine::command::{NodeInfo, SystemOp};
 use crate::types::*;
 use crate::workers::recall::Recall;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,8 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Announce {
     pub running: Arc<Running>,
     pub info: NodeInfo,
-    pub dir: PathBuf,
-    pub file: Mutex<IdentityFile>,
+    pub file: Arc<KeptIdentity>,
     pub recall: Arc<Recall>,
     /// Turns taken.
     pub turns: AtomicU64,
@@ -42,22 +39,12 @@ impl Announce {
         }
         let mut addrs: BTreeMap<NodeId, String> = r.placement.addrs();
         addrs.insert(r.node, self.info.addr.clone());
-        let now = {
-            let file = self.file.lock();
-            IdentityFile {
-                peers: addrs,
-                held: file.held || !r.groups.shards().all().is_empty(),
-                ..file.clone()
-            }
-        };
-        let changed = (now != *self.file.lock()).then_some(now);
-        match changed {
-            Some(now) => {
-                now.save(&*r.env.disk, &self.dir).await?;
-                *self.file.lock() = now;
-                Ok(Some("addresses saved".into()))
-            }
-            None => Ok(None),
-        }
+        // A replica from before this was written down along with the first one.
+        let holds = !r.groups.shards().all().is_empty();
+        let changed = self.file.change(|file| {
+            file.peers = addrs;
+            file.held |= holds;
+        });
+        Ok(changed.await?.then(|| "addresses saved".into()))
     }
 }

@@ -9,7 +9,7 @@ use crate::blobs::{self, Blobs, DamageLog};
 use crate::config::Config;
 use crate::env::Env;
 use crate::env::net::Listener;
-use crate::identity::{IdentityFile, uuid_text};
+use crate::identity::{IdentityFile, KeptIdentity, uuid_text};
 use crate::index::watched::watched;
 use crate::index::{Index, IndexError};
 use crate::journal::{DamagedRange, Journal, Options};
@@ -103,7 +103,7 @@ impl Starting {
             .unwrap_or_default();
         let door_addrs = sockets.addrs();
 
-        let (mut file, shards) = self.identity(&listener, &grpc_addr, &lmtp_addr).await?;
+        let (file, shards) = self.identity(&listener, &grpc_addr, &lmtp_addr).await?;
         let cluster_id = file.cluster_id().unwrap_or_default();
         let identity = Identity {
             cluster_id,
@@ -173,9 +173,12 @@ impl Starting {
             .map_err(|e| StartError::Fault(Fault::Refused(format!("{e:#}"))))?;
         let disk_state = space.state();
         let (events, events_rx) = mpsc::unbounded_channel();
+        let kept = KeptIdentity::new(Arc::clone(&self.env.disk), dir.clone(), file.clone());
+        let kept = Arc::new(kept);
         let groups = Arc::new(Groups::new(Parts {
             index,
             journal: Arc::clone(&journal),
+            identity: Arc::clone(&kept),
             peers: Arc::clone(&peers),
             chunks: Arc::clone(&blobs) as _,
             settings: self.config.raft(),
@@ -223,8 +226,7 @@ impl Starting {
         };
         if file.forming {
             self.form(&groups, &file, &info, shards).await?;
-            file.forming = false;
-            file.save(disk, &dir).await?;
+            kept.change(|file| file.forming = false).await?;
         }
         placer.learn().await.ok();
 
@@ -300,7 +302,7 @@ impl Starting {
         self.work(
             &running,
             (events_rx, Arc::clone(&ops)),
-            file,
+            kept,
             info,
             remembered.into_keys().collect(),
             Storage {

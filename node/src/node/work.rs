@@ -3,7 +3,7 @@
 use super::announce::Announce;
 use super::start::Starting;
 use crate::api::cluster::Running;
-use crate::identity::IdentityFile;
+use crate::identity::KeptIdentity;
 use crate::machine::Event;
 use crate::machine::command::NodeInfo;
 use crate::mailbox::Operations;
@@ -40,7 +40,7 @@ impl Starting {
             mpsc::UnboundedReceiver<(ShardId, Vec<Event>)>,
             Arc<Operations>,
         ),
-        file: IdentityFile,
+        file: Arc<KeptIdentity>,
         info: NodeInfo,
         asked: BTreeSet<NodeId>,
         storage: Storage,
@@ -101,8 +101,7 @@ impl Starting {
         let announce = Arc::new(Announce {
             running: Arc::clone(running),
             info,
-            dir: self.config.data.clone(),
-            file: Mutex::new(file),
+            file,
             recall: Arc::clone(&recall),
             turns: AtomicU64::new(0),
         });

@@ -21,6 +21,7 @@ use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space
 use super::types::*;
 use crate::env::rng::Rng;
 use crate::env::runtime::with_rng;
+use crate::identity::KeptIdentity;
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
 use crate::journal::{Append, DamagedRange, Journal, JournalError};
@@ -79,6 +80,7 @@ type Logs = BTreeMap<(ShardId, ReplicaId), Arc<Log>>;
 pub struct Groups {
     index: Arc<dyn Index>,
     journal: Arc<Journal>,
+    identity: Arc<KeptIdentity>,
     peers: Arc<Peers>,
     chunks: Arc<dyn ChunkReader>,
     settings: RaftSettings,
@@ -99,6 +101,8 @@ pub struct Parts {
     pub index: Arc<dyn Index>,
     /// Octets.
     pub journal: Arc<Journal>,
+    /// Whose directory it is, and whether it has held a replica.
+    pub identity: Arc<KeptIdentity>,
     /// Connections.
     pub peers: Arc<Peers>,
     /// Reads chunks for snapshots.
@@ -139,6 +143,7 @@ impl Groups {
         Groups {
             index: parts.index,
             journal: parts.journal,
+            identity: parts.identity,
             peers: parts.peers,
             chunks: parts.chunks,
             settings: parts.settings,
@@ -469,6 +474,14 @@ impl Groups {
         log.begin()
             .await
             .map_err(|e| Fault::Journal(e.to_string()))?;
+        // Before it can vote or acknowledge: should all but the identity be wiped, the replica would
+        // begin anew under its name. And after the journal has a segment, or a crash in between
+        // would look like that.
+        if let Err(e) = self.identity.change(|file| file.held = true).await {
+            // A full disk, perhaps. The next try begins a log of its own.
+            self.logs.lock().remove(&(shard, replica));
+            return Err(Fault::Refused(e.to_string()));
+        }
         let mut batch = Batch::default();
         applied.save(&mut batch, space);
         let key = Key::ShardSpace(shard).encode(Space::NODE);

@@ -357,3 +357,29 @@ async fn a_source_that_goes_on_the_way_does_not_say_that_nothing_came() {
     );
     assert_eq!(all(&ops, &names[1]).await, [b"one".to_vec()]);
 }
+
+#[tokio::test]
+async fn what_is_begun_stays_open_when_its_node_cannot_end_it() {
+    let cannot = [
+        ShardError::NotLeader { leader: None },
+        ShardError::Busy { retry_after_ms: 1 },
+        ShardError::ReadOnly,
+    ];
+    for error in cannot {
+        let (node, ops, names) = two(&[b"one"]).await;
+        let source = &node.shards[0];
+        // It is begun, it arrives, and its end is not taken.
+        source.successes_before_failures.store(1, Ordering::Relaxed);
+        *source.failures.lock() = vec![error];
+        let copying = || across(1, &names, &[(1, 1)]);
+        let copied = ops.copy(copying()).await;
+        assert!(
+            matches!(copied, Err(MailboxError::Unavailable(_))),
+            "{copied:?}"
+        );
+        assert_eq!(all(&ops, &names[1]).await, [b"one".to_vec()]);
+        let again = ops.copy(copying()).await.unwrap();
+        assert_eq!(again.to, [(1, 1)]);
+        assert_eq!(all(&ops, &names[1]).await.len(), 1);
+    }
+}
