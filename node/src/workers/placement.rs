@@ -42,6 +42,14 @@ const CALL: Duration = Duration::from_secs(3);
 /// How long one change of a shard's members may take.
 const CHANGE: Duration = Duration::from_secs(10);
 
+/// How a replica that runs stands.
+struct Standing {
+    /// Whether it leads its shard.
+    leader: bool,
+    /// The newest entry that it has applied.
+    applied: u64,
+}
+
 /// What came of one turn over all shards: a failure of one must not keep the others from theirs.
 #[derive(Default)]
 struct Turn {
@@ -236,24 +244,9 @@ impl Placer {
     async fn led(&self, shard: ShardId, row: &ShardRow) -> bool {
         let whole = row.replicas.iter().map(|r| r.id);
         for replica in whole.filter(|id| !row.damaged.contains(id)) {
-            if replica.node() == self.node {
-                let own = self.groups.shards().get(shard);
-                if own.is_some_and(|s| s.replica() == replica && s.is_leader()) {
-                    return true;
-                }
-                continue;
-            }
-            let Ok(mut peer) = self.peers.get(replica.node()) else {
-                continue;
-            };
-            let ask = peer
-                .client
-                .replica_status(ReplicaStatusRequest { shard: shard.0 });
-            if let Ok(Ok(answer)) = tokio::time::timeout(CALL, ask).await {
-                let answer = answer.into_inner();
-                if answer.leader && answer.replica_id == replica.0 {
-                    return true;
-                }
+            let standing = self.standing(shard, replica).await;
+            if standing.is_some_and(|s| s.leader) {
+                return true;
             }
         }
         false
@@ -263,37 +256,35 @@ impl Placer {
     async fn settled(&self, shard: ShardId, replicas: impl Iterator<Item = ReplicaId>) -> bool {
         let mut applied = Vec::new();
         for replica in replicas {
-            let status = match replica.node() == self.node {
-                true => self.groups.shards().get(shard).map(|s| {
-                    (
-                        s.replica(),
-                        s.replicated.applied.borrow().map_or(0, |l| l.index()),
-                    )
-                }),
-                false => {
-                    let Ok(mut peer) = self.peers.get(replica.node()) else {
-                        return false;
-                    };
-                    let ask = peer
-                        .client
-                        .replica_status(ReplicaStatusRequest { shard: shard.0 });
-                    match tokio::time::timeout(CALL, ask).await {
-                        Ok(Ok(r)) => {
-                            let r = r.into_inner();
-                            r.present.then_some((ReplicaId(r.replica_id), r.applied))
-                        }
-                        _ => None,
-                    }
-                }
-            };
-            match status {
-                Some((id, index)) if id == replica => applied.push(index),
-                _ => return false,
+            match self.standing(shard, replica).await {
+                Some(standing) => applied.push(standing.applied),
+                None => return false,
             }
         }
         let (min, max) = (applied.iter().min(), applied.iter().max());
         min.zip(max)
             .is_some_and(|(min, max)| min + CAUGHT_UP >= *max)
+    }
+
+    /// How a replica stands, here or at another node; `None` when it does not run, or its node does
+    /// not say so in time.
+    async fn standing(&self, shard: ShardId, replica: ReplicaId) -> Option<Standing> {
+        if replica.node() == self.node {
+            let own = self.groups.shards().get(shard)?;
+            let applied = own.replicated.applied.borrow().map_or(0, |l| l.index());
+            let leader = own.is_leader();
+            return (own.replica() == replica).then_some(Standing { leader, applied });
+        }
+        let mut peer = self.peers.get(replica.node()).ok()?;
+        let ask = peer
+            .client
+            .replica_status(ReplicaStatusRequest { shard: shard.0 });
+        let answer = tokio::time::timeout(CALL, ask).await.ok()?.ok()?;
+        let told = answer.into_inner();
+        (told.present && told.replica_id == replica.0).then_some(Standing {
+            leader: told.leader,
+            applied: told.applied,
+        })
     }
 
     /// On every node: replicas that the placement gives it are opened, others removed, lost ones

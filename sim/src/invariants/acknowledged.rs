@@ -488,10 +488,6 @@ mod tests {
     #[test]
     fn a_new_account_counts_uids_anew() {
         let by_lmtp = by_lmtp(40);
-        let call = Call::DeleteAccount {
-            account: ANN.into(),
-        };
-        let delete = record(20, 25, call, Answer::Done(Done::Plain));
         let empty = |validity| {
             let mut read = list(60, 3, vec![]);
             let Answer::Done(Done::Messages { uid_validity, .. }) = &mut read.answer else {
@@ -504,7 +500,7 @@ mod tests {
         let mut history = [
             create(0),
             list(10, 2, vec![seen(1, 2, 9)]),
-            delete,
+            delete(20),
             create(30),
             by_lmtp,
             expunge(50, 1, expunged(3, &[1])),

@@ -224,13 +224,6 @@ mod tests {
         judge(Resurrection::new(Expected::default()), history).len()
     }
 
-    fn delete(called_ms: u64) -> Record {
-        let call = Call::DeleteAccount {
-            account: ANN.into(),
-        };
-        record(called_ms, called_ms + 5, call, Answer::Done(Done::Plain))
-    }
-
     #[test]
     fn what_is_gone_stays_gone() {
         let good = [

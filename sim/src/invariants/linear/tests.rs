@@ -160,12 +160,6 @@ fn octets_may_go_away_while_they_are_read() {
         let answer = Answer::Refused(why.to_owned());
         record(called_ms, returned_ms, call, answer)
     };
-    let delete = |called_ms| {
-        let call = Call::DeleteAccount {
-            account: ANN.into(),
-        };
-        record(called_ms, called_ms + 5, call, Answer::Done(Done::Plain))
-    };
     let stored = || deliver(10, 1, delivered(at(1, 2)));
     // The account goes, then the answer says of what.
     let with_account = |why| [create(0), stored(), fetch(20, 60, why), delete(30)];
