@@ -6,7 +6,6 @@
 //! DATA ends it with CRLF when it does not (RFC 5321, section 4.1.1.4); BDAT leaves it as it is.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -108,16 +107,8 @@ pub fn make(octets: Octets) -> Vec<u8> {
     match octets.body % 8 {
         7 => binary(&mut made, size, &mut random),
         kind => {
-            let mut header = String::new();
             let n = octets.body;
-            let _ = write!(
-                header,
-                "Message-ID: <{n}.{size}@sim.example>\r\n\
-                 From: Sender {n} <sender{n}@sim.example>\r\n\
-                 To: someone@sim.example\r\nSubject: Letter {n}\r\n\
-                 Date: Mon, 06 Jan 2025 10:00:00 +0000\r\n"
-            );
-            made.extend_from_slice(header.as_bytes());
+            made.extend_from_slice(header(octets).as_bytes());
             match has_many_parts(n, octets.size) {
                 true => parts(&mut made, size),
                 false => {
@@ -129,6 +120,24 @@ pub fn make(octets: Octets) -> Vec<u8> {
     }
     made.truncate(size);
     made
+}
+
+/// The fields that every message begins with that is not binary.
+fn header(octets: Octets) -> String {
+    let Octets { body: n, size } = octets;
+    format!(
+        "Message-ID: <{n}.{size}@sim.example>\r\n\
+         From: Sender {n} <sender{n}@sim.example>\r\n\
+         To: someone@sim.example\r\nSubject: Letter {n}\r\n\
+         Date: Mon, 06 Jan 2025 10:00:00 +0000\r\n"
+    )
+}
+
+/// Whether the message is known to have a date, which is the same for all that have one.
+pub fn is_dated(octets: Octets) -> bool {
+    let binary = octets.body % 8 == 7;
+    let whole = header(octets).len() as u64 + 2 <= octets.size;
+    !binary && !has_many_parts(octets.body, octets.size) && whole
 }
 
 /// Octets of every value, with what confuses readers of lines mixed in.
@@ -227,6 +236,17 @@ mod tests {
         let text = String::from_utf8(made).unwrap();
         assert!(text.contains("\"\r\n\r\n600\r\n--cut"));
         assert_eq!(last_part(&make(octets(MANY_PARTS_BYTES - 1))), None);
+    }
+
+    #[test]
+    fn what_is_dated_has_all_of_its_header() {
+        let octets = |body, size| Octets { body, size };
+        for size in 0..400 {
+            let text = String::from_utf8(make(octets(3, size))).unwrap();
+            let dated = text.contains("Date: Mon, 06 Jan 2025 10:00:00 +0000\r\n");
+            assert!(dated || !is_dated(octets(3, size)), "{size}");
+        }
+        assert!(is_dated(octets(3, 300)) && !is_dated(octets(7, 300)));
     }
 
     #[test]

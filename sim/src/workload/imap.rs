@@ -40,7 +40,15 @@ const EPOCH_MS: u64 = 1_736_157_600_000;
 pub struct Gateway(UnboundedSender<DuplexStream>);
 
 /// Connections of programs, as a door sees them.
-struct Door(tokio::sync::Mutex<UnboundedReceiver<DuplexStream>>);
+pub(super) struct Door(tokio::sync::Mutex<UnboundedReceiver<DuplexStream>>);
+
+impl Door {
+    /// A door, and where programs give it their connections.
+    pub(super) fn new() -> (UnboundedSender<DuplexStream>, Door) {
+        let (sender, receiver) = unbounded_channel();
+        (sender, Door(tokio::sync::Mutex::new(receiver)))
+    }
+}
 
 impl Listener for Door {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
@@ -58,14 +66,13 @@ impl Listener for Door {
 impl Gateway {
     /// Opens the door; to be called inside the clients' runtime.
     fn open(inner: &Arc<Inner>) -> Gateway {
-        let (sender, receiver) = unbounded_channel();
+        let (sender, door) = Door::new();
         let now_ms = Arc::clone(&inner.access.now_ms);
         let clock = Arc::new(move || EPOCH_MS + now_ms());
         let store = Arc::new(Cluster::new(inner.handle(0), clock));
         let spool = Arc::new(TempSpool::default());
         let imap = Imap::new(Settings::default(), store, spool, None);
         let imap = imap.expect("the settings as shipped work");
-        let door = Door(tokio::sync::Mutex::new(receiver));
         tokio::spawn(async move { imap.serve(&door, CancellationToken::new()).await });
         Gateway(sender)
     }
