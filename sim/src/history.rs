@@ -276,6 +276,67 @@ pub enum Call {
         /// Its request id.
         request: [u8; 16],
     },
+    /// Makes a password for one program.
+    AddAppPassword {
+        /// Account.
+        account: String,
+        /// Name of the program.
+        name: String,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Removes the password of one program.
+    RemoveAppPassword {
+        /// Account.
+        account: String,
+        /// Name of the program.
+        name: String,
+        /// Its request id.
+        request: [u8; 16],
+    },
+    /// Lists the passwords of programs.
+    ListAppPasswords {
+        /// Account.
+        account: String,
+    },
+    /// Asks whether a program's password is right.
+    AppLogin {
+        /// Account.
+        account: String,
+        /// Hash of the password, as [`Done::Secret`] has it.
+        secret: String,
+    },
+    /// Searches a mailbox and has what is found told in an order.
+    Sort {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+        /// For messages with this flag ...
+        flag: String,
+        /// ... or without it.
+        on: bool,
+        /// By what.
+        by: crate::plan::SortBy,
+        /// The other way round.
+        reverse: bool,
+    },
+    /// Searches a mailbox and has what is found told in threads.
+    Thread {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+        /// For messages with this flag ...
+        flag: String,
+        /// ... or without it.
+        on: bool,
+    },
+    /// What INBOX holds, as a POP3 session sees it from its login on.
+    Maildrop {
+        /// Account.
+        account: String,
+    },
     /// Lists mailboxes.
     Mailboxes {
         /// Account.
@@ -457,6 +518,33 @@ pub enum Done {
     },
     /// Uids that a search found.
     Found(Vec<u32>),
+    /// Uids that a search found, in the order that was asked for.
+    Sorted(Vec<u32>),
+    /// What a search found, in threads: uids, 0 for a message that is not there, and how deep each
+    /// stands.
+    Threads(Vec<(u32, u32)>),
+    /// A password was made for a program: its hash, hexadecimal.
+    Secret(String),
+    /// The passwords of an account.
+    AppPasswords {
+        /// Whether it has one of its own.
+        own: bool,
+        /// Names of those of programs, sorted.
+        names: Vec<String>,
+    },
+    /// Somebody may log in: by the password of this program; empty: by the account's own.
+    Entered(String),
+    /// What a POP3 session sees.
+    Maildrop {
+        /// Generation of the uids; 0: there is no message to tell it.
+        uid_validity: u32,
+        /// How many messages there are, as STAT says.
+        count: u64,
+        /// Octets of all, as STAT says.
+        bytes: u64,
+        /// Uid and octets of each; uid 0 stands for what cannot be.
+        messages: Vec<(u32, u64)>,
+    },
     /// What a follower knows.
     Followed(Followed),
     /// Messages in the order of their uids.

@@ -14,13 +14,14 @@
 
 mod agree;
 mod crossing;
+pub mod order;
 pub mod rules;
 pub mod search;
 pub mod spec;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::story::{Identity, Stored, Story};
@@ -119,6 +120,9 @@ fn evidence(calls: &[search::Call], stable: bool) -> Evidence {
             }
             (Op::List(name), Some(Ret::Messages { uid_validity, .. })) => {
                 keeps(name, *uid_validity)
+            }
+            (_, Some(Ret::Maildrop { uid_validity, .. })) if *uid_validity != 0 => {
+                keeps(&INBOX.into(), *uid_validity)
             }
             (_, Some(Ret::Mailboxes(all))) => {
                 for (name, seen) in &all.mailboxes {
@@ -227,6 +231,9 @@ struct Reader<'a> {
     flags: Names,
     blobs: Names,
     requests: Names,
+    secrets: Names,
+    /// Octets that are known to have the one date that there is.
+    dated: Arc<BTreeSet<Name>>,
     calls: BTreeMap<String, Vec<search::Call>>,
     /// The last call with an answer of each client on each account.
     last: BTreeMap<(String, u32), usize>,
@@ -239,12 +246,16 @@ impl<'a> Reader<'a> {
         let mut flags = Names::new("\\seen");
         let (seen, deleted) = (flags.of("\\seen"), flags.of("\\deleted"));
         debug_assert_eq!((seen, deleted), (SEEN, DELETED));
+        let mut blobs = Names::new("");
         Reader {
             story,
             strangers,
             flags,
-            blobs: Names::new(""),
+            dated: Arc::new(order::dated(story, |blob| blobs.of(blob))),
+            blobs,
             requests: Names::new(""),
+            // UNTOLD is 0.
+            secrets: Names::new(""),
             calls: BTreeMap::new(),
             last: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -301,19 +312,18 @@ impl<'a> Reader<'a> {
         let Some((account, op)) = self.op(record, &r.call) else {
             return;
         };
-        let reads = matches!(
-            op,
-            Op::Mailboxes
-                | Op::List(_)
-                | Op::Fetch(..)
-                | Op::Search(..)
-                | Op::Select(_)
-                | Op::Annotations(_)
-                | Op::Login(_)
-        );
+        let reads = op.reads();
         let ret = match &r.answer {
             Answer::Unknown(_) if reads => return,
             Answer::Unknown(_) => None,
+            // The account may have gone after the password was made, and before it was told.
+            Answer::Refused(why)
+                if matches!(op, Op::AddApp(..))
+                    && why.starts_with(answer::NO_ACCOUNT)
+                    && !self.story.one_generation(account) =>
+            {
+                None
+            }
             Answer::Refused(why) => match refusal(&op, why) {
                 Some(ret) => Some(ret),
                 None => return,
@@ -532,6 +542,57 @@ impl<'a> Reader<'a> {
                 request,
             } => (account, Op::SetState(*state, self.requests.of(request))),
             Call::Login { account, password } => (account, Op::Login(*password)),
+            Call::AddAppPassword {
+                account,
+                name,
+                request,
+            } => {
+                let op = Op::AddApp(name.as_str().into(), self.requests.of(request));
+                (account, op)
+            }
+            Call::RemoveAppPassword {
+                account,
+                name,
+                request,
+            } => {
+                let op = Op::RemoveApp(name.as_str().into(), self.requests.of(request));
+                (account, op)
+            }
+            Call::ListAppPasswords { account } => (account, Op::Apps),
+            Call::AppLogin { account, secret } => (account, Op::AppLogin(self.secrets.of(secret))),
+            Call::Sort {
+                account,
+                mailbox,
+                flag,
+                on,
+                by,
+                reverse,
+            } => {
+                let op = Op::Sort {
+                    name: mailbox.as_str().into(),
+                    flag: self.flags.of(flag.to_ascii_lowercase()),
+                    on: *on,
+                    order: order::Order {
+                        by: *by,
+                        reverse: *reverse,
+                        dated: Arc::clone(&self.dated),
+                    },
+                };
+                (account, op)
+            }
+            Call::Thread {
+                account,
+                mailbox,
+                flag,
+                on,
+            } => {
+                let flag = self.flags.of(flag.to_ascii_lowercase());
+                (account, Op::Thread(mailbox.as_str().into(), flag, *on))
+            }
+            Call::Maildrop { account } => {
+                let floor = order::floor(self.story, account, record);
+                (account, Op::Maildrop { floor })
+            }
             Call::Mailboxes { account } => (account, Op::Mailboxes),
             Call::List { account, mailbox } => (account, Op::List(mailbox.as_str().into())),
             Call::Fetch {
@@ -612,6 +673,21 @@ impl<'a> Reader<'a> {
                 to: to.clone(),
             },
             Done::Found(uids) => Ret::Uids(uids.clone()),
+            Done::Sorted(uids) => Ret::Sorted(uids.clone()),
+            Done::Threads(nodes) => Ret::Threads(nodes.clone()),
+            Done::Secret(secret) => Ret::Secret(self.secrets.of(secret)),
+            Done::AppPasswords { own, names } => Ret::Apps(*own, names.clone()),
+            Done::Entered(name) => Ret::Entered(name.as_str().into()),
+            Done::Maildrop {
+                uid_validity,
+                count,
+                bytes,
+                messages,
+            } => Ret::Maildrop {
+                uid_validity: *uid_validity,
+                stat: (*count, *bytes),
+                messages: messages.clone(),
+            },
             Done::Selected {
                 uid_validity,
                 uid_next,
@@ -677,18 +753,7 @@ impl<'a> Reader<'a> {
         half: Option<usize>,
     ) -> usize {
         let r = &self.story.history[record];
-        let outside = matches!(
-            op,
-            Op::CreateAccount
-                | Op::DeleteAccount
-                | Op::Mailboxes
-                | Op::List(_)
-                | Op::Fetch(..)
-                | Op::Search(..)
-                | Op::Select(_)
-                | Op::Annotations(_)
-                | Op::Login(_)
-        );
+        let outside = op.reads() || matches!(op, Op::CreateAccount | Op::DeleteAccount);
         let refused = matches!(
             ret,
             Some(
@@ -696,6 +761,7 @@ impl<'a> Reader<'a> {
                     | Ret::NoMailbox
                     | Ret::NoMessage
                     | Ret::NoOctets
+                    | Ret::NoApp
                     | Ret::Exists
                     | Ret::Refused
                     | Ret::Closed
@@ -755,8 +821,13 @@ impl<'a> Reader<'a> {
 
 /// What a refusal says of the account; `None`: nothing.
 fn refusal(op: &Op, why: &str) -> Option<Ret> {
+    // What is sorted by may be octets that go away meanwhile.
+    if matches!(op, Op::Sort { .. } | Op::Thread(..)) && why.starts_with(answer::NO_BLOB) {
+        return None;
+    }
     if let Some(what) = why.strip_prefix(answer::REFUSED) {
         return match op {
+            Op::AddApp(..) if what.contains(answer::TOLD_ONCE) => Some(Ret::ToldBefore),
             Op::Store { .. } if what.contains(answer::CLOSED) => Some(Ret::Closed),
             Op::DeleteMailbox { .. } | Op::Rename { .. } => Some(Ret::Refused),
             _ => None,
@@ -767,6 +838,7 @@ fn refusal(op: &Op, why: &str) -> Option<Ret> {
         (answer::NO_MAILBOX, Ret::NoMailbox),
         (answer::NO_MESSAGE, Ret::NoMessage),
         (answer::NO_BLOB, Ret::NoOctets),
+        (answer::NO_APP, Ret::NoApp),
         (answer::EXISTS, Ret::Exists),
         (answer::NO_LOGIN, Ret::NoLogin),
     ];

@@ -555,6 +555,11 @@ impl<'a> Story<'a> {
         self.expected.held(octets, false)
     }
 
+    /// What the store must hold of octets that came by LMTP.
+    pub fn held_by_lmtp(&self, octets: crate::history::Octets) -> Held {
+        self.expected.held(octets, true)
+    }
+
     /// Whether a call may have removed the mailbox of a message, which was first asked for at
     /// `since_ms`, before read `read` answered.
     pub fn may_be_unboxed(&self, place: Place, since_ms: u64, read: usize) -> bool {

@@ -245,7 +245,16 @@ impl Plan {
             OpKind::CreateAccount
             | OpKind::DeleteAccount
             | OpKind::Mailboxes
+            | OpKind::ListAppPasswords
+            | OpKind::AppLogin { .. }
             | OpKind::SetState { .. } => Ok(()),
+            OpKind::AddAppPassword { app, repeat: times }
+            | OpKind::RemoveAppPassword { app, repeat: times } => {
+                // Fewer than an account may have, so that none is refused for being too many.
+                within(at("app"), (*app).into(), 0..=50)?;
+                repeat(*times)
+            }
+            OpKind::Pop3 { password, .. } => within(at("password"), (*password).into(), 0..=1000),
             OpKind::CreateMailbox { mailbox: m } => mailbox(*m, 1),
             OpKind::SetPassword { password: n } => within(at("password"), (*n).into(), 0..=1000),
             OpKind::Login { password, times } => {
@@ -371,6 +380,12 @@ impl Plan {
                 repeat(*times)
             }
             OpKind::Search {
+                mailbox: m, flag, ..
+            }
+            | OpKind::Sort {
+                mailbox: m, flag, ..
+            }
+            | OpKind::Thread {
                 mailbox: m, flag, ..
             } => {
                 mailbox(*m, 0)?;

@@ -7,7 +7,7 @@
 //! of the same seed unchanged.
 
 use super::{Plan, Transport, VERSION};
-use super::{crossing, faults, mail, rush, settings, topology, workload};
+use super::{crossing, faults, mail, programs, rush, settings, topology, workload};
 
 /// What a user has fixed; what is `None` is drawn.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -102,6 +102,7 @@ pub fn generate(seed: u64, choice: &Choice) -> Plan {
     mail::draw(&mut plan, choice.ops);
     crossing::draw(&mut plan, choice.ops);
     rush::draw(&mut plan, choice.ops);
+    programs::draw(&mut plan, choice.ops);
     faults::draw(&mut plan, choice.faults);
     plan
 }

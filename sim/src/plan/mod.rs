@@ -14,6 +14,7 @@ pub mod generate;
 mod mail;
 mod names;
 mod op;
+mod programs;
 mod rush;
 pub mod settings;
 mod text;
@@ -21,7 +22,9 @@ mod topology;
 mod workload;
 
 pub use check::{MESSAGE_BYTES, PlanError};
-pub use op::{Cut, FlagMode, LmtpCut, LoginState, MANY_PARTS_BYTES, OpKind, has_many_parts};
+pub use op::{
+    Cut, FlagMode, LmtpCut, LoginState, MANY_PARTS_BYTES, OpKind, SortBy, has_many_parts,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -17,7 +17,7 @@ impl LmtpCut {
 
 impl OpKind {
     /// All names, as they stand in plans.
-    pub const NAMES: [&str; 30] = [
+    pub const NAMES: [&str; 37] = [
         "create_account",
         "delete_account",
         "create_mailbox",
@@ -48,6 +48,13 @@ impl OpKind {
         "login",
         "imap",
         "set_state",
+        "add_app_password",
+        "remove_app_password",
+        "list_app_passwords",
+        "app_login",
+        "sort",
+        "thread",
+        "pop3",
     ];
 
     /// Its name, as it stands in plans.
@@ -83,6 +90,13 @@ impl OpKind {
             OpKind::Login { .. } => "login",
             OpKind::Imap { .. } => "imap",
             OpKind::SetState { .. } => "set_state",
+            OpKind::AddAppPassword { .. } => "add_app_password",
+            OpKind::RemoveAppPassword { .. } => "remove_app_password",
+            OpKind::ListAppPasswords => "list_app_passwords",
+            OpKind::AppLogin { .. } => "app_login",
+            OpKind::Sort { .. } => "sort",
+            OpKind::Thread { .. } => "thread",
+            OpKind::Pop3 { .. } => "pop3",
         }
     }
 
@@ -113,7 +127,9 @@ impl OpKind {
             | OpKind::Replace { repeat, .. }
             | OpKind::Carry { repeat, .. }
             | OpKind::FlagSet { repeat, .. }
-            | OpKind::ExpungeSet { repeat, .. } => Some(repeat),
+            | OpKind::ExpungeSet { repeat, .. }
+            | OpKind::AddAppPassword { repeat, .. }
+            | OpKind::RemoveAppPassword { repeat, .. } => Some(repeat),
             _ => None,
         }
     }
@@ -143,6 +159,8 @@ impl OpKind {
             | OpKind::FlagSet { mailbox, .. }
             | OpKind::ExpungeSet { mailbox, .. }
             | OpKind::Search { mailbox, .. }
+            | OpKind::Sort { mailbox, .. }
+            | OpKind::Thread { mailbox, .. }
             | OpKind::Sections { mailbox, .. }
             | OpKind::Imap { mailbox, .. }
             | OpKind::Expunge { mailbox, .. }
@@ -206,6 +224,22 @@ impl Op {
             OpKind::SetPassword { password } => format!(" password {password}"),
             OpKind::Login { password, times } => format!(" password {password}, {times} times"),
             OpKind::SetState { state } => format!(" {state:?}").to_lowercase(),
+            OpKind::AddAppPassword { app, repeat } | OpKind::RemoveAppPassword { app, repeat } => {
+                format!(" program {app}{}", again(*repeat))
+            }
+            OpKind::Sort {
+                mailbox,
+                by,
+                reverse,
+                ..
+            } => {
+                let by = format!("{by:?}").to_lowercase();
+                let back = if *reverse { ", reversed" } else { "" };
+                format!(" mailbox {mailbox} by {by}{back}")
+            }
+            OpKind::Pop3 { cut, .. } => {
+                cut.map_or(String::new(), |n| format!(" cut after {n} commands"))
+            }
             OpKind::Lmtp {
                 node,
                 also,

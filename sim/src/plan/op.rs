@@ -281,6 +281,74 @@ pub enum OpKind {
         /// To what.
         state: LoginState,
     },
+    /// Makes a password for one program.
+    AddAppPassword {
+        /// For which program.
+        app: u32,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Removes the password of one program.
+    RemoveAppPassword {
+        /// Of which program.
+        app: u32,
+        /// Repeat the call so many times afterwards, under the same request id.
+        repeat: u32,
+    },
+    /// Lists the passwords of programs.
+    ListAppPasswords,
+    /// Logs in by a password of a program that the clients were told of, also one that is gone by
+    /// now; where they were told of none, nothing is asked.
+    AppLogin {
+        /// Which of them, and how it is typed.
+        pick: u32,
+    },
+    /// Searches a mailbox for messages with a flag, or without it, and has them told in an order.
+    Sort {
+        /// Which.
+        mailbox: u32,
+        /// The flag or keyword.
+        flag: String,
+        /// With it, or without.
+        on: bool,
+        /// By what.
+        by: SortBy,
+        /// The other way round.
+        reverse: bool,
+    },
+    /// Searches a mailbox for messages with a flag, or without it, and has them told in threads.
+    Thread {
+        /// Which.
+        mailbox: u32,
+        /// The flag or keyword.
+        flag: String,
+        /// With it, or without.
+        on: bool,
+    },
+    /// A POP3 session: logs in, lists INBOX, reads a message, marks it as deleted and quits.
+    Pop3 {
+        /// The password.
+        password: u32,
+        /// The message that is read and goes.
+        pick: u32,
+        /// Takes the mark away again before it quits.
+        keep: bool,
+        /// Breaks off after so many commands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<u32>,
+    },
+}
+
+/// By what messages are sorted (RFC 5256).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SortBy {
+    /// When they came.
+    Arrival,
+    /// Their octets.
+    Size,
+    /// When they were sent.
+    Date,
 }
 
 /// Messages of some bodies have many parts when they are at least so large: more than a summary

@@ -196,6 +196,58 @@ fn asked_of_mailboxes(call: &Call) -> String {
         Call::SetState { account, state, .. } => {
             format!("set {} {state:?}", short(account)).to_lowercase()
         }
+        other => asked_by_programs(other),
+    }
+}
+
+fn asked_by_programs(call: &Call) -> String {
+    match call {
+        Call::AddAppPassword {
+            account,
+            name,
+            request,
+        } => {
+            let (who, id) = (short(account), id_of(request));
+            format!("make a password of {who} for {name}, {id}")
+        }
+        Call::RemoveAppPassword {
+            account,
+            name,
+            request,
+        } => {
+            let (who, id) = (short(account), id_of(request));
+            format!("remove the password of {who} for {name}, {id}")
+        }
+        Call::ListAppPasswords { account } => format!("list passwords of {}", short(account)),
+        Call::AppLogin { account, secret } => {
+            format!("log in to {} by the secret {secret}", short(account))
+        }
+        Call::Sort {
+            account,
+            mailbox,
+            flag,
+            on,
+            by,
+            reverse,
+        } => {
+            let not = if *on { "" } else { "not " };
+            let by = format!("{by:?}").to_lowercase();
+            let back = if *reverse { ", reversed" } else { "" };
+            format!(
+                "sort {mailbox} of {} for {not}{flag} by {by}{back}",
+                short(account)
+            )
+        }
+        Call::Thread {
+            account,
+            mailbox,
+            flag,
+            on,
+        } => {
+            let not = if *on { "" } else { "not " };
+            format!("thread {mailbox} of {} for {not}{flag}", short(account))
+        }
+        Call::Maildrop { account } => format!("list the maildrop of {}", short(account)),
         other => format!("{other:?}"),
     }
 }
@@ -243,7 +295,23 @@ fn answered(answer: &Answer) -> String {
             Done::Selected {
                 uid_next, messages, ..
             } => format!("{messages} messages, uidnext {uid_next}"),
-            Done::Found(uids) => format!("found {}", numbers(uids)),
+            Done::Found(uids) | Done::Sorted(uids) => format!("found {}", numbers(uids)),
+            Done::Threads(nodes) => {
+                let uids: Vec<u32> = nodes.iter().map(|(uid, _)| *uid).collect();
+                format!("found {}", numbers(&uids))
+            }
+            Done::Secret(hash) => format!("the secret is {hash}"),
+            Done::AppPasswords { own, names } => {
+                let own = if *own { "its own and " } else { "" };
+                format!("{own}those of {} programs", names.len())
+            }
+            Done::Entered(name) => format!("let in as {name:?}"),
+            Done::Maildrop {
+                messages, bytes, ..
+            } => {
+                let uids: Vec<u32> = messages.iter().map(|(uid, _)| *uid).collect();
+                format!("uids {}, {bytes} octets", numbers(&uids))
+            }
             Done::Followed(followed) => format!("known up to modseq {}", followed.modseq),
             Done::Mailboxes(all) => list(all.mailboxes.iter().map(|(name, seen)| {
                 format!(

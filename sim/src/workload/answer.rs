@@ -15,6 +15,11 @@ pub const NO_ACCOUNT: &str = "not found: account";
 pub const NO_MAILBOX: &str = "not found: mailbox";
 /// Begins the text of a refusal because of a missing message.
 pub const NO_MESSAGE: &str = "not found: message";
+/// Begins the text of a refusal because a program has no password.
+pub const NO_APP: &str = "not found: app_password";
+/// What is in the text of a refusal because a password was drawn under this request before, and is
+/// told only once. The password is there, or was.
+pub const TOLD_ONCE: &str = "made by an earlier try of this request";
 /// Begins the text of a refusal because octets are missing, also those of a message that is there:
 /// it does not say whether the mailbox and the account of the message are there.
 pub const NO_BLOB: &str = "not found: blob";

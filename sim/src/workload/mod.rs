@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! plan.ops ─▶ one task a client ─▶ account deliver append flags expunge read lmtp mailboxes carry
-//!                                        │  search credentials follow imap   (a kind a file)
+//!                                        │  search credentials follow imap pop3   (a kind a file)
 //!                                        │  choose targets by `known`, octets by `body`
 //!                                        ▼
 //!                        posthouse_client::Client / LMTP stream ─▶ `answer` ─▶ history::Record
@@ -28,6 +28,7 @@ pub mod imap;
 pub mod known;
 pub mod lmtp;
 pub mod mailboxes;
+pub mod pop3;
 pub mod read;
 pub mod search;
 
@@ -99,6 +100,9 @@ struct Inner {
     under_way: Mutex<UnderWay>,
     followers: Mutex<BTreeMap<u32, Arc<follow::Follower>>>,
     gateway: Mutex<Option<imap::Gateway>>,
+    pop3: Mutex<Option<pop3::Gateway>>,
+    /// Passwords of programs that clients were told, by account, in the order of the answers.
+    secrets: Mutex<BTreeMap<u32, Vec<String>>>,
 }
 
 /// Calls without an answer yet.
@@ -153,6 +157,8 @@ impl Workload {
                 under_way: Mutex::default(),
                 followers: Mutex::default(),
                 gateway: Mutex::default(),
+                pop3: Mutex::default(),
+                secrets: Mutex::default(),
             }),
         }
     }
@@ -495,6 +501,52 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
                 cut: *cut,
             };
             imap::imap(at, script).await
+        }
+        kind => programs(at, account, kind).await,
+    }
+}
+
+/// What programs of users do beside.
+async fn programs(at: &At<'_>, account: u32, kind: &OpKind) {
+    match kind {
+        OpKind::AddAppPassword { app, repeat } => {
+            credentials::add_app(at, account, *app, *repeat).await
+        }
+        OpKind::RemoveAppPassword { app, repeat } => {
+            credentials::remove_app(at, account, *app, *repeat).await
+        }
+        OpKind::ListAppPasswords => credentials::list_apps(at, account).await,
+        OpKind::AppLogin { pick } => credentials::app_login(at, account, *pick).await,
+        OpKind::Sort {
+            mailbox,
+            flag,
+            on,
+            by,
+            reverse,
+        } => {
+            let order = search::Order {
+                by: *by,
+                reverse: *reverse,
+            };
+            search::sort(at, (account, *mailbox), (flag.as_str(), *on), order).await
+        }
+        OpKind::Thread { mailbox, flag, on } => {
+            search::thread(at, (account, *mailbox), flag, *on).await
+        }
+        OpKind::Pop3 {
+            password,
+            pick,
+            keep,
+            cut,
+        } => {
+            let script = pop3::Script {
+                account,
+                password: *password,
+                pick: *pick,
+                keep: *keep,
+                cut: *cut,
+            };
+            pop3::pop3(at, script).await
         }
         other => unreachable!("{} is done elsewhere", other.name()),
     }

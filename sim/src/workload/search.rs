@@ -1,17 +1,18 @@
-//! Searches, and reads a message in parts: by its sections, in two halves, or with one of
-//! its parts.
+//! Searches, also in an order or in threads, and reads a message in parts: by its sections, in two
+//! halves, or with one of its parts.
 //!
 //! The parts are put together again and hashed here, so that what was read can be compared with
 //! what was stored, as that of a whole reading is.
 
 use posthouse_client::proto::section::Kind;
 use posthouse_client::proto::section_data::Outcome;
-use posthouse_client::proto::{Section, UidRange};
+use posthouse_client::proto::sort_key::By;
+use posthouse_client::proto::{SearchKey, Section, SortKey, UidRange};
 use posthouse_client::search::keys;
 use posthouse_client::{Client, Error, FetchEvent, FetchOptions, SearchOptions};
 
 use crate::history::{Answer, Call, Done};
-use crate::plan::Cut;
+use crate::plan::{Cut, SortBy};
 
 use super::known::Place;
 use super::{At, account_id, account_name, answer, body, mailbox_id, mailbox_name};
@@ -27,10 +28,7 @@ pub(super) async fn search(at: &At<'_>, place: Place, flag: &str, on: bool) {
         on,
     };
     let options = SearchOptions {
-        key: Some(match on {
-            true => keys::flag(flag),
-            false => keys::no_flag(flag),
-        }),
+        key: Some(key(flag, on)),
         ..SearchOptions::default()
     };
     at.call(call, async {
@@ -40,6 +38,82 @@ pub(super) async fn search(at: &At<'_>, place: Place, flag: &str, on: bool) {
         }
     })
     .await;
+}
+
+/// Searches for messages with or without a flag, and has them told in an order.
+pub(super) async fn sort(at: &At<'_>, place: Place, (flag, on): (&str, bool), order: Order) {
+    let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
+    let client = at.client(0);
+    let call = Call::Sort {
+        account: account_name(place.0),
+        mailbox: mailbox_name(place.1),
+        flag: flag.to_owned(),
+        on,
+        by: order.by,
+        reverse: order.reverse,
+    };
+    let by = match order.by {
+        SortBy::Arrival => By::Arrival,
+        SortBy::Size => By::Size,
+        SortBy::Date => By::Date,
+    };
+    let options = SearchOptions {
+        key: Some(key(flag, on)),
+        sort: vec![SortKey {
+            by: by as i32,
+            reverse: order.reverse,
+        }],
+        ..SearchOptions::default()
+    };
+    at.call(call, async {
+        match client.search(&account, &mailbox, options).await {
+            Ok(found) => Answer::Done(Done::Sorted(found.sorted)),
+            Err(e) => answer::of(e),
+        }
+    })
+    .await;
+}
+
+/// In which order messages are told.
+pub(super) struct Order {
+    /// By what.
+    pub by: SortBy,
+    /// The other way round.
+    pub reverse: bool,
+}
+
+/// Searches for messages with or without a flag, and has them told in threads.
+pub(super) async fn thread(at: &At<'_>, place: Place, flag: &str, on: bool) {
+    let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
+    let client = at.client(0);
+    let call = Call::Thread {
+        account: account_name(place.0),
+        mailbox: mailbox_name(place.1),
+        flag: flag.to_owned(),
+        on,
+    };
+    let options = SearchOptions {
+        key: Some(key(flag, on)),
+        thread: true,
+        ..SearchOptions::default()
+    };
+    at.call(call, async {
+        match client.search(&account, &mailbox, options).await {
+            Ok(found) => {
+                let nodes = found.threads.iter().map(|node| (node.uid, node.depth));
+                Answer::Done(Done::Threads(nodes.collect()))
+            }
+            Err(e) => answer::of(e),
+        }
+    })
+    .await;
+}
+
+fn key(flag: &str, on: bool) -> SearchKey {
+    match on {
+        true => keys::flag(flag),
+        false => keys::no_flag(flag),
+    }
 }
 
 /// Reads a message in parts.

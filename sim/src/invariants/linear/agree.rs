@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::order;
 use super::rules::Outcome;
-use super::spec::{Account, DELETED, Mailbox, Message, Op, Ret, SEEN, UNKNOWN_SIZE, UNSEEN};
+use super::spec::{Account, DELETED, INBOX, Mailbox, Message, Op, Ret, SEEN, UNKNOWN_SIZE, UNSEEN};
 use crate::history::{AccountSeen, MailboxSeen};
 
 impl Account {
@@ -42,6 +43,36 @@ impl Account {
                 (first == at).then_some(learns)
             }
             (Ret::Octets(UNSEEN), Ret::Octets(_)) => Some(false),
+            // It was made, and removed before it could be told.
+            (Ret::Secret(_), Ret::ToldBefore) => Some(false),
+            (Ret::Sorted(found), Ret::Sorted(told)) => {
+                let Op::Sort { name, order, .. } = op else {
+                    return None;
+                };
+                let m = self.mailboxes.get(name)?;
+                order.may_be(m, found, told).then_some(false)
+            }
+            (Ret::Threads(found), Ret::Threads(told)) => {
+                order::are_threads(found, told).then_some(false)
+            }
+            (
+                Ret::Maildrop { .. },
+                Ret::Maildrop {
+                    uid_validity,
+                    stat,
+                    messages,
+                },
+            ) => {
+                let Op::Maildrop { floor } = op else {
+                    return None;
+                };
+                let learns = match *uid_validity {
+                    0 => false,
+                    validity => self.learns(told.era?, validity, 0)?,
+                };
+                let m = self.mailboxes.get(INBOX)?;
+                order::is_maildrop(m, *floor, *stat, messages).then_some(learns)
+            }
             // Octets are read piece by piece after the message was found, and are not part of a
             // view (contract, FetchBlob): they go away with whatever takes the message away.
             (Ret::NoAccount | Ret::NoMailbox | Ret::NoMessage, Ret::NoOctets)
@@ -150,6 +181,9 @@ impl Account {
                 | Ret::Landed { uid_validity, .. }
                 | Ret::Selected { uid_validity, .. },
             ) => learned(era, *uid_validity, 0),
+            (Some(era), Ret::Maildrop { uid_validity, .. }) if *uid_validity != 0 => {
+                learned(era, *uid_validity, 0);
+            }
             (_, Ret::Mailboxes(all)) => {
                 for (m, seen) in self.mailboxes.values().zip(all.mailboxes.values()) {
                     learned(m.era, seen.uid_validity, seen.id);

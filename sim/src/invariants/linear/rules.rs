@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::spec::{
-    Account, First, INBOX, Landing, Mailbox, Message, Name, Op, Ret, Where, combined,
+    Account, First, INBOX, Landing, Mailbox, Message, Name, Op, Ret, UNTOLD, Where, combined,
 };
 use crate::history::{AccountSeen, StoredAt};
 use crate::plan::{FlagMode, LoginState};
@@ -54,6 +54,10 @@ pub enum Step {
     Flags(Arc<str>, Vec<u32>, FlagMode, Vec<Name>),
     /// The password changes.
     Password(u32),
+    /// A program gets a password, with this secret.
+    AddApp(Arc<str>, Name),
+    /// A program has no password any more.
+    RemoveApp(Arc<str>),
     /// Others may log in.
     State(LoginState),
     /// Nobody can say what changes.
@@ -90,6 +94,27 @@ impl Outcome {
     }
 }
 
+impl Op {
+    /// Whether it changes nothing, whatever it answers.
+    pub fn reads(&self) -> bool {
+        matches!(
+            self,
+            Op::Mailboxes
+                | Op::List(_)
+                | Op::Fetch(..)
+                | Op::Search(..)
+                | Op::Sort { .. }
+                | Op::Thread(..)
+                | Op::Maildrop { .. }
+                | Op::Select(_)
+                | Op::Annotations(_)
+                | Op::Apps
+                | Op::AppLogin(_)
+                | Op::Login(_)
+        )
+    }
+}
+
 impl Account {
     /// What `op` would do now. `ret`: what it answered, where that is known: it tells what depends on
     /// flags that are not known.
@@ -97,7 +122,7 @@ impl Account {
         match op {
             Op::CreateAccount if self.exists => return Outcome::of(Ret::Exists),
             Op::CreateAccount => return Outcome::change(Step::Create),
-            Op::Login(_) if !self.exists => return Outcome::of(Ret::NoLogin),
+            Op::Login(_) | Op::AppLogin(_) if !self.exists => return Outcome::of(Ret::NoLogin),
             _ if !self.exists => return Outcome::of(Ret::NoAccount),
             Op::DeleteAccount => return Outcome::change(Step::Destroy),
             _ => {}
@@ -292,6 +317,23 @@ impl Account {
                     ..self.changed(step)
                 })
             }
+            Op::AddApp(name, _) => {
+                if self.apps.contains_key(name) {
+                    return Err(Ret::Exists);
+                }
+                let secret = match told {
+                    Some(Ret::Secret(secret)) => *secret,
+                    _ => UNTOLD,
+                };
+                Ok(Outcome {
+                    ret: Ret::Secret(secret),
+                    ..Outcome::change(Step::AddApp(Arc::clone(name), secret))
+                })
+            }
+            Op::RemoveApp(name, _) => match self.apps.contains_key(name) {
+                true => Ok(Outcome::change(Step::RemoveApp(Arc::clone(name)))),
+                false => Err(Ret::NoApp),
+            },
             _ => self.read(op, told),
         }
     }
@@ -330,13 +372,46 @@ impl Account {
                 None => Ret::NoMessage,
             },
             Op::Search(name, flag, on) => {
-                let all = mailbox(name)?.messages.iter();
-                let said = |uid: &u32| matches!(told, Some(Ret::Uids(said)) if said.contains(uid));
-                let found = all.filter(|(uid, m)| match m.open {
-                    true => said(uid),
-                    false => m.flags.contains(flag) == *on,
+                let said = |uid: u32| matches!(told, Some(Ret::Uids(said)) if said.contains(&uid));
+                Ret::Uids(found(mailbox(name)?, *flag, *on, said))
+            }
+            Op::Sort { name, flag, on, .. } => {
+                let said =
+                    |uid: u32| matches!(told, Some(Ret::Sorted(said)) if said.contains(&uid));
+                Ret::Sorted(found(mailbox(name)?, *flag, *on, said))
+            }
+            Op::Thread(name, flag, on) => {
+                let said = |uid: u32| match told {
+                    Some(Ret::Threads(said)) => said.iter().any(|(said, _)| *said == uid),
+                    _ => false,
+                };
+                let found = found(mailbox(name)?, *flag, *on, said);
+                Ret::Threads(found.into_iter().map(|uid| (uid, 0)).collect())
+            }
+            Op::Maildrop { .. } => {
+                // Compared in place.
+                let ret = Ret::Maildrop {
+                    uid_validity: 0,
+                    stat: (0, 0),
+                    messages: Vec::new(),
+                };
+                return Ok(Outcome {
+                    era: Some(mailbox(&INBOX.into())?.era),
+                    ..Outcome::of(ret)
                 });
-                Ret::Uids(found.map(|(uid, _)| *uid).collect())
+            }
+            Op::Apps => {
+                let names = self.apps.keys().map(|name| name.to_string());
+                Ret::Apps(self.password != 0, names.collect())
+            }
+            Op::AppLogin(secret) => {
+                let mut known = self.apps.iter().filter(|(_, known)| *known == secret);
+                match known.next() {
+                    Some((name, _)) if self.state == LoginState::Active && *secret != UNTOLD => {
+                        Ret::Entered(Arc::clone(name))
+                    }
+                    _ => Ret::NoLogin,
+                }
             }
             Op::Annotations(None) => Ret::Annotations((*self.annotations).clone()),
             Op::Annotations(Some(name)) => Ret::Annotations(mailbox(name)?.annotations.clone()),
@@ -515,6 +590,16 @@ impl Account {
     }
 }
 
+/// Uids of messages with a flag, or without it. `said`: whether one was told whose flags are not
+/// known.
+fn found(m: &Mailbox, flag: Name, on: bool, said: impl Fn(u32) -> bool) -> Vec<u32> {
+    let found = m.messages.iter().filter(|(uid, m)| match m.open {
+        true => said(**uid),
+        false => m.flags.contains(&flag) == on,
+    });
+    found.map(|(uid, _)| *uid).collect()
+}
+
 /// Messages of these uids that are there.
 fn there<'a>(m: &'a Mailbox, uids: &'a [u32]) -> impl Iterator<Item = (u32, &'a Message)> {
     uids.iter()
@@ -537,6 +622,8 @@ fn request_of(op: &Op) -> Option<Name> {
         | Op::SetFlags { request, .. }
         | Op::Expunge { request, .. }
         | Op::SetPassword(_, request)
+        | Op::AddApp(_, request)
+        | Op::RemoveApp(_, request)
         | Op::SetState(_, request) => Some(*request),
         _ => None,
     }

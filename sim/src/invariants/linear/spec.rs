@@ -9,11 +9,15 @@
 //! it is learned from the first answer that names it and must only be above those before; so is the
 //! mailbox's number.
 //!
+//! The secret of a program's password is drawn by the store, so it is learned from the answer that
+//! tells it; where that is lost, nobody knows the secret.
+//!
 //! [`super::rules`] says what an operation does; here is what it is done to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::order::Order;
 use super::rules::{Outcome, Step};
 use crate::history::{AccountSeen, StoredAt};
 use crate::plan::{FlagMode, LoginState};
@@ -190,6 +194,32 @@ pub enum Op {
     Annotations(Option<Arc<str>>),
     /// Asks whether a password is right.
     Login(u32),
+    /// Makes a password for a program.
+    AddApp(Arc<str>, Name),
+    /// Removes that of a program.
+    RemoveApp(Arc<str>, Name),
+    /// Reads which passwords there are.
+    Apps,
+    /// Asks whether a program's password is right.
+    AppLogin(Name),
+    /// Looks for messages with a flag, or without it, and tells them in an order.
+    Sort {
+        /// In which mailbox.
+        name: Arc<str>,
+        /// The flag.
+        flag: Name,
+        /// With it, or without.
+        on: bool,
+        /// The order.
+        order: Order,
+    },
+    /// Looks for messages with a flag, or without it, and tells them in threads.
+    Thread(Arc<str>, Name, bool),
+    /// Reads what a POP3 session sees.
+    Maildrop {
+        /// Messages of INBOX up to this uid had come before.
+        floor: u32,
+    },
 }
 
 /// What an operation answers.
@@ -214,6 +244,29 @@ pub enum Ret {
     Closed,
     /// A wrong password, or nobody may log in.
     NoLogin,
+    /// The program has no password.
+    NoApp,
+    /// A password was made for a program: its secret; [`UNTOLD`] where the answer is not known.
+    Secret(Name),
+    /// It was made under this request before, and is told only once.
+    ToldBefore,
+    /// Whether there is an own password, and the programs that have one.
+    Apps(bool, Vec<String>),
+    /// Let in, by the password of this program.
+    Entered(Arc<str>),
+    /// Messages that a search found, in an order.
+    Sorted(Vec<u32>),
+    /// Messages that a search found, in threads: each with its depth; 0 is no message.
+    Threads(Vec<(u32, u32)>),
+    /// What a POP3 session sees.
+    Maildrop {
+        /// Generation of the uids; 0: not told.
+        uid_validity: u32,
+        /// Number and octets of all.
+        stat: (u64, u64),
+        /// Uid and octets of each.
+        messages: Vec<(u32, u64)>,
+    },
     /// It cannot have happened yet.
     NotYet,
     /// A mailbox: uidvalidity and number.
@@ -303,6 +356,8 @@ pub struct Message {
     pub open: bool,
 }
 
+/// A secret that nobody was told.
+pub const UNTOLD: Name = 0;
 /// Octets that are not known.
 pub const UNSEEN: Name = Name::MAX;
 /// A size that is not known.
@@ -381,6 +436,8 @@ pub struct Account {
     pub annotations: Arc<BTreeMap<String, String>>,
     /// 0: none.
     pub password: u32,
+    /// Secrets by program.
+    pub apps: Arc<BTreeMap<Arc<str>, Name>>,
     /// Who may log in.
     pub state: LoginState,
     /// Renamings of INBOX whose first half is done: the mailbox, and the uid from which on messages
@@ -545,7 +602,10 @@ impl Account {
         if let Some(request) = told.request {
             let first = First {
                 era: told.era.or_else(|| self.made(op)),
-                ret: told.ret,
+                ret: match told.ret {
+                    Ret::Secret(_) => Ret::ToldBefore,
+                    other => other,
+                },
             };
             Arc::make_mut(&mut self.requests)
                 .entry(request)
@@ -655,6 +715,12 @@ impl Account {
             // See `apply`.
             Step::Blind => {}
             Step::Password(password) => self.password = *password,
+            Step::AddApp(name, secret) => {
+                Arc::make_mut(&mut self.apps).insert(Arc::clone(name), *secret);
+            }
+            Step::RemoveApp(name) => {
+                Arc::make_mut(&mut self.apps).remove(name);
+            }
             Step::State(state) => self.state = *state,
         }
     }

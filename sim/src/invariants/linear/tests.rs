@@ -10,6 +10,8 @@ use crate::history::StoredAt;
 use crate::invariants::story::tests::*;
 use crate::plan::FlagMode;
 
+mod programs;
+
 fn judged(history: &[Record]) -> Vec<String> {
     let violations = judge(Linear::new(Expected::default(), false), history);
     violations.into_iter().map(|v| v.what).collect()
