@@ -361,7 +361,7 @@ fn stored(sent: &[u8], size: u64) -> Option<&[u8]> {
     if sent.len() == size {
         return Some(sent);
     }
-    let is_text = |b: &u8| matches!(b, b' '..=b'~' | b'\r' | b'\n');
+    let is_text = |b: &u8| matches!(*b, b' '..=b'~' | b'\r' | b'\n');
     let open = sent.len() == size + 2 && size >= SURE_BYTES && sent.iter().all(is_text);
     open.then(|| &sent[..size])
 }
@@ -405,7 +405,7 @@ mod tests {
         let long = [&[b'x'; 80][..], b"\r\n"].concat();
         assert_eq!(stored(&long, 80), Some(&[b'x'; 80][..]));
         assert_eq!(stored(&long, 81), None);
-        let binary = [&[0; 80][..], b"\r\n"].concat();
+        let binary = [&[0u8; 80][..], b"\r\n"].concat();
         assert_eq!(stored(&binary, 80), None);
     }
 }
