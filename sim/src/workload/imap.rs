@@ -44,7 +44,7 @@ pub(super) struct Door(tokio::sync::Mutex<UnboundedReceiver<DuplexStream>>);
 
 impl Door {
     /// A door, and where programs give it their connections.
-    pub(super) fn new() -> (UnboundedSender<DuplexStream>, Door) {
+    pub(super) fn pair() -> (UnboundedSender<DuplexStream>, Door) {
         let (sender, receiver) = unbounded_channel();
         (sender, Door(tokio::sync::Mutex::new(receiver)))
     }
@@ -66,7 +66,7 @@ impl Listener for Door {
 impl Gateway {
     /// Opens the door; to be called inside the clients' runtime.
     fn open(inner: &Arc<Inner>) -> Gateway {
-        let (sender, door) = Door::new();
+        let (sender, door) = Door::pair();
         let now_ms = Arc::clone(&inner.access.now_ms);
         let clock = Arc::new(move || EPOCH_MS + now_ms());
         let store = Arc::new(Cluster::new(inner.handle(0), clock));

@@ -37,7 +37,7 @@ pub struct Gateway(UnboundedSender<DuplexStream>);
 impl Gateway {
     /// Opens the door; to be called inside the clients' runtime.
     fn open(inner: &Arc<Inner>) -> Gateway {
-        let (sender, door) = Door::new();
+        let (sender, door) = Door::pair();
         let store = Arc::new(inner.handle(0));
         let pop3 = Pop3::new(Settings::default(), store, None);
         let pop3 = pop3.expect("the settings as shipped work");
