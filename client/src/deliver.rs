@@ -3,11 +3,12 @@
 //! Recipients are grouped by the node that leads their shards, so that the octets travel once to
 //! each leader; the groups are sent at the same time. What is unresolved afterwards (a leader has
 //! moved, a node was busy or died) is grouped and sent again under the same identity, which the
-//! nodes use to store nothing twice.
+//! nodes use to store nothing twice. No group waits for another one that takes long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::{FutureExt, join_all};
+use futures::future::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tonic::Response;
 
@@ -109,15 +110,19 @@ impl Client {
         }
         let deadline = self.deadline_for(body.len());
         self.placement_by(&deadline).await?;
-        let mut run = Run {
+        let parcel = Parcel {
             client: self,
             delivery,
             body,
             deadline,
+        };
+        let mut run = Run {
+            parcel,
             results: vec![None; count],
             last: vec![None; count],
             open: vec![false; count],
             hunts: BTreeMap::new(),
+            on_the_way: BTreeSet::new(),
             stored: None,
         };
         run.settle_all().await;
@@ -125,92 +130,16 @@ impl Client {
     }
 }
 
-/// One delivery under way.
-struct Run<'a> {
+/// What is sent, and by whom.
+#[derive(Clone, Copy)]
+struct Parcel<'a> {
     client: &'a Client,
     delivery: &'a Delivery,
     body: &'a dyn Body,
     deadline: Deadline,
-    results: Vec<Option<Result<Stored, Error>>>,
-    /// Why a recipient is still unresolved.
-    last: Vec<Option<Error>>,
-    /// Whether a try for the recipient may have taken effect.
-    open: Vec<bool>,
-    hunts: BTreeMap<u32, ShardHunt>,
-    stored: Option<(BlobId, u64)>,
 }
 
-impl Run<'_> {
-    async fn settle_all(&mut self) {
-        while self.results.iter().any(Option::is_none) && !self.deadline.left().is_zero() {
-            // Before the groups are made: a pause that ends meanwhile must not be slept over.
-            let now = Instant::now();
-            let groups = match self.groups().await {
-                Ok(groups) => groups,
-                Err(error) => {
-                    for (i, _) in self.results.iter().enumerate().filter(|(_, r)| r.is_none()) {
-                        self.last[i].get_or_insert_with(|| error.clone());
-                    }
-                    return;
-                }
-            };
-            if groups.is_empty() {
-                // Shards that have answered wait for nothing: to count them would be to spin.
-                let waits = self.hunts.values().map(|h| h.not_before);
-                let at = waits.filter(|at| *at > now).min();
-                let at = at.map_or(self.deadline.at(), |at| at.min(self.deadline.at()));
-                tokio::time::sleep_until(at).await;
-                continue;
-            }
-            let this = &*self;
-            let mut sends = Vec::with_capacity(groups.len());
-            for (addr, group) in &groups {
-                sends.push(this.send(addr, group).boxed());
-            }
-            let answers = join_all(sends).await;
-            for ((addr, group), answer) in groups.into_iter().zip(answers) {
-                self.take(&addr, &group, answer).await;
-            }
-        }
-    }
-
-    /// The unresolved recipients whose shards may be tried now, by the node to send them to.
-    async fn groups(&mut self) -> Result<BTreeMap<String, Group>, Error> {
-        let placement = self.client.placement_by(&self.deadline).await?;
-        let now = Instant::now();
-        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-        for i in 0..self.results.len() {
-            if self.results[i].is_some() {
-                continue;
-            }
-            let scope = Scope::from(&self.delivery.recipients[i].account);
-            let shard = scope.shard(&placement);
-            // Slots without a shard wait like a shard without a leader, under a key of their own.
-            let key = shard.unwrap_or(u32::MAX);
-            let hunt = self.hunts.entry(key).or_insert_with(|| ShardHunt {
-                hunt: Hunt::default(),
-                not_before: now,
-            });
-            if hunt.not_before > now {
-                continue;
-            }
-            let router = self.client.router();
-            let replicas = shard.map_or(Vec::new(), |s| router.replicas(&placement, s));
-            match hunt.hunt.target(&replicas) {
-                Some(addr) => groups.entry(addr).or_default().add(i, key),
-                None => {
-                    rare::hit(Rare::NobodyHasShard);
-                    let error = Error::Unavailable {
-                        message: format!("no node has {scope}"),
-                    };
-                    self.after_failure(key, "", &error).await;
-                    self.last[i] = Some(error);
-                }
-            }
-        }
-        Ok(groups)
-    }
-
+impl Parcel<'_> {
     /// Sends the octets to one node for the recipients of `group`.
     async fn send(&self, addr: &str, group: &Group) -> Result<DeliverResponse, Missed> {
         let (request_id, by_content, sender) = match &self.delivery.identity {
@@ -262,9 +191,111 @@ impl Run<'_> {
         }
         Ok(response)
     }
+}
+
+/// One delivery under way.
+struct Run<'a> {
+    parcel: Parcel<'a>,
+    results: Vec<Option<Result<Stored, Error>>>,
+    /// Why a recipient is still unresolved.
+    last: Vec<Option<Error>>,
+    /// Whether a try for the recipient may have taken effect.
+    open: Vec<bool>,
+    hunts: BTreeMap<u32, ShardHunt>,
+    /// Shards that a group on its way is for.
+    on_the_way: BTreeSet<u32>,
+    stored: Option<(BlobId, u64)>,
+}
+
+impl Run<'_> {
+    async fn settle_all(&mut self) {
+        let parcel = self.parcel;
+        let deadline = parcel.deadline;
+        let mut sent = FuturesUnordered::new();
+        while self.results.iter().any(Option::is_none) && !deadline.left().is_zero() {
+            // Before the groups are made: a pause that ends meanwhile must not be slept over.
+            let now = Instant::now();
+            match self.groups().await {
+                Ok(groups) => {
+                    for (addr, group) in groups {
+                        self.on_the_way.extend(&group.shards);
+                        let send = async move {
+                            let answer = parcel.send(&addr, &group).await;
+                            (addr, group, answer)
+                        };
+                        sent.push(send.boxed());
+                    }
+                }
+                Err(_) if !sent.is_empty() => {}
+                Err(error) => {
+                    for (i, _) in self.results.iter().enumerate().filter(|(_, r)| r.is_none()) {
+                        self.last[i].get_or_insert_with(|| error.clone());
+                    }
+                    return;
+                }
+            }
+            // Shards that have answered wait for nothing: to count them would be to spin.
+            let waits = self.hunts.values().map(|h| h.not_before);
+            let at = waits.filter(|at| *at > now).min();
+            let at = at.map_or(deadline.at(), |at| at.min(deadline.at()));
+            tokio::select! {
+                biased;
+                Some((addr, group, answer)) = sent.next() => self.take(&addr, &group, answer).await,
+                () = tokio::time::sleep_until(at) => {}
+            }
+        }
+        // Their time is over as well. Whether they may have taken effect counts.
+        while let Some((addr, group, answer)) = sent.next().await {
+            self.take(&addr, &group, answer).await;
+        }
+    }
+
+    /// The unresolved recipients whose shards may be tried now, by the node to send them to.
+    async fn groups(&mut self) -> Result<BTreeMap<String, Group>, Error> {
+        let Parcel {
+            client, delivery, ..
+        } = self.parcel;
+        let placement = client.placement_by(&self.parcel.deadline).await?;
+        let now = Instant::now();
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        for i in 0..self.results.len() {
+            if self.results[i].is_some() {
+                continue;
+            }
+            let scope = Scope::from(&delivery.recipients[i].account);
+            let shard = scope.shard(&placement);
+            // Slots without a shard wait like a shard without a leader, under a key of their own.
+            let key = shard.unwrap_or(u32::MAX);
+            if self.on_the_way.contains(&key) {
+                continue;
+            }
+            let hunt = self.hunts.entry(key).or_insert_with(|| ShardHunt {
+                hunt: Hunt::default(),
+                not_before: now,
+            });
+            if hunt.not_before > now {
+                continue;
+            }
+            let router = client.router();
+            let replicas = shard.map_or(Vec::new(), |s| router.replicas(&placement, s));
+            match hunt.hunt.target(&replicas) {
+                Some(addr) => groups.entry(addr).or_default().add(i, key),
+                None => {
+                    rare::hit(Rare::NobodyHasShard);
+                    let error = Error::Unavailable {
+                        message: format!("no node has {scope}"),
+                    };
+                    self.after_failure(key, "", &error).await;
+                    self.last[i] = Some(error);
+                }
+            }
+        }
+        Ok(groups)
+    }
 
     /// Sorts one node's answer into results and what has to be tried again.
     async fn take(&mut self, addr: &str, group: &Group, answer: Result<DeliverResponse, Missed>) {
+        self.on_the_way.retain(|shard| !group.shards.contains(shard));
         let outcomes: Vec<Result<Stored, Missed>> = match answer {
             Ok(r) if r.results.len() == group.members.len() => {
                 if let (None, Ok(id)) = (self.stored, blob_id(&r.blob_id)) {
@@ -292,7 +323,7 @@ impl Run<'_> {
         for (&(i, shard), outcome) in group.members.iter().zip(outcomes) {
             match outcome {
                 Ok(stored) => {
-                    self.client.router().note_leader(shard, addr);
+                    self.parcel.client.router().note_leader(shard, addr);
                     self.results[i] = Some(Ok(stored));
                 }
                 Err(Missed { error, open }) => {
@@ -319,8 +350,10 @@ impl Run<'_> {
 
     /// Lets the shard's search go on after a failure at `addr`.
     async fn after_failure(&mut self, shard: u32, addr: &str, error: &Error) {
-        let client = self.client;
-        let replicas = match client.placement_by(&self.deadline).await {
+        let Parcel {
+            client, deadline, ..
+        } = self.parcel;
+        let replicas = match client.placement_by(&deadline).await {
             Ok(placement) => client.router().replicas(&placement, shard),
             Err(_) => Vec::new(),
         };
@@ -335,10 +368,10 @@ impl Run<'_> {
             Step::Wait(pause) => {
                 hunt.not_before = Instant::now() + pause;
                 if !matches!(error, Error::Busy { .. }) {
-                    client.refresh_by(0, &self.deadline).await;
+                    client.refresh_by(0, &deadline).await;
                 }
             }
-            Step::Refresh(version) => client.refresh_by(version, &self.deadline).await,
+            Step::Refresh(version) => client.refresh_by(version, &deadline).await,
         }
     }
 
@@ -347,7 +380,7 @@ impl Run<'_> {
             let last = last.unwrap_or(Error::Unavailable {
                 message: "nothing was tried".into(),
             });
-            Err(self.deadline.passed(&last).after_tries(open))
+            Err(self.parcel.deadline.passed(&last).after_tries(open))
         };
         let tried = self.last.into_iter().zip(self.open);
         let both = self.results.into_iter().zip(tried);

@@ -101,7 +101,7 @@ impl Backoff {
 }
 
 /// The time that a call may take, and what went wrong last.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Instant,
     allowed: Duration,

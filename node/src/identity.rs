@@ -1,6 +1,6 @@
 //! Who a data directory is: the small file that makes a node the same node after a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::env::disk::Disk;
-use crate::types::NodeId;
+use crate::types::{NodeId, ReplicaId, ShardId};
 
 /// Version of this file, and of the whole directory: of the commands in its journal, and of the
 /// keys and rows of its index. Version 1 had no threads, subscriptions, annotations or passwords.
@@ -29,6 +29,11 @@ pub struct IdentityFile {
     /// directory holds a journal.
     #[serde(default)]
     pub held: bool,
+    /// Replicas of the node that lost acknowledged data and are not replaced yet. The journal says it
+    /// too; a replica without rows, of which nobody else knows that it was ever there, must not be
+    /// forgotten with one octet of that.
+    #[serde(default)]
+    pub lost: BTreeSet<(ShardId, ReplicaId)>,
     /// Where other nodes listened when last heard of.
     pub peers: BTreeMap<NodeId, String>,
 }
@@ -82,6 +87,7 @@ impl IdentityFile {
             node,
             forming,
             held: false,
+            lost: BTreeSet::new(),
             peers: BTreeMap::new(),
         }
     }
@@ -141,6 +147,11 @@ impl KeptIdentity {
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, file: IdentityFile) -> KeptIdentity {
         let file = AsyncMutex::new(file);
         KeptIdentity { disk, dir, file }
+    }
+
+    /// What it says.
+    pub async fn get(&self) -> IdentityFile {
+        self.file.lock().await.clone()
     }
 
     /// Changes it, durably when this returns. Says whether there was anything to change.

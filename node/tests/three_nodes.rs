@@ -226,6 +226,29 @@ impl Cluster {
         self.check().await;
     }
 
+    /// A node whose identity alone still knows that its replica of shard 1 is lost, however whole its
+    /// journal looks, gets another one in its place.
+    async fn lost_by_identity(&mut self, n: usize) {
+        let node = self.places[n].id;
+        let before = self.generation(1, node).await;
+        self.stop(n).await;
+        let path = self.places[n].config.data.join("identity.json");
+        let mut file: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        file["lost"] = serde_json::json!([[1, node << 32 | before]]);
+        std::fs::write(&path, file.to_string()).unwrap();
+        self.start(n).await;
+        eventually("replaced", async || {
+            match self.generation(1, node).await == before {
+                true => Err("the lost replica is still there".into()),
+                false => Ok(()),
+            }
+        })
+        .await;
+        self.whole().await;
+        self.check().await;
+    }
+
     /// How many replicas of the shard the node has had before.
     async fn generation(&self, shard: u32, node: u64) -> u64 {
         eventually("listed", async || {
@@ -350,6 +373,8 @@ async fn whatever_stops_nothing_is_lost() {
     for late in [false, true] {
         c.old_image(1, late).await;
     }
+
+    c.lost_by_identity(1).await;
 
     // The journal of one is gone: it votes no more under its old name.
     c.stop(0).await;

@@ -47,7 +47,7 @@ use futures::StreamExt;
 use tokio::sync::{oneshot, watch};
 
 pub use error::{Cause, DamagedRange, JournalError};
-pub use table::SegmentInfo;
+pub use table::{READ_REPEATS, SegmentInfo};
 pub use writer::Done;
 
 use crate::env::Env;

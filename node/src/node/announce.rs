@@ -44,6 +44,7 @@ impl Announce {
         let changed = self.file.change(|file| {
             file.peers = addrs;
             file.held |= holds;
+            file.lost = r.groups.lost_keys();
         });
         Ok(changed.await?.then(|| "addresses saved".into()))
     }

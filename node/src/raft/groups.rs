@@ -193,6 +193,7 @@ impl Groups {
         };
         let spaces = self.shard_spaces().map_err(fail)?;
         self.drop_unused_spaces(&spaces).map_err(fail)?;
+        let noted = self.identity.get().await.lost;
         let (mut opened, mut found) = (Vec::new(), Vec::new());
         let mut applied_as = BTreeMap::new();
         for (&shard, &space) in &spaces {
@@ -212,7 +213,11 @@ impl Groups {
                 found.push(damage);
             }
             let of_shard = promises.iter().filter(|p| p.shard == shard);
-            match recovered.judge(key, applied.log_id) {
+            let verdict = match noted.contains(&key) {
+                true => Verdict::Lost,
+                false => recovered.judge(key, applied.log_id),
+            };
+            match verdict {
                 Verdict::Lost => {
                     self.mark_lost(shard, applied.replica);
                     // The image of a loss is older than the replicas that came after it. They are
@@ -237,14 +242,14 @@ impl Groups {
             }
         }
         // A replica that was lost, and of which the index never knew.
-        for (shard, replica) in recovered.lost() {
+        for (shard, replica) in recovered.lost().chain(noted.iter().copied()) {
             if applied_as.get(&shard).is_some_and(|own| *own < replica) {
                 self.mark_lost(shard, replica);
             }
         }
         // Replicas that only the journal knows: the index was lost.
         let mut orphans: BTreeMap<ShardId, ReplicaId> = BTreeMap::new();
-        for (shard, replica) in recovered.known() {
+        for (shard, replica) in recovered.known().chain(noted) {
             if !spaces.contains_key(&shard) {
                 let newest = orphans.entry(shard).or_insert(replica);
                 *newest = (*newest).max(replica);
@@ -257,6 +262,7 @@ impl Groups {
         for promise in promises.iter().filter(|p| !spaces.contains_key(&p.shard)) {
             self.forgot(promise, promise.replica);
         }
+        self.note_lost().await;
         // All logs are known before the first of them writes, because a checkpoint names them all.
         let logs: Vec<Arc<Log>> = opened
             .iter()
@@ -288,6 +294,7 @@ impl Groups {
                     |l: &LostReplica| l.shard == promise.shard && l.replica < promise.replica;
                 if self.lost().iter().any(older) {
                     self.forgot(promise, promise.replica);
+                    self.note_lost().await;
                 }
                 continue;
             };
@@ -333,6 +340,7 @@ impl Groups {
         let id = shard.id();
         self.shards.remove(id);
         end(shard).await;
+        shard.replicated.end().await;
         self.logs.lock().remove(&(id, shard.replica()));
         let lost: Vec<LogMarks> = lost
             .iter()
@@ -343,9 +351,25 @@ impl Groups {
             .collect();
         let record = marks::record(marks::ONE, &lost);
         self.journal.append(vec![record]).await?;
+        self.note_lost().await;
         // After that: what a later start finds of the log must not look whole.
         shard.log.let_go();
         Ok(())
+    }
+
+    /// Writes down which replicas are lost. It is the second place: when it cannot be written, the
+    /// journal still says so, and the next turn of the announcement tries again.
+    async fn note_lost(&self) {
+        let noted = self.identity.change(|file| file.lost = self.lost_keys());
+        if let Err(e) = noted.await {
+            tracing::warn!("which replicas are lost could not be written down: {e}");
+        }
+    }
+
+    /// The shards and replicas of those that are lost, as the identity file keeps them.
+    pub fn lost_keys(&self) -> BTreeSet<(ShardId, ReplicaId)> {
+        let lost = self.lost.lock();
+        lost.iter().map(|l| (l.shard, l.replica)).collect()
     }
 
     fn mark_lost(&self, shard: ShardId, replica: ReplicaId) {
@@ -507,13 +531,8 @@ impl Groups {
     ) -> Result<Arc<Shard>, Fault> {
         let replica = applied.replica;
         let persisted = applied.log_id;
-        let replicated = Arc::new(Replicated {
-            shard,
-            index: Arc::clone(&self.index),
-            apply_lock: Arc::default(),
-            applied: watch::Sender::new(applied.log_id),
-            persisted: watch::Sender::new(applied.log_id),
-        });
+        let replicated = Replicated::new(shard, Arc::clone(&self.index), applied.log_id);
+        let replicated = Arc::new(replicated);
         let machine = StateMachine::new(
             Arc::clone(&replicated),
             Arc::clone(&log),
@@ -632,6 +651,7 @@ impl Groups {
             return Ok(());
         };
         end(&replica).await;
+        replica.replicated.end().await;
         let mut batch = Batch::default();
         batch.delete(Family::Local, Key::ShardSpace(shard).encode(Space::NODE));
         let space = space_of(&*self.index, shard)?;

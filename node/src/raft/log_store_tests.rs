@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::env::Env;
@@ -39,13 +39,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
         let log = Log::new(shard, replica, journal, 0, Recovered::default());
         let log = Arc::new(log);
         let index: Arc<dyn Index> = MemoryStore::default().open();
-        let shared = Arc::new(Replicated {
-            shard,
-            index,
-            apply_lock: Arc::default(),
-            applied: watch::Sender::new(None),
-            persisted: watch::Sender::new(None),
-        });
+        let shared = Arc::new(Replicated::new(shard, index, None));
         let applied = Applied {
             replica,
             log_id: None,

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -97,6 +98,40 @@ pub struct Replicated {
     pub applied: watch::Sender<Option<LogId>>,
     /// What is applied and durable.
     pub persisted: watch::Sender<Option<LogId>>,
+    /// Whether the replica is gone, and its shard's row may be a successor's.
+    gone: AtomicBool,
+}
+
+impl Replicated {
+    /// What a replica starts with: `applied` is durable.
+    pub fn new(shard: ShardId, index: Arc<dyn Index>, applied: Option<LogId>) -> Replicated {
+        Replicated {
+            shard,
+            index,
+            apply_lock: Arc::default(),
+            applied: watch::Sender::new(applied),
+            persisted: watch::Sender::new(applied),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// From here on the replica changes no row: its group has ended, but what that began last may
+    /// still be waiting for the disk, or for its turn.
+    pub async fn end(&self) {
+        let _guard = self.apply_lock.lock().await;
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Asked under the lock.
+    fn still_there(&self) -> io::Result<()> {
+        match self.gone.load(Ordering::Relaxed) {
+            true => Err(io::Error::other(format!(
+                "the replica of shard {} has been removed from this node",
+                self.shard
+            ))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The state of one replica.
@@ -160,6 +195,7 @@ impl StateMachine {
             .map_err(io::Error::other)?;
         let lock = Arc::clone(&self.shared.apply_lock);
         let _guard = lock.lock().await;
+        self.shared.still_there()?;
 
         let mut replies = Vec::with_capacity(batch.len());
         let view: &dyn View = &*self.shared.index;
@@ -288,6 +324,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let lock = Arc::clone(&self.shared.apply_lock);
         let _guard = lock.lock().await;
+        self.shared.still_there()?;
         let old = self.space;
         let applied = Applied {
             replica: self.applied.replica,

@@ -40,7 +40,7 @@ use crate::types::*;
 const CAUGHT_UP: u64 = 256;
 const CALL: Duration = Duration::from_secs(3);
 /// How long one change of a shard's members may take.
-const CHANGE: Duration = Duration::from_secs(10);
+const CHANGE: Duration = Duration::from_secs(3);
 
 /// How a replica that runs stands.
 struct Standing {

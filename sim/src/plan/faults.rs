@@ -3,6 +3,7 @@
 //! One run in twenty is calm, a few meet everything at once. Some seeds strike several nodes in the
 //! same moment, up to a majority and beyond: safety must hold there too.
 
+use posthouse_node::journal::READ_REPEATS;
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, shuffled, some, weighted};
@@ -457,6 +458,14 @@ impl Scene<'_> {
             } if one_in(rng, 2) => {
                 *age_ms = (*age_ms).max(1000);
                 *alone_ms = rng.random_range(1500..=4000);
+            }
+            // A sector that the medium has given up, instead of one that was written elsewhere.
+            FaultKind::Misdirect { node } if one_in(rng, 3) => {
+                *kind = FaultKind::DiskError {
+                    node: *node,
+                    call: DiskCall::Read,
+                    count: rng.random_range(READ_REPEATS + 1..=3 * READ_REPEATS),
+                };
             }
             FaultKind::Rot {
                 sectors,

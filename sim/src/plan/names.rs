@@ -1,6 +1,8 @@
 //! Names of operations and faults, and what a person reads about them.
 
-use super::{CrashPoint, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan, RotPlace};
+use posthouse_node::journal::READ_REPEATS;
+
+use super::{CrashPoint, DiskCall, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan, RotPlace};
 
 impl LmtpCut {
     /// All places, in the order of the dialogue.
@@ -352,6 +354,10 @@ impl FaultKind {
 
     /// Whether octets that were synced may be lost by it.
     pub fn is_destructive(&self) -> bool {
+        if let FaultKind::DiskError { call, count, .. } = self {
+            // What is refused so often counts as lost.
+            return *call == DiskCall::Read && *count > READ_REPEATS;
+        }
         matches!(
             self,
             FaultKind::Rot { .. }

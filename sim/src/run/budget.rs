@@ -49,6 +49,7 @@ impl Budget {
 /// The node that a fault destroys something of, if it does.
 pub fn destroys(fault: &FaultKind) -> Option<u32> {
     match fault {
+        FaultKind::DiskError { node, .. } if fault.is_destructive() => Some(*node),
         FaultKind::Rot { node, .. }
         | FaultKind::Misdirect { node }
         | FaultKind::DiskLost { node, .. }

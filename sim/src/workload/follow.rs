@@ -211,14 +211,15 @@ impl Follower {
     }
 }
 
-/// Asks until there is an answer; `None`: a refusal.
+/// Asks until there is an answer; `None`: there is no such account. No other error may end it, also
+/// one that the client does not try again by itself, as of a stranger at the leader's address: the
+/// watch does not tell the same change twice.
 async fn again<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> Option<T> {
     loop {
         match ask().await {
             Ok(answer) => return Some(answer),
-            Err(e) if e.outcome_unknown() => tokio::time::sleep(PAUSE).await,
-            Err(Error::Busy { .. }) => tokio::time::sleep(PAUSE).await,
-            Err(_) => return None,
+            Err(Error::NotFound { .. }) => return None,
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }

@@ -241,7 +241,7 @@ impl SimDisk {
     /// what a failed sync should have written stays in the cache, clean, and is not on the platter.
     pub fn fail_next(&self, call: DiskCall, count: u32) {
         let failing = &mut self.0.state.lock().faults.failing[call as usize];
-        *failing = failing.saturating_add(count);
+        *failing = (*failing).max(count);
     }
 
     /// No space is left, or what there was before.
