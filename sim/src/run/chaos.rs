@@ -135,6 +135,7 @@ impl Chaos {
             }
         }
         self.admit(cluster);
+        cluster.redirect();
         self.renew(cluster);
         for slot in &mut self.extra {
             slot.turn(&mut cluster.stage);

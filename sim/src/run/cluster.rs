@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -11,7 +12,7 @@ use posthouse_client::{Client, Settings};
 use posthouse_node::env::Env;
 use posthouse_node::identity::uuid_text;
 
-use super::nodes::NodeSlot;
+use super::nodes::{DATA, NodeSlot};
 use crate::history::Record;
 use crate::invariants::Findings;
 use crate::outcome::{Event, EventKind, Stats};
@@ -136,6 +137,32 @@ impl Cluster {
             self.stage.kill(node.host, death);
             node.died();
             self.event(Some(n), EventKind::Ended { why: why.into() });
+        }
+    }
+
+    /// A node joins through one member, whose address it is given. Where that one is gone for good,
+    /// the operator names another: the address of a machine that is never back leads nowhere, and the
+    /// node tries it for a minute before it says so. One that has its identity asks no member again.
+    pub fn redirect(&mut self) {
+        for n in 0..self.nodes.len() {
+            let node = &self.nodes[n];
+            if node.joined || node.retired.is_some() {
+                continue;
+            }
+            let identity = Path::new(DATA).join("identity.json");
+            let named = |m: &NodeSlot| m.addr() == node.config.join;
+            let mut gone = self.nodes.iter().filter(|m| m.retired.is_some());
+            let other = self.nodes.iter().find(|m| m.serves());
+            let taken_in = self.stage.host(node.host).disk.content(&identity).is_some();
+            if !gone.any(named) || taken_in {
+                continue;
+            }
+            if let Some(addr) = other.map(NodeSlot::addr) {
+                self.nodes[n].config.join = addr;
+                let now = self.now_ms();
+                let why = "the member through which it joins is gone";
+                self.kill(n as u32, Death::Kill, now, why);
+            }
         }
     }
 
