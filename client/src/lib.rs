@@ -55,6 +55,7 @@ pub mod rare;
 mod read;
 pub mod retry;
 pub mod route;
+mod rows;
 pub mod search;
 mod secret;
 mod transfer;
@@ -83,5 +84,6 @@ pub use messages::{
     ListOptions, Stored,
 };
 pub use read::{FetchEvent, FetchOptions, FetchStream};
+pub use rows::{Columns, Rows};
 pub use search::{Found, SearchOptions};
 pub use watch::{Change, Subscription, Watch};

@@ -16,6 +16,7 @@ use crate::client::{Client, Scope};
 use crate::error::Error;
 use crate::ids::{AccountName, BlobId, MailboxRef, ModSeq, Uid};
 use crate::messages::blob_id;
+use crate::proto;
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::section::Kind;
 use crate::proto::section_data::Outcome;
@@ -25,6 +26,7 @@ use crate::proto::{
 };
 use crate::rare::{self, Rare};
 use crate::retry::{Advice, advice};
+use crate::rows::{Columns, Rows};
 
 /// How often one stream may be taken up again without having got any further.
 const MAX_IDLE_RESUMES: u32 = 5;
@@ -51,6 +53,9 @@ pub struct FetchOptions {
     /// No quorum has to confirm that this is the latest state: enough for what never changes of
     /// messages that are known to exist. One that is missing may be there all the same.
     pub unconfirmed: bool,
+    /// Many messages at a time, with these of their columns: without envelope, structure, preview,
+    /// email and sections.
+    pub columns: Option<Columns>,
 }
 
 /// What comes out of a [`FetchStream`].
@@ -60,6 +65,8 @@ pub enum FetchEvent {
     Message(Box<Fetched>),
     /// Octets of a section of this message. `size` counts those that follow, these included.
     Section(SectionData),
+    /// Messages of which only columns were asked for.
+    Rows(Rows),
 }
 
 /// Messages on their way, in the order of their uids.
@@ -72,6 +79,7 @@ pub struct FetchStream {
     highest_modseq: ModSeq,
     stream: Option<Open>,
     pieces: VecDeque<FetchPiece>,
+    rows: Option<proto::Rows>,
     /// All messages up to this one were handed out.
     done: Uid,
     /// The message whose sections are being handed out.
@@ -130,6 +138,7 @@ impl Client {
             email: options.email,
             sections: options.sections,
             unconfirmed: options.unconfirmed,
+            columns: options.columns.map(Into::into),
         };
         let mut fetching = FetchStream {
             client: self.clone(),
@@ -139,6 +148,7 @@ impl Client {
             highest_modseq: 0,
             stream: None,
             pieces: VecDeque::new(),
+            rows: None,
             done: 0,
             current: None,
             idle_resumes: 0,
@@ -206,6 +216,9 @@ impl FetchStream {
                 None => Ok(None),
             };
         }
+        if let Some(rows) = self.rows.take() {
+            return self.rows(rows).map(Some);
+        }
         let Some(open) = &mut self.stream else {
             self.resume().await?;
             return Ok(None);
@@ -223,6 +236,17 @@ impl FetchStream {
         self.keywords
             .extend(response.keywords.into_iter().map(known));
         self.pieces.extend(response.pieces);
+        self.rows = response.rows.filter(|rows| !rows.uid_steps.is_empty());
+    }
+
+    /// Messages without anything that follows.
+    fn rows(&mut self, rows: proto::Rows) -> Result<FetchEvent, Error> {
+        if self.request.columns.is_none() || self.current.is_some() {
+            return Err(out_of_order("rows came where none were asked for"));
+        }
+        let rows = Rows::new(rows, self.done)?;
+        self.done = rows.last();
+        Ok(FetchEvent::Rows(rows))
     }
 
     /// A message begins.

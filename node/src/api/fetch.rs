@@ -9,12 +9,14 @@ use tonic::{Request, Response, Status};
 
 use super::messages::envelope;
 use super::{Api, error};
+use crate::index::values::MessageRow;
 use crate::mailbox::fetch_messages::{
     FetchBatch, FetchMessages, FetchedMessage, Item, Outcome, SectionPiece,
 };
 use crate::mailbox::section::{Kind, Section};
 use crate::mailbox::summary::Part;
 use crate::mailbox::{MailboxError, Result};
+use crate::types::Uid;
 
 fn section(at: usize, s: proto::Section) -> Result<Section> {
     use proto::section::Kind as Wire;
@@ -120,9 +122,49 @@ fn piece(item: Item) -> proto::FetchPiece {
     proto::FetchPiece { piece: Some(piece) }
 }
 
-fn batch(batch: FetchBatch) -> proto::FetchResponse {
+fn rows(rows: Vec<(Uid, MessageRow)>, wanted: &proto::RowColumns) -> proto::Rows {
+    let mut out = proto::Rows {
+        uid_steps: Vec::with_capacity(rows.len()),
+        ..proto::Rows::default()
+    };
+    let mut before = 0;
+    let steps = rows.iter().map(|(uid, _)| {
+        let step = uid - before;
+        before = *uid;
+        step
+    });
+    out.uid_steps.extend(steps);
+    let rows = || rows.iter().map(|(_, row)| row);
+    if wanted.flags {
+        out.flags = rows().map(|row| row.flags).collect();
+        if rows().any(|row| !row.keywords.is_empty()) {
+            let counts = rows().map(|row| row.keywords.len() as u32);
+            out.keyword_counts.extend(counts);
+            let keywords = rows().flat_map(|row| &row.keywords);
+            out.keywords.extend(keywords.map(|k| u32::from(*k)));
+        }
+    }
+    if wanted.modseq {
+        out.modseqs.extend(rows().map(|row| row.modseq));
+    }
+    if wanted.dates {
+        let came = rows().map(|row| row.internal_date_ms);
+        out.internal_dates_ms.extend(came);
+        out.save_dates_ms.extend(rows().map(|row| row.save_date_ms));
+    }
+    if wanted.size {
+        out.sizes.extend(rows().map(|row| row.size));
+    }
+    if wanted.email_id {
+        out.email_ids.extend(rows().map(|row| row.email.0));
+    }
+    out
+}
+
+fn batch(batch: FetchBatch, columns: Option<&proto::RowColumns>) -> proto::FetchResponse {
     let mut out = proto::FetchResponse {
         pieces: batch.items.into_iter().map(piece).collect(),
+        rows: columns.map(|columns| rows(batch.rows, columns)),
         ..proto::FetchResponse::default()
     };
     if let Some(opening) = batch.opening {
@@ -158,10 +200,12 @@ impl Api {
                     .map(|(i, s)| section(i, s))
                     .collect::<Result<_>>()?,
                 unconfirmed: r.unconfirmed,
+                rows: r.columns.is_some(),
             };
+            let columns = r.columns;
             let batches = ops.fetch_messages(fetch).await?;
             let answers = batches.map(move |result| match result {
-                Ok(b) => Ok(batch(b)),
+                Ok(b) => Ok(batch(b, columns.as_ref())),
                 Err(e) => Err(error::status(&e, &**ops.routes())),
             });
             Ok(answers.boxed())

@@ -79,6 +79,8 @@ pub struct FetchMessages {
     pub sections: Vec<Section>,
     /// The rows as this leader has them, unconfirmed by a quorum, will do.
     pub unconfirmed: bool,
+    /// Where nothing but rows is asked for, they are to come in [`FetchBatch::rows`].
+    pub rows: bool,
 }
 
 impl FetchMessages {
@@ -88,6 +90,10 @@ impl FetchMessages {
 
     fn needs_octets(&self) -> bool {
         !self.sections.is_empty()
+    }
+
+    fn is_of_rows(&self) -> bool {
+        self.rows && !(self.needs_summary() || self.email || self.needs_octets())
     }
 }
 
@@ -103,6 +109,8 @@ pub struct FetchBatch {
     pub opening: Option<Opening>,
     /// In the order of the uids; after a message its sections.
     pub items: Vec<Item>,
+    /// Instead of items, in the order of the uids.
+    pub rows: Vec<(Uid, MessageRow)>,
 }
 
 /// What a reader of messages needs to know first.
@@ -313,10 +321,15 @@ impl Work {
     ) -> Result<Option<Uid>> {
         let mut wanted = wanted.iter().peekable();
         let mut cold_rows = 0;
+        let of_rows = self.request.is_of_rows();
         for (uid, row) in rows {
             while wanted.next_if(|(_, last)| *last < uid).is_some() {}
             let asked = wanted.peek().is_some_and(|(first, _)| *first <= uid);
             if !asked || row.modseq <= self.request.changed_since {
+                continue;
+            }
+            if of_rows {
+                self.out.row(uid, row).await?;
                 continue;
             }
             if self.request.needs_summary() || self.request.email {

@@ -181,6 +181,7 @@ async fn in_parts(client: &Client, place: Place, uid: u32, cut: Cut) -> Result<A
     let (mut whole, mut no_part) = (0, false);
     while let Some(event) = stream.next().await? {
         match event {
+            FetchEvent::Rows(_) => {}
             FetchEvent::Message(message) => told = Some(message.size),
             FetchEvent::Section(data) => {
                 if data.outcome != Outcome::Data as i32 {

@@ -240,6 +240,7 @@ impl Store for Cluster {
             email: wanted.email,
             sections: wanted.sections,
             unconfirmed: wanted.unconfirmed,
+            columns: wanted.columns,
         };
         let opening = self.client.fetch_messages(account, mailbox, options);
         let opened = stream::once(opening).map(|opened| match opened {
@@ -290,6 +291,7 @@ fn events(fetching: FetchStream) -> BoxStream<'static, Result<Event, Error>> {
             None => return Ok(None),
             Some(FetchEvent::Section(piece)) => Event::Section(piece),
             Some(FetchEvent::Message(message)) => Event::Message(message),
+            Some(FetchEvent::Rows(rows)) => Event::Rows(rows),
         };
         let now = fetching.keywords().len();
         // Between a message and its sections nothing may come.

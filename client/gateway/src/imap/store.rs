@@ -13,7 +13,9 @@ use posthouse_client::proto::{
     Annotation, Fetched, GetChangesResponse, GetUsageResponse, Keyword, ListMailboxesResponse,
     Mailbox, SearchKey, Section, SectionData, SortKey, ThreadNode, UidRange,
 };
-use posthouse_client::{AppendedAll, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened};
+use posthouse_client::{
+    AppendedAll, Columns, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened, Rows,
+};
 use roaring::RoaringBitmap;
 
 use crate::lmtp::body::Body;
@@ -162,6 +164,8 @@ pub struct Wanted {
     /// A view that no quorum has confirmed will do: for what never changes of messages. One that
     /// is missing may be there all the same.
     pub unconfirmed: bool,
+    /// Nothing but these columns; messages may come many at a time.
+    pub columns: Option<Columns>,
 }
 
 /// What comes while messages are fetched.
@@ -173,6 +177,8 @@ pub enum Event {
     Message(Box<Fetched>),
     /// Octets of a section of it.
     Section(SectionData),
+    /// Messages of which only columns are wanted.
+    Rows(Rows),
 }
 
 /// What is searched for.

@@ -151,7 +151,7 @@ impl Session {
                     flags_line(wire.out(), view, &row, style);
                     wire.relieve(patience).await?;
                 }
-                Ok(Event::Section(_)) => {}
+                Ok(Event::Section(_) | Event::Rows(_)) => {}
                 Err(error) => {
                     tracing::debug!(%error, "flags could not be read");
                     view.tell(&left);

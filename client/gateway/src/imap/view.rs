@@ -15,6 +15,10 @@ use roaring::RoaringBitmap;
 
 use super::parse::Set;
 
+/// The message whose number was asked for last, and its number.
+#[derive(Debug, Default)]
+pub struct Neighbour(Option<(Uid, u32)>);
+
 /// A selected mailbox.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -121,6 +125,19 @@ impl View {
             true => Some(self.uids.rank(uid) as u32),
             false => None,
         }
+    }
+
+    /// The same for messages that are asked for one after the other. The view must not change
+    /// between them.
+    pub fn number_after(&self, before: &mut Neighbour, uid: Uid) -> Option<u32> {
+        let number = match before.0 {
+            Some((last, number)) if last.checked_add(1) == Some(uid) => {
+                self.uids.contains(uid).then_some(number + 1)
+            }
+            _ => self.number(uid),
+        };
+        before.0 = number.map(|number| (uid, number));
+        number
     }
 
     /// The uid behind a sequence number.
@@ -493,7 +510,10 @@ mod tests {
             let set: RoaringBitmap = some.iter().copied().collect();
             let expected: Vec<u32> = uids.iter().enumerate()
                 .filter(|(_, u)| some.contains(u)).map(|(i, _)| i as u32 + 1).collect();
-            prop_assert_eq!(view.numbers(&set).iter().collect::<Vec<_>>(), expected);
+            prop_assert_eq!(view.numbers(&set).iter().collect::<Vec<_>>(), expected.clone());
+            let mut before = Neighbour::default();
+            let each = some.iter().filter_map(|uid| view.number_after(&mut before, *uid));
+            prop_assert_eq!(each.collect::<Vec<_>>(), expected);
             prop_assert_eq!(set_of(&ranges(&set)), set.clone());
             let spans = view.spans(&set);
             prop_assert_eq!(set_of(&spans) & view.uids(), &set & view.uids());

@@ -80,7 +80,7 @@ impl Store for Client {
                 .fetch_messages(account, reference(inbox), options)
                 .await?;
             match events.next().await? {
-                Some(FetchEvent::Message(_)) => {}
+                Some(FetchEvent::Message(_) | FetchEvent::Rows(_)) => {}
                 _ => return Err(StoreError::Gone(format!("message {uid} is gone"))),
             }
             let octets = events.into_stream().try_filter_map(|event| async move {

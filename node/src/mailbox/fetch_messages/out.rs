@@ -11,12 +11,16 @@ use std::future::Future;
 use std::task::Poll;
 
 use super::{FetchBatch, Item, Opening};
+use crate::index::values::MessageRow;
 use crate::mailbox::{MailboxError, Result};
+use crate::types::Uid;
 
 /// Octets of a batch: a batch of this size is sent.
 const BATCH_BYTES: usize = 192 << 10;
 /// Octets of a batch that nothing more is added to when it would become larger.
 const MAX_BATCH_BYTES: usize = 320 << 10;
+/// What a row comes to with all columns.
+const ROW_BYTES: usize = 40;
 /// What an item that was left out of a size estimate costs.
 const ITEM_BYTES: usize = 16;
 
@@ -41,9 +45,19 @@ impl Out {
         Ok(())
     }
 
+    /// Adds a row.
+    pub(super) async fn row(&mut self, uid: Uid, row: MessageRow) -> Result<()> {
+        self.bytes += ROW_BYTES + 3 * row.keywords.len();
+        self.batch.rows.push((uid, row));
+        if self.bytes >= BATCH_BYTES {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
     /// Says what a reader needs to know before the following items.
     pub(super) async fn open(&mut self, opening: Opening) -> Result<()> {
-        if !self.batch.items.is_empty() {
+        if !(self.batch.items.is_empty() && self.batch.rows.is_empty()) {
             self.send().await?;
         }
         self.batch.opening = Some(opening);
@@ -62,6 +76,7 @@ impl Out {
         let batch = std::mem::take(&mut self.batch);
         // The next batch is as large as this one, most likely.
         self.batch.items.reserve(batch.items.len());
+        self.batch.rows.reserve(batch.rows.len());
         self.bytes = 0;
         // Not waiting until it is taken: what follows is read meanwhile.
         let sent = self.batches.feed(batch).await;
@@ -74,7 +89,7 @@ pub(super) fn channel(opening: Opening) -> (Out, mpsc::Receiver<FetchBatch>) {
     let (batches, ready) = mpsc::channel(0);
     let batch = FetchBatch {
         opening: Some(opening),
-        items: Vec::new(),
+        ..FetchBatch::default()
     };
     let out = Out {
         batches,

@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use posthouse_client::FlagChange;
+use posthouse_client::{Columns, FlagChange};
 use posthouse_client::proto::section_data::Outcome;
 use posthouse_client::proto::{Envelope, Fetched, FlagMode, SectionData};
 use roaring::RoaringBitmap;
@@ -22,7 +22,7 @@ use crate::imap::respond::{Done, Stop};
 use crate::imap::session::{Enabled, Session};
 use crate::imap::store::{Event, Wanted};
 use crate::imap::updates::learn;
-use crate::imap::view::View;
+use crate::imap::view::{Neighbour, View};
 use crate::imap::wire::Gone;
 
 /// FETCH.
@@ -152,6 +152,7 @@ impl Plan {
             // What the client knows by number exists, and but for these two items it never changes.
             unconfirmed: changed_since == 0
                 && !(items.contains(&Item::Flags) || items.contains(&Item::ModSeq)),
+            columns: columns(&items),
         };
         Plan {
             items,
@@ -159,6 +160,28 @@ impl Plan {
             wanted,
         }
     }
+}
+
+/// The columns that say all of these items, where columns do.
+fn columns(items: &[Item]) -> Option<Columns> {
+    let mut columns = Columns::default();
+    for item in items {
+        match item {
+            Item::Uid => {}
+            Item::Flags => columns.flags = true,
+            Item::ModSeq => columns.modseq = true,
+            Item::InternalDate | Item::SaveDate => columns.dates = true,
+            Item::Size => columns.size = true,
+            Item::EmailId => columns.email_id = true,
+            Item::ThreadId
+            | Item::Preview
+            | Item::Envelope
+            | Item::Body
+            | Item::BodyStructure
+            | Item::Section(_) => return None,
+        }
+    }
+    Some(columns)
 }
 
 /// How telling went.
@@ -204,6 +227,8 @@ async fn tell(
     let mut outcomes = Outcomes::default();
     let mut at = At::Between;
     let mut told = RoaringBitmap::new();
+    let mut row_at_hand = Fetched::default();
+    let mut before = Neighbour::default();
     while let Some(event) = events.next().await {
         let event = match (event, at) {
             (Ok(event), _) => event,
@@ -226,19 +251,21 @@ async fn tell(
             Event::Message(row) => {
                 end(&mut at, wire.out())?;
                 outcomes.messages.insert(row.uid);
-                at = match view.number(row.uid) {
-                    None => At::Passing,
-                    Some(n) => {
-                        let flags = with_flags.contains(row.uid);
-                        if plan.items.contains(&Item::ModSeq) || flags && enabled.condstore {
-                            view.show(row.modseq);
-                        }
-                        if message(wire.out(), view, (n, &row), plan, (flags, enabled)) {
-                            told.insert(row.uid);
-                        }
-                        At::Message
-                    }
-                };
+                let flags = with_flags.contains(row.uid);
+                let n = view.number_after(&mut before, row.uid);
+                at = begin(wire.out(), view, (n, &row), plan, (flags, enabled), &mut told);
+            }
+            Event::Rows(mut rows) => {
+                end(&mut at, wire.out())?;
+                let row = &mut row_at_hand;
+                while rows.next_into(row) {
+                    outcomes.messages.insert(row.uid);
+                    let flags = with_flags.contains(row.uid);
+                    let n = view.number_after(&mut before, row.uid);
+                    at = begin(wire.out(), view, (n, row), plan, (flags, enabled), &mut told);
+                    end(&mut at, wire.out())?;
+                    wire.relieve(patience).await?;
+                }
             }
             Event::Section(piece) if at != At::Passing => {
                 let Some(item) = plan.sections.get(piece.index as usize) else {
@@ -265,6 +292,27 @@ fn end(at: &mut At, out: &mut BytesMut) -> Result<(), Gone> {
         At::Between | At::Passing => {}
     }
     Ok(())
+}
+
+/// A message begins, if the client knows it; those of which flags are told are noted.
+fn begin(
+    out: &mut BytesMut,
+    view: &mut View,
+    (n, row): (Option<u32>, &Fetched),
+    plan: &Plan,
+    (with_flags, enabled): (bool, Enabled),
+    told: &mut RoaringBitmap,
+) -> At {
+    let Some(n) = n else {
+        return At::Passing;
+    };
+    if plan.items.contains(&Item::ModSeq) || with_flags && enabled.condstore {
+        view.show(row.modseq);
+    }
+    if message(out, view, (n, row), plan, (with_flags, enabled)) {
+        told.insert(row.uid);
+    }
+    At::Message
 }
 
 /// `* n FETCH (` and all items of a message but sections; whether its flags were among them.
