@@ -295,7 +295,8 @@ impl Run<'_> {
 
     /// Sorts one node's answer into results and what has to be tried again.
     async fn take(&mut self, addr: &str, group: &Group, answer: Result<DeliverResponse, Missed>) {
-        self.on_the_way.retain(|shard| !group.shards.contains(shard));
+        self.on_the_way
+            .retain(|shard| !group.shards.contains(shard));
         let outcomes: Vec<Result<Stored, Missed>> = match answer {
             Ok(r) if r.results.len() == group.members.len() => {
                 if let (None, Ok(id)) = (self.stored, blob_id(&r.blob_id)) {

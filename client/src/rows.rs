@@ -53,7 +53,11 @@ impl Rows {
             let next = last.checked_add(*step).filter(|next| *next > last);
             last = next.ok_or_else(|| wrong(format!("uid {last} and {step} more")))?;
         }
-        if columns.uid_steps.first().is_some_and(|first| *first <= after) {
+        if columns
+            .uid_steps
+            .first()
+            .is_some_and(|first| *first <= after)
+        {
             return Err(wrong(format!("more rows up to uid {after}")));
         }
         let lengths = [

@@ -76,6 +76,8 @@ pub struct Config {
     pub replicate_window_bytes: u64,
     /// Octets of the newest log entries kept in memory, for each shard.
     pub entry_cache_bytes: u64,
+    /// Octets of rows of mailboxes that were read lately and stay in memory.
+    pub row_cache_bytes: u64,
     /// Everything stored is verified this often, ms ...
     pub scrub_every_ms: u64,
     /// ... reading so many octets a second at most.
@@ -143,6 +145,7 @@ impl Default for Config {
             answer_ms: raft.answer_ms,
             replicate_window_bytes: raft.replicate_bytes as u64,
             entry_cache_bytes: raft.cache_bytes as u64,
+            row_cache_bytes: limits.row_cache_bytes as u64,
             scrub_every_ms: 7 * 24 * 3600 * 1000,
             scrub_bytes_per_s: 16 << 20,
             compaction_every_ms: 5000,
@@ -263,6 +266,12 @@ impl Config {
             (
                 "entry_cache_bytes",
                 self.entry_cache_bytes,
+                0..=gib,
+                "at most 1 GiB",
+            ),
+            (
+                "row_cache_bytes",
+                self.row_cache_bytes,
                 0..=gib,
                 "at most 1 GiB",
             ),
@@ -426,6 +435,7 @@ mod tests {
             "lmtp_deadline_ms = 60001",
             "replicate_window_bytes = 4294967296",
             "entry_cache_bytes = 4294967296",
+            "row_cache_bytes = 4294967296",
             "scrub_every_ms = 0",
             "scrub_bytes_per_s = 0",
             "compaction_every_ms = 0",

@@ -104,6 +104,8 @@ posthouse_client::rare_situations! {
         ExpungedUnderRead = "a message was expunged while it was read",
         SummaryTooShort = "a message was scanned once more for a part that its summary leaves out",
         ViewRenewed = "a long fetch went on with a newer view of the rows",
+        RowsFromMemory = "the rows of a mailbox were at hand in memory",
+        RowsPatched = "rows at hand in memory were brought up to date by what has changed since",
         DeliveredInPart = "a delivery was stored for some of its recipients",
         // blobs
         ChunkRepaired = "damaged octets were fetched from another replica and stored again",

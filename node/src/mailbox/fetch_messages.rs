@@ -27,12 +27,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{FutureExt, Stream};
 use tokio::time::Instant;
 
 use super::ahead::Ahead;
 use super::check::UidRanges;
 use super::octets::Octets;
+use super::row_cache::{self, Place};
 use super::section::{Kind, MAX_SECTIONS, Section};
 use super::summary::{Envelope, Part, Summary};
 use super::{Led, MailboxError, Operations, Result, What, check, list_accounts};
@@ -213,20 +214,20 @@ impl Operations {
 
         let led = self.replica_of(&account)?;
         let find = |view: &ReadView| -> Result<_> {
-            let (id, _) = list_accounts::find(view, &account)?;
+            let (id, of) = list_accounts::find(view, &account)?;
             let found = read::mailbox(&*view.view, view.space, id, &mailbox)?;
             let same = |uidvalidity| [0, uidvalidity].contains(&request.uidvalidity);
             let (mailbox, row) = found
                 .filter(|(_, row)| same(row.uidvalidity))
                 .ok_or(MailboxError::NotFound(What::Mailbox))?;
-            Ok((id, mailbox, row))
+            Ok((id, of, mailbox, row))
         };
         let known = match request.unconfirmed {
             true => self.local_view(&led).and_then(|v| Ok((find(&v)?, v))).ok(),
             false => None,
         };
         // What is not there may be so new that only a quorum knows of it.
-        let ((account_id, mailbox, row), view) = match known {
+        let ((account_id, account_row, mailbox, row), view) = match known {
             Some(known) => known,
             None => {
                 let view = self.read(&led).await?;
@@ -246,6 +247,18 @@ impl Operations {
             keywords: read::keywords_of(&*view.view, view.space, account_id, (mailbox, &row))?,
             highest_modseq: row.highest_modseq,
         };
+        let at_hand = match request.is_of_rows() {
+            true => {
+                let place = Place {
+                    shard: led.shard,
+                    view: &view,
+                    account: (account_id, &account_row),
+                    mailbox: (mailbox, &row),
+                };
+                self.rows.rows(&place, &uids).await?
+            }
+            false => None,
+        };
         let (keywords, highest_modseq) = (opening.keywords.len(), opening.highest_modseq);
         let (out, batches) = out::channel(opening);
         let work = Work {
@@ -263,7 +276,11 @@ impl Operations {
             summaries: Ahead::summaries(),
             out,
         };
-        Ok(out::stream(batches, work.run(uids)))
+        let run = match at_hand {
+            Some(rows) => work.tell(rows, uids).left_future(),
+            None => work.run(uids).right_future(),
+        };
+        Ok(out::stream(batches, run))
     }
 }
 
@@ -287,6 +304,21 @@ struct Work {
 }
 
 impl Work {
+    /// Tells of rows that are in memory.
+    async fn tell(mut self, rows: row_cache::Rows, uids: UidRanges) -> Result<()> {
+        for range in uids {
+            for page in row_cache::within(&rows, range).chunks(PAGE_ROWS) {
+                for (uid, row) in page {
+                    if row.modseq > self.request.changed_since {
+                        self.out.row(*uid, row.clone()).await?;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        self.out.finish().await
+    }
+
     async fn run(mut self, uids: UidRanges) -> Result<()> {
         let mut group = Vec::new();
         for (span, wanted) in spans(&uids) {

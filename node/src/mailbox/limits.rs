@@ -30,6 +30,8 @@ pub struct Limits {
     pub view_age: Duration,
     /// A watcher that missed more changes of an account than these reads it anew.
     pub watch_changes: u64,
+    /// Rows of mailboxes that were read lately and stay in memory, octets.
+    pub row_cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             password_cost: PasswordCost::default(),
             view_age: Duration::from_secs(30),
             watch_changes: 1_000,
+            row_cache_bytes: 64 << 20,
         }
     }
 }

@@ -49,6 +49,7 @@ pub mod open_mailbox;
 pub mod passwords;
 pub mod rename_mailbox;
 pub mod route;
+pub mod row_cache;
 pub mod search;
 pub mod section;
 pub mod set_flags;
@@ -97,6 +98,7 @@ pub struct Operations {
     passwords: passwords::Passwords,
     attempts: attempts::Attempts,
     transfers: transfer::InHand,
+    rows: row_cache::RowCache,
 }
 
 /// Who calls: what an operation must know of the connection that a request came by.
@@ -131,6 +133,7 @@ impl Operations {
             attempts: attempts::Attempts::default(),
             hub: Arc::default(),
             transfers: transfer::InHand::default(),
+            rows: row_cache::RowCache::new(limits.row_cache_bytes),
             env,
             window: ByteWindow::new(limits.node_window_bytes),
             read_window: ByteWindow::new(limits.node_read_window_bytes),

@@ -280,6 +280,7 @@ impl Starting {
             password_cost: self.config.password_cost(),
             view_age: Duration::from_millis(self.config.view_age_ms),
             watch_changes: self.config.watch_changes,
+            row_cache_bytes: self.config.row_cache_bytes as usize,
             ..Limits::default()
         };
         let routes = Arc::new(PlacementRoutes {

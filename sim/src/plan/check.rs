@@ -189,6 +189,7 @@ impl Plan {
         ] {
             within(format!("settings.{name}"), value, 1 << 10..=gib)?;
         }
+        within("settings.row_cache_bytes", s.row_cache_bytes, 0..=gib)?;
         within("settings.entry_cache_bytes", s.entry_cache_bytes, 0..=gib)?;
         within("settings.keep_entries", s.keep_entries, 0..=1 << 32)?;
         for (name, value, least) in [

@@ -163,6 +163,9 @@ pub struct Settings {
     /// `watch_changes` of the node.
     #[serde(default = "settings::watch_changes")]
     pub watch_changes: u64,
+    /// `row_cache_bytes` of the node.
+    #[serde(default = "settings::row_cache_bytes")]
+    pub row_cache_bytes: u64,
 }
 
 /// One operation of one client.

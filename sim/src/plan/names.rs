@@ -2,7 +2,9 @@
 
 use posthouse_node::journal::READ_REPEATS;
 
-use super::{CrashPoint, DiskCall, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan, RotPlace};
+use super::{
+    CrashPoint, DiskCall, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan, RotPlace,
+};
 
 impl LmtpCut {
     /// All places, in the order of the dialogue.

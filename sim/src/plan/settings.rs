@@ -31,6 +31,7 @@ pub fn shipped() -> Settings {
         lmtp_deadline_ms: lmtp_deadline_ms(),
         view_age_ms: view_age_ms(),
         watch_changes: watch_changes(),
+        row_cache_bytes: row_cache_bytes(),
     }
 }
 
@@ -47,6 +48,11 @@ pub(super) fn lmtp_deadline_ms() -> u64 {
 /// `view_age_ms` as shipped, and of plans that do not name it.
 pub(super) fn view_age_ms() -> u64 {
     30_000
+}
+
+/// `row_cache_bytes` as shipped, and of plans that do not name it.
+pub(super) fn row_cache_bytes() -> u64 {
+    64 << 20
 }
 
 /// `watch_changes` as shipped, and of plans that do not name it.
@@ -99,6 +105,8 @@ pub fn draw(seed: u64, like_shipped: Option<bool>, network: &Network, disk: &Dis
                 },
                 view_age_ms: weighted(readers, &[(2, 0), (1, 5), (1, view_age_ms())]),
                 watch_changes: weighted(readers, &[(1, 1), (1, 3), (2, watch_changes())]),
+                // Nothing, or room for a few small mailboxes.
+                row_cache_bytes: weighted(readers, &[(1, 0), (2, 4 << 10), (3, row_cache_bytes())]),
             }
         }
     }

@@ -97,6 +97,7 @@ impl NodeSlot {
             answer_ms: s.answer_ms,
             replicate_window_bytes: s.replicate_window_bytes,
             entry_cache_bytes: s.entry_cache_bytes,
+            row_cache_bytes: s.row_cache_bytes,
             scrub_every_ms: s.scrub_every_ms,
             compaction_every_ms: s.compaction_every_ms,
             compaction_live_percent: s.compaction_live_percent.into(),

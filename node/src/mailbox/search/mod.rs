@@ -36,6 +36,7 @@ use futures::future::BoxFuture;
 use futures::stream::unfold;
 use tokio::sync::mpsc;
 
+use super::row_cache::Place;
 use super::{MailboxError, Operations, Result, What, check, list_accounts};
 use crate::machine::read;
 use crate::types::*;
@@ -109,11 +110,18 @@ impl Operations {
         }
         let led = self.replica_of(&name)?;
         let view = self.read(&led).await?;
-        let (account, _) = list_accounts::find(&view, &name)?;
+        let (account, of) = list_accounts::find(&view, &name)?;
         let found = read::mailbox(&*view.view, view.space, account, &which)?;
         let (mailbox, row) = found.ok_or(MailboxError::NotFound(What::Mailbox))?;
         let keywords = read::keywords_of(&*view.view, view.space, account, (mailbox, &row))?;
         let plan = Plan::new(request.key.as_ref(), &keywords)?;
+        let place = Place {
+            shard: led.shard,
+            view: &view,
+            account: (account, &of),
+            mailbox: (mailbox, &row),
+        };
+        let rows = self.rows.rows(&place, plan.bounds()).await?;
         let searched = Arc::new(AtomicU32::new(0));
         let (out, pieces) = mpsc::channel(PIECES);
         let run = Run {
@@ -127,6 +135,7 @@ impl Operations {
             account,
             mailbox,
             uidnext: row.uidnext,
+            rows,
             plan,
             collect,
             searched: Arc::clone(&searched),

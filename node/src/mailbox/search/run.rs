@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::super::ahead::Ahead;
+use super::super::row_cache::{self, Rows};
 use super::super::summary::Summary;
 use super::super::{Led, MailboxError, Operations, Result};
 use super::fulltext::{Asking, FullText, Lost, Message};
@@ -115,6 +116,8 @@ pub struct Run {
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
     pub(super) uidnext: Uid,
+    /// Of the whole mailbox, where they are at hand.
+    pub(super) rows: Option<Rows>,
     pub(super) plan: Plan,
     pub(super) collect: Collect,
     pub(super) searched: Arc<AtomicU32>,
@@ -163,6 +166,14 @@ impl Run {
             logged: false,
         };
         let (account, mailbox) = (self.account, self.mailbox);
+        if let Some(rows) = self.rows.take() {
+            for bounds in self.plan.bounds() {
+                for (uid, row) in row_cache::within(&rows, *bounds) {
+                    self.look_in_turn(*uid, row, &mut state).await?;
+                }
+            }
+            return self.finish(state).await;
+        }
         for &(first, last) in self.plan.bounds() {
             let mut next = (first < self.uidnext).then_some(first);
             while let Some(from) = next {
@@ -172,17 +183,23 @@ impl Run {
                 next = after;
                 state.work += 1;
                 for (uid, row) in rows {
-                    self.look_at(uid, row, &mut state).await?;
-                    self.searched.fetch_add(1, Ordering::Relaxed);
-                    if state.work >= ROWS_AT_A_TIME {
-                        state.work = 0;
-                        self.tell_pending(&mut state, false).await?;
-                        tokio::task::yield_now().await;
-                    }
+                    self.look_in_turn(uid, &row, &mut state).await?;
                 }
             }
         }
         self.finish(state).await
+    }
+
+    /// Looks at a message; others have their turn in between.
+    async fn look_in_turn(&self, uid: Uid, row: &MessageRow, state: &mut State) -> Result<()> {
+        self.look_at(uid, row, state).await?;
+        self.searched.fetch_add(1, Ordering::Relaxed);
+        if state.work >= ROWS_AT_A_TIME {
+            state.work = 0;
+            self.tell_pending(state, false).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     fn piece(&self) -> Piece {
@@ -213,10 +230,10 @@ impl Run {
         Ok(())
     }
 
-    async fn look_at(&self, uid: Uid, row: MessageRow, state: &mut State) -> Result<()> {
+    async fn look_at(&self, uid: Uid, row: &MessageRow, state: &mut State) -> Result<()> {
         state.work += 1;
         let mut summary = None;
-        if !self.matches(uid, &row, &mut summary, state).await? {
+        if !self.matches(uid, row, &mut summary, state).await? {
             return Ok(());
         }
         state.total.count += 1;
@@ -236,14 +253,14 @@ impl Run {
             Collect::FromEnd { all, .. } => {
                 all.insert(uid);
             }
-            Collect::Sort(sorter, false) => sorter.add(uid, &row, &Summary::default())?,
+            Collect::Sort(sorter, false) => sorter.add(uid, row, &Summary::default())?,
             Collect::Sort(sorter, true) => {
-                let summary = self.summary_of(&row, &mut summary, &mut state.work)?;
-                sorter.add(uid, &row, summary)?;
+                let summary = self.summary_of(row, &mut summary, &mut state.work)?;
+                sorter.add(uid, row, summary)?;
             }
             Collect::Thread(threader) => {
-                let summary = self.summary_of(&row, &mut summary, &mut state.work)?;
-                threader.add(uid, &row, summary);
+                let summary = self.summary_of(row, &mut summary, &mut state.work)?;
+                threader.add(uid, row, summary);
             }
         }
         Ok(())

@@ -6,9 +6,9 @@
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use posthouse_client::{Columns, FlagChange};
 use posthouse_client::proto::section_data::Outcome;
 use posthouse_client::proto::{Envelope, Fetched, FlagMode, SectionData};
+use posthouse_client::{Columns, FlagChange};
 use roaring::RoaringBitmap;
 
 use super::select::vanished_since;
@@ -253,7 +253,14 @@ async fn tell(
                 outcomes.messages.insert(row.uid);
                 let flags = with_flags.contains(row.uid);
                 let n = view.number_after(&mut before, row.uid);
-                at = begin(wire.out(), view, (n, &row), plan, (flags, enabled), &mut told);
+                at = begin(
+                    wire.out(),
+                    view,
+                    (n, &row),
+                    plan,
+                    (flags, enabled),
+                    &mut told,
+                );
             }
             Event::Rows(mut rows) => {
                 end(&mut at, wire.out())?;
@@ -262,7 +269,14 @@ async fn tell(
                     outcomes.messages.insert(row.uid);
                     let flags = with_flags.contains(row.uid);
                     let n = view.number_after(&mut before, row.uid);
-                    at = begin(wire.out(), view, (n, row), plan, (flags, enabled), &mut told);
+                    at = begin(
+                        wire.out(),
+                        view,
+                        (n, row),
+                        plan,
+                        (flags, enabled),
+                        &mut told,
+                    );
                     end(&mut at, wire.out())?;
                     wire.relieve(patience).await?;
                 }
