@@ -143,9 +143,14 @@ impl Wire {
         }
     }
 
+    /// Whether much is queued.
+    pub fn is_full(&self) -> bool {
+        self.output.len() > ANSWERS_BYTES
+    }
+
     /// Sends what is queued when it is much.
     pub async fn relieve(&mut self, patience: Duration) -> Result<(), Gone> {
-        match self.output.len() > ANSWERS_BYTES {
+        match self.is_full() {
             true => self.flush(patience).await,
             false => Ok(()),
         }

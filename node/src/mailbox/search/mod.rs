@@ -38,6 +38,7 @@ use tokio::sync::mpsc;
 
 use super::row_cache::Place;
 use super::{MailboxError, Operations, Result, What, check, list_accounts};
+use crate::index::values::MessageRow;
 use crate::machine::read;
 use crate::types::*;
 use key::{Key, MAX_SORT_KEYS, SortKey};
@@ -94,6 +95,14 @@ pub struct Total {
     pub count: u64,
     /// The highest modseq of any; 0 when there is none.
     pub matched_modseq: ModSeq,
+}
+
+impl Total {
+    /// One more.
+    fn add(&mut self, row: &MessageRow) {
+        self.count += 1;
+        self.matched_modseq = self.matched_modseq.max(row.modseq);
+    }
 }
 
 impl Operations {

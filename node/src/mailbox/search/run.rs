@@ -153,6 +153,30 @@ struct State {
     logged: bool,
 }
 
+impl State {
+    /// Takes a match, where its uid is all that is told of it; false: more of it is needed.
+    fn take(&mut self, uid: Uid, row: &MessageRow) -> bool {
+        match &mut self.collect {
+            Collect::Uids { first, last } => {
+                self.total.add(row);
+                if (*first..=*last).contains(&self.total.count) {
+                    match self.pending.last_mut() {
+                        Some((_, last)) if last.checked_add(1) == Some(uid) => *last = uid,
+                        _ => self.pending.push((uid, uid)),
+                    }
+                }
+                true
+            }
+            Collect::FromEnd { all, .. } => {
+                self.total.add(row);
+                all.insert(uid);
+                true
+            }
+            Collect::Sort(..) | Collect::Thread(_) => false,
+        }
+    }
+}
+
 impl Run {
     /// Runs it: pieces go out as they come, the last one at the end.
     pub async fn run(mut self) -> Result<()> {
@@ -168,9 +192,8 @@ impl Run {
         let (account, mailbox) = (self.account, self.mailbox);
         if let Some(rows) = self.rows.take() {
             for bounds in self.plan.bounds() {
-                for (uid, row) in row_cache::within(&rows, *bounds) {
-                    self.look_in_turn(*uid, row, &mut state).await?;
-                }
+                let rows = row_cache::within(&rows, *bounds);
+                self.look_through(rows, &mut state).await?;
             }
             return self.finish(state).await;
         }
@@ -182,22 +205,36 @@ impl Run {
                 let (rows, after) = read::messages(view, space, account, mailbox, page, PAGE_ROWS)?;
                 next = after;
                 state.work += 1;
-                for (uid, row) in rows {
-                    self.look_in_turn(uid, &row, &mut state).await?;
-                }
+                self.look_through(&rows, &mut state).await?;
             }
         }
         self.finish(state).await
     }
 
-    /// Looks at a message; others have their turn in between.
-    async fn look_in_turn(&self, uid: Uid, row: &MessageRow, state: &mut State) -> Result<()> {
-        self.look_at(uid, row, state).await?;
-        self.searched.fetch_add(1, Ordering::Relaxed);
-        if state.work >= ROWS_AT_A_TIME {
-            state.work = 0;
-            self.tell_pending(state, false).await?;
-            tokio::task::yield_now().await;
+    /// Looks at messages, by their rows alone where that is enough; others have their turn in
+    /// between.
+    async fn look_through(&self, rows: &[(Uid, MessageRow)], state: &mut State) -> Result<()> {
+        for page in rows.chunks(PAGE_ROWS) {
+            let mut glances = 0;
+            for (uid, row) in page {
+                let verdict = self.plan.judge(*uid, row, &mut state.answers);
+                if verdict == Some(false) || verdict == Some(true) && state.take(*uid, row) {
+                    glances += 1;
+                    state.work += 1;
+                } else {
+                    self.look_at(*uid, row, state).await?;
+                    self.searched.fetch_add(1, Ordering::Relaxed);
+                }
+                if state.pending.len() >= PIECE_ITEMS {
+                    self.tell_pending(state, true).await?;
+                }
+                if state.work >= ROWS_AT_A_TIME {
+                    state.work = 0;
+                    self.tell_pending(state, false).await?;
+                    tokio::task::yield_now().await;
+                }
+            }
+            self.searched.fetch_add(glances, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -236,23 +273,12 @@ impl Run {
         if !self.matches(uid, row, &mut summary, state).await? {
             return Ok(());
         }
-        state.total.count += 1;
-        state.total.matched_modseq = state.total.matched_modseq.max(row.modseq);
-        let count = state.total.count;
+        if state.take(uid, row) {
+            return Ok(());
+        }
+        state.total.add(row);
         match &mut state.collect {
-            Collect::Uids { first, last } if (*first..=*last).contains(&count) => {
-                match state.pending.last_mut() {
-                    Some((_, last)) if last.checked_add(1) == Some(uid) => *last = uid,
-                    _ => state.pending.push((uid, uid)),
-                }
-                if state.pending.len() >= PIECE_ITEMS {
-                    self.tell_pending(state, true).await?;
-                }
-            }
-            Collect::Uids { .. } => (),
-            Collect::FromEnd { all, .. } => {
-                all.insert(uid);
-            }
+            Collect::Uids { .. } | Collect::FromEnd { .. } => {}
             Collect::Sort(sorter, false) => sorter.add(uid, row, &Summary::default())?,
             Collect::Sort(sorter, true) => {
                 let summary = self.summary_of(row, &mut summary, &mut state.work)?;

@@ -278,7 +278,9 @@ async fn tell(
                         &mut told,
                     );
                     end(&mut at, wire.out())?;
-                    wire.relieve(patience).await?;
+                    if wire.is_full() {
+                        wire.flush(patience).await?;
+                    }
                 }
             }
             Event::Section(piece) if at != At::Passing => {

@@ -120,7 +120,9 @@ async fn plain(s: &mut Session, told: &RoaringBitmap, modseq: Option<u64>) -> Re
         let out = s.wire.out();
         put(out, " ");
         number(out, n.into());
-        s.wire.relieve(patience).await?;
+        if s.wire.is_full() {
+            s.wire.flush(patience).await?;
+        }
     }
     if let Some(modseq) = modseq.filter(|_| !told.is_empty()) {
         put(s.wire.out(), &format!(" (MODSEQ {modseq})"));
