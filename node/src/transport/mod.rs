@@ -20,6 +20,7 @@ pub mod promises;
 pub mod repair;
 pub mod service;
 pub mod snapshot;
+mod tap;
 
 /// Generated from `proto/peer.proto`, which documents it.
 #[allow(missing_docs)]

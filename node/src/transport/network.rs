@@ -32,6 +32,7 @@ use super::peers::{PeerError, Peers};
 use super::promises::{Promise, leader_of};
 use super::proto::{ReplicateRequest, ReplicateResponse};
 use super::snapshot::{self, ChunkReader};
+use super::tap::{Tap, tapped};
 use crate::raft::log::Log;
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::types::*;
@@ -288,7 +289,7 @@ impl NetStreamAppend<TypeConfig> for Network {
             // is down would be tried again at once, as fast as this one can.
             let mut input = input.fuse();
             let first = input.next().await;
-            let input = futures::stream::iter(first).chain(input);
+            let (input, tap) = tapped(futures::stream::iter(first).chain(input));
             let peer = self.peers.get(self.target.node()).map_err(rpc)?;
             let waiting = Waiting::default();
             let stuck = Arc::new(AtomicBool::new(false));
@@ -307,7 +308,7 @@ impl NetStreamAppend<TypeConfig> for Network {
                     return Err(broken("the append stream does not open"));
                 }
             };
-            Ok(self.responses(answers, waiting, stuck).boxed())
+            Ok(self.responses(answers, waiting, stuck, tap).boxed())
         })
     }
 }
@@ -366,16 +367,19 @@ impl Network {
         });
     }
 
-    /// Decodes the answers; each frees the room of its request.
+    /// Decodes the answers; each frees the room of its request. With the answers ends what openraft
+    /// wants to send by this stream: what it gives out next belongs to another one.
     fn responses(
         &self,
         answers: tonic::Streaming<ReplicateResponse>,
         waiting: Waiting,
         stuck: Arc<AtomicBool>,
+        tap: Tap,
     ) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send + '_
     {
-        futures::stream::unfold(Some((answers, waiting, stuck)), move |state| async move {
-            let (mut answers, waiting, stuck) = state?;
+        let state = Some((answers, waiting, stuck, tap));
+        futures::stream::unfold(state, move |state| async move {
+            let (mut answers, waiting, stuck, tap) = state?;
             let answer = loop {
                 let owed = !waiting.lock().is_empty();
                 match tokio::time::timeout(APPEND_TIMEOUT, answers.next()).await {
@@ -402,7 +406,8 @@ impl Network {
                                 let why = "the entries that come next are purged";
                                 return Some((Err(broken(why)), None));
                             }
-                            let next = result.is_ok().then_some((answers, waiting, stuck));
+                            let open = (answers, waiting, stuck, tap);
+                            let next = result.is_ok().then_some(open);
                             Some((Ok(result), next))
                         }
                         Err(e) => Some((Err(broken(e)), None)),

@@ -481,10 +481,15 @@ impl Account {
         let Some((era, end)) = self.renames.get(&made) else {
             return Err(Ret::NotYet);
         };
-        let target = self.mailboxes.iter().find(|(_, m)| m.era == *era);
-        let target = target.ok_or(Ret::NoMailbox)?;
         let inbox = self.mailboxes.get_key_value(INBOX).ok_or(Ret::NoMailbox)?;
         let uids: Vec<u32> = inbox.1.messages.range(..end).map(|(uid, _)| *uid).collect();
+        // There were none, or all have gone: then it is done, and its retry gets the first answer
+        // again, also when the mailbox was removed since. Nothing new comes below `end`.
+        if uids.is_empty() {
+            return Ok(Outcome::of(Ret::Done));
+        }
+        let target = self.mailboxes.iter().find(|(_, m)| m.era == *era);
+        let target = target.ok_or(Ret::NoMailbox)?;
         let mut outcome = self.carry(inbox, target, &uids, true);
         (outcome.ret, outcome.era) = (Ret::Done, None);
         Ok(outcome)

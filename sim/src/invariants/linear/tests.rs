@@ -536,3 +536,48 @@ fn names_and_moves_follow_the_rules() {
     });
     assert!(after.mailboxes.contains_key("c/b"));
 }
+
+/// A retry gets the first answer again, whatever became of the mailbox that was made.
+#[test]
+fn inbox_is_renamed_once_nothing_is_left_to_move() {
+    let mut account = Account::default();
+    let mut does = |op: Op| {
+        let ret = account.answer(&op);
+        account.apply(&op, None);
+        ret
+    };
+    let make = |to: &str, request| Op::Make {
+        name: to.into(),
+        uses: Vec::new(),
+        for_inbox: true,
+        request,
+    };
+    let delete = |gone: &str, request| Op::DeleteMailbox {
+        at: Where {
+            name: gone.into(),
+            era: 0,
+        },
+        request,
+    };
+    does(Op::CreateAccount);
+    // INBOX was empty.
+    does(make("a", 1));
+    does(delete("a", 2));
+    assert_eq!(does(Op::MoveInbox { made: 1 }), Ret::Done);
+    does(Op::Store {
+        mailbox: INBOX.into(),
+        request: 3,
+        items: vec![(1, 5)],
+        replaces: None,
+    });
+    assert_eq!(does(Op::MoveInbox { made: 1 }), Ret::Done);
+    // A message cannot go where no mailbox is any more ...
+    does(make("b", 4));
+    does(delete("b", 5));
+    assert_eq!(does(Op::MoveInbox { made: 4 }), Ret::NoMailbox);
+    // ... and one that has gone there is not asked for again.
+    does(make("c", 6));
+    assert_eq!(does(Op::MoveInbox { made: 6 }), Ret::Done);
+    does(delete("c", 7));
+    assert_eq!(does(Op::MoveInbox { made: 6 }), Ret::Done);
+}
