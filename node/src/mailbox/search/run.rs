@@ -222,8 +222,11 @@ impl Run {
                     glances += 1;
                     state.work += 1;
                 } else {
+                    // Whoever waits for this one is told of those before it.
+                    let before = std::mem::take(&mut glances);
+                    self.searched.fetch_add(before, Ordering::Relaxed);
                     self.look_at(*uid, row, state).await?;
-                    self.searched.fetch_add(1, Ordering::Relaxed);
+                    glances = 1;
                 }
                 if state.pending.len() >= PIECE_ITEMS {
                     self.tell_pending(state, true).await?;
