@@ -3,9 +3,11 @@
 //! Recipients are grouped by the node that leads their shards, so that the octets travel once to
 //! each leader; the groups are sent at the same time. What is unresolved afterwards (a leader has
 //! moved, a node was busy or died) is grouped and sent again under the same identity, which the
-//! nodes use to store nothing twice. No group waits for another one that takes long.
+//! nodes use to store nothing twice. No group waits for the answer to another one; they wait
+//! together while a newer map of the shards is fetched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::future::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -23,6 +25,9 @@ use crate::proto::{DeliverHead, DeliverRequest, DeliverResponse, DeliverResult, 
 use crate::rare::{self, Rare};
 use crate::retry::{Deadline, Hunt, Step};
 use crate::upload::{Upload, check_sent};
+
+/// How long a shard without a node to ask is left alone at least.
+const ROUND: Duration = Duration::from_millis(10);
 
 /// Recipients of one call; the contract allows no more.
 pub const MAX_RECIPIENTS: usize = 1000;
@@ -245,7 +250,9 @@ impl Run<'_> {
             }
         }
         // Their time is over as well. Whether they may have taken effect counts.
-        while let Some((addr, group, answer)) = sent.next().await {
+        while self.results.iter().any(Option::is_none)
+            && let Some((addr, group, answer)) = sent.next().await
+        {
             self.take(&addr, &group, answer).await;
         }
     }
@@ -258,6 +265,8 @@ impl Run<'_> {
         let placement = client.placement_by(&self.parcel.deadline).await?;
         let now = Instant::now();
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        // One for each shard, also when the leader that is known changes in between.
+        let mut targets: BTreeMap<u32, Option<String>> = BTreeMap::new();
         for i in 0..self.results.len() {
             if self.results[i].is_some() {
                 continue;
@@ -276,9 +285,12 @@ impl Run<'_> {
             if hunt.not_before > now {
                 continue;
             }
-            let router = client.router();
-            let replicas = shard.map_or(Vec::new(), |s| router.replicas(&placement, s));
-            match hunt.hunt.target(&replicas) {
+            let target = targets.entry(key).or_insert_with(|| {
+                let router = client.router();
+                let replicas = shard.map_or(Vec::new(), |s| router.replicas(&placement, s));
+                hunt.hunt.target(&replicas)
+            });
+            match target.clone() {
                 Some(addr) => groups.entry(addr).or_default().add(i, key),
                 None => {
                     rare::hit(Rare::NobodyHasShard);
@@ -287,6 +299,10 @@ impl Run<'_> {
                     };
                     self.after_failure(key, "", &error).await;
                     self.last[i] = Some(error);
+                    // Also where a newer map knows of replicas meanwhile: this round is over.
+                    if let Some(hunt) = self.hunts.get_mut(&key) {
+                        hunt.not_before = hunt.not_before.max(now + ROUND);
+                    }
                 }
             }
         }

@@ -241,10 +241,11 @@ impl FetchStream {
 
     /// Messages without anything that follows.
     fn rows(&mut self, rows: proto::Rows) -> Result<FetchEvent, Error> {
-        if self.request.columns.is_none() || self.current.is_some() {
+        let asked = self.request.columns.as_ref();
+        let Some(asked) = asked.filter(|_| self.current.is_none()) else {
             return Err(out_of_order("rows came where none were asked for"));
-        }
-        let rows = Rows::new(rows, self.done)?;
+        };
+        let rows = Rows::new(rows, asked, self.done)?;
         self.done = rows.last();
         Ok(FetchEvent::Rows(rows))
     }

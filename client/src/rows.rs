@@ -36,14 +36,19 @@ impl From<Columns> for proto::RowColumns {
 pub struct Rows {
     columns: proto::Rows,
     last: Uid,
-    /// The next row, and where its keywords begin.
+    /// The next row, where its keywords begin, and the uid before it.
     at: usize,
     keyword: usize,
+    before: Uid,
 }
 
 impl Rows {
-    /// Those of an answer, all of them above `after`.
-    pub(crate) fn new(columns: proto::Rows, after: Uid) -> Result<Rows, Error> {
+    /// Those of an answer to a question for the columns `asked`, all of them above `after`.
+    pub(crate) fn new(
+        columns: proto::Rows,
+        asked: &proto::RowColumns,
+        after: Uid,
+    ) -> Result<Rows, Error> {
         let wrong = |what: String| Error::Corrupt {
             message: format!("rows that cannot be: {what}"),
         };
@@ -61,16 +66,17 @@ impl Rows {
             return Err(wrong(format!("more rows up to uid {after}")));
         }
         let lengths = [
-            columns.flags.len(),
-            columns.keyword_counts.len(),
-            columns.modseqs.len(),
-            columns.internal_dates_ms.len(),
-            columns.save_dates_ms.len(),
-            columns.sizes.len(),
-            columns.email_ids.len(),
+            (asked.flags, columns.flags.len()),
+            (asked.modseq, columns.modseqs.len()),
+            (asked.dates, columns.internal_dates_ms.len()),
+            (asked.dates, columns.save_dates_ms.len()),
+            (asked.size, columns.sizes.len()),
+            (asked.email_id, columns.email_ids.len()),
+            (!columns.keywords.is_empty(), columns.keyword_counts.len()),
         ];
-        if let Some(wrong_one) = lengths.iter().find(|n| ![0, rows].contains(n)) {
-            return Err(wrong(format!("{wrong_one} values of {rows} messages")));
+        let fits = |(asked, n): &(bool, usize)| *n == rows || *n == 0 && !asked;
+        if let Some((_, n)) = lengths.iter().find(|length| !fits(length)) {
+            return Err(wrong(format!("{n} values of {rows} messages")));
         }
         let counts = columns.keyword_counts.iter();
         let keywords: u64 = counts.map(|n| u64::from(*n)).sum();
@@ -83,6 +89,7 @@ impl Rows {
             last,
             at: 0,
             keyword: 0,
+            before: 0,
         })
     }
 
@@ -101,16 +108,15 @@ impl Rows {
         self.last
     }
 
-    /// Puts the next one into `row`, which is to hold the one before or nothing yet; false: there is
-    /// none any more.
+    /// Puts the next one into `row`, whatever that has held; false: there is none any more.
     pub fn next_into(&mut self, row: &mut Fetched) -> bool {
         let c = &self.columns;
         let Some(step) = c.uid_steps.get(self.at) else {
             return false;
         };
         let of = |column: &[u64]| column.get(self.at).copied().unwrap_or(0);
-        // The first step is a whole uid.
-        row.uid = step + if self.at == 0 { 0 } else { row.uid };
+        self.before += step;
+        row.uid = self.before;
         row.flags = c.flags.get(self.at).copied().unwrap_or(0).into();
         row.modseq = of(&c.modseqs);
         row.internal_date_ms = of(&c.internal_dates_ms);
@@ -132,6 +138,14 @@ impl Rows {
 mod tests {
     use super::*;
 
+    const ASKED: proto::RowColumns = proto::RowColumns {
+        flags: true,
+        modseq: true,
+        dates: false,
+        size: false,
+        email_id: false,
+    };
+
     fn columns() -> proto::Rows {
         proto::Rows {
             uid_steps: vec![5, 1, 10],
@@ -145,7 +159,7 @@ mod tests {
 
     #[test]
     fn rows_come_out_of_columns() {
-        let mut rows = Rows::new(columns(), 4).unwrap();
+        let mut rows = Rows::new(columns(), &ASKED, 4).unwrap();
         assert_eq!((rows.len(), rows.last()), (3, 16));
         let mut row = Fetched::default();
         let mut all = Vec::new();
@@ -164,19 +178,21 @@ mod tests {
     #[test]
     fn columns_that_do_not_fit_together_are_refused() {
         type Spoil = fn(&mut proto::Rows);
-        let spoils: [Spoil; 5] = [
+        let spoils: [Spoil; 7] = [
             |c| c.uid_steps[1] = 0,
             |c| c.uid_steps[2] = u32::MAX,
             |c| c.flags = vec![1].into(),
             |c| c.keyword_counts[0] = 1,
             |c| c.sizes.push(1),
+            |c| c.modseqs.clear(),
+            |c| c.keyword_counts.clear(),
         ];
         for spoil in spoils {
             let mut c = columns();
             spoil(&mut c);
-            let refused = Rows::new(c.clone(), 0);
+            let refused = Rows::new(c.clone(), &ASKED, 0);
             assert!(matches!(refused, Err(Error::Corrupt { .. })), "{c:?}");
         }
-        assert!(Rows::new(columns(), 5).is_err());
+        assert!(Rows::new(columns(), &ASKED, 5).is_err());
     }
 }

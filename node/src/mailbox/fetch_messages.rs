@@ -304,10 +304,17 @@ struct Work {
 }
 
 impl Work {
-    /// Tells of rows that are in memory.
-    async fn tell(mut self, rows: row_cache::Rows, uids: UidRanges) -> Result<()> {
-        for range in uids {
-            for page in row_cache::within(&rows, range).chunks(PAGE_ROWS) {
+    /// Tells of rows that are in memory. They are held no longer than a view: what is left then is
+    /// read from a newer one.
+    async fn tell(mut self, rows: row_cache::Rows, mut uids: UidRanges) -> Result<()> {
+        let (mut left, mut pages) = (None, 0);
+        'told: for (at, range) in uids.iter().enumerate() {
+            for page in rows.within(*range).chunks(PAGE_ROWS) {
+                if pages > 0 && self.taken.elapsed() >= self.ops.limits.view_age {
+                    left = Some((at, page[0].0));
+                    break 'told;
+                }
+                pages += 1;
                 for (uid, row) in page {
                     if row.modseq > self.request.changed_since {
                         self.out.row(*uid, row.clone()).await?;
@@ -316,7 +323,15 @@ impl Work {
                 tokio::task::yield_now().await;
             }
         }
-        self.out.finish().await
+        drop(rows);
+        match left {
+            Some((at, first)) => {
+                uids.drain(..at);
+                uids[0].0 = first;
+                self.run(uids).await
+            }
+            None => self.out.finish().await,
+        }
     }
 
     async fn run(mut self, uids: UidRanges) -> Result<()> {

@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::mem::size_of;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -38,8 +39,58 @@ const MAX_TOUCHED: u64 = 1000;
 /// What a mailbox without messages costs.
 const MAILBOX_BYTES: usize = 256;
 
-/// Messages of a mailbox, in the order of their uids.
-pub type Rows = Arc<Vec<(Uid, MessageRow)>>;
+/// Messages of a mailbox, in the order of their uids, however many read them.
+pub type Rows = Arc<Shared>;
+
+/// Rows that are counted as long as anybody has them.
+pub struct Shared {
+    rows: Vec<(Uid, MessageRow)>,
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    /// Those with a uid in `first..=last`.
+    pub fn within(&self, (first, last): (Uid, Uid)) -> &[(Uid, MessageRow)] {
+        let from = self.rows.partition_point(|(uid, _)| *uid < first);
+        let to = self.rows.partition_point(|(uid, _)| *uid <= last);
+        &self.rows[from..to.max(from)]
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Rows while they are gathered, up to a limit.
+struct Gathered {
+    rows: Vec<(Uid, MessageRow)>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Gathered {
+    fn new(limit: usize) -> Gathered {
+        Gathered {
+            rows: Vec::new(),
+            bytes: MAILBOX_BYTES,
+            limit,
+        }
+    }
+
+    /// Adds rows; others have their turn. False: they are too many.
+    async fn add(&mut self, rows: impl ExactSizeIterator<Item = (Uid, MessageRow)>) -> bool {
+        self.rows.reserve(rows.len());
+        for (uid, row) in rows {
+            self.bytes += size_of::<(Uid, MessageRow)>() + row.keywords.len() * size_of::<u16>();
+            self.rows.push((uid, row));
+        }
+        tokio::task::yield_now().await;
+        self.bytes <= self.limit
+    }
+}
 
 /// Where to read.
 pub struct Place<'a> {
@@ -58,7 +109,8 @@ type Name = (ShardId, AccountId, MailboxId);
 /// What is kept of a mailbox.
 struct Kept {
     modseq: ModSeq,
-    rows: Rows,
+    /// `None`: it is too large.
+    rows: Option<Rows>,
     bytes: usize,
     /// When it was last asked for, counted in questions.
     used: u64,
@@ -86,13 +138,19 @@ impl State {
 pub struct RowCache {
     limit: usize,
     state: Mutex<State>,
+    /// Octets of rows that are kept or being read.
+    all: Arc<AtomicUsize>,
 }
 
 impl RowCache {
-    /// Keeps about so many octets at most; 0: nothing.
+    /// Keeps about so many octets at most, and as many again for who reads what is not kept any
+    /// more; 0: nothing.
     pub fn new(limit: usize) -> RowCache {
-        let state = Mutex::default();
-        RowCache { limit, state }
+        RowCache {
+            limit,
+            state: Mutex::default(),
+            all: Arc::default(),
+        }
     }
 
     /// The rows of a mailbox, if they are at hand, or if so many of them are `wanted` that it is
@@ -104,57 +162,78 @@ impl RowCache {
     ) -> Result<Option<Rows>, IndexError> {
         let (mailbox, row) = at.mailbox;
         // One mailbox must not drive out all others.
+        let most = self.limit / 2;
         if row
             .messages
             .saturating_mul(size_of::<(Uid, MessageRow)>() as u64)
-            > self.limit as u64 / 2
+            > most as u64
         {
             return Ok(None);
         }
         let name = (at.shard, at.account.0, mailbox);
-        let known = self.get(name);
-        if let Some((modseq, rows)) = &known
-            && *modseq == row.highest_modseq
-        {
-            rare::hit(Rare::RowsFromMemory);
-            return Ok(Some(Arc::clone(rows)));
-        }
+        let known = match self.get(name) {
+            Some((_, None)) => return Ok(None),
+            Some((modseq, Some(rows))) if modseq == row.highest_modseq => {
+                rare::hit(Rare::RowsFromMemory);
+                return Ok(Some(rows));
+            }
+            Some((modseq, Some(rows))) => Some((modseq, rows)),
+            None => None,
+        };
         let last = row.uidnext.saturating_sub(1);
         let width = |(first, end): &(Uid, Uid)| {
             let end = (*end).min(last);
             (u64::from(end) + 1).saturating_sub(u64::from(*first))
         };
-        if wanted.iter().map(width).sum::<u64>() * 2 < u64::from(last) {
+        let few = wanted.iter().map(width).sum::<u64>() * 2 < u64::from(last);
+        if few || self.all.load(Ordering::Relaxed) >= self.limit.saturating_mul(2) {
             return Ok(None);
         }
-        let patched = match &known {
-            Some((modseq, rows)) => patched(at, *modseq, rows)?,
+        let mut gathered = Gathered::new(most);
+        let patched = match known {
+            Some((modseq, rows)) => match patch(at, modseq, &rows.rows, &mut gathered).await {
+                Err(IndexError::Corrupt(why)) => {
+                    // The rows themselves may be whole.
+                    tracing::warn!("changes cannot be applied to rows in memory: {why}");
+                    None
+                }
+                patched => patched?,
+            },
             None => None,
         };
-        let rows = match patched {
-            Some(rows) => rows,
-            None => read_all(at).await?,
+        let fits = match patched {
+            Some(fits) => fits,
+            None => {
+                gathered = Gathered::new(most);
+                read_all(at, &mut gathered).await?
+            }
         };
-        let rows = Arc::new(rows);
+        let Gathered { rows, bytes, .. } = gathered;
+        let rows = fits.then(|| {
+            self.all.fetch_add(bytes, Ordering::Relaxed);
+            Arc::new(Shared {
+                rows,
+                bytes,
+                all: Arc::clone(&self.all),
+            })
+        });
         self.keep(name, row.highest_modseq, &rows);
-        Ok(Some(rows))
+        Ok(rows)
     }
 
-    fn get(&self, name: Name) -> Option<(ModSeq, Rows)> {
+    fn get(&self, name: Name) -> Option<(ModSeq, Option<Rows>)> {
         let state = &mut *self.state.lock();
         let before = state.mailboxes.get(&name)?.used;
         state.order.remove(&before);
         let now = state.question(name);
         let kept = state.mailboxes.get_mut(&name)?;
         kept.used = now;
-        Some((kept.modseq, Arc::clone(&kept.rows)))
+        Some((kept.modseq, kept.rows.clone()))
     }
 
-    fn keep(&self, name: Name, modseq: ModSeq, rows: &Rows) {
-        let keywords = rows.iter().map(|(_, row)| row.keywords.capacity());
-        let bytes = MAILBOX_BYTES
-            + rows.capacity() * size_of::<(Uid, MessageRow)>()
-            + keywords.sum::<usize>() * size_of::<u16>();
+    fn keep(&self, name: Name, modseq: ModSeq, rows: &Option<Rows>) {
+        // Freed after the lock.
+        let mut gone = Vec::new();
         let state = &mut *self.state.lock();
         if let Some(kept) = state.mailboxes.get(&name)
             && kept.modseq > modseq
@@ -163,56 +242,51 @@ impl RowCache {
         }
         let kept = Kept {
             modseq,
-            rows: Arc::clone(rows),
-            bytes,
+            rows: rows.clone(),
+            bytes: rows.as_ref().map_or(MAILBOX_BYTES, |rows| rows.bytes),
             used: state.question(name),
         };
-        state.bytes += bytes;
+        state.bytes += kept.bytes;
         if let Some(before) = state.mailboxes.insert(name, kept) {
             state.order.remove(&before.used);
             state.bytes -= before.bytes;
+            gone.push(before);
         }
         while state.bytes > self.limit
             && let Some((_, oldest)) = state.order.pop_first()
         {
-            if let Some(gone) = state.mailboxes.remove(&oldest) {
-                state.bytes -= gone.bytes;
+            if let Some(oldest) = state.mailboxes.remove(&oldest) {
+                state.bytes -= oldest.bytes;
+                gone.push(oldest);
             }
         }
     }
 }
 
-/// The rows among these with a uid in `first..=last`.
-pub fn within(rows: &[(Uid, MessageRow)], (first, last): (Uid, Uid)) -> &[(Uid, MessageRow)] {
-    let from = rows.partition_point(|(uid, _)| *uid < first);
-    let to = rows.partition_point(|(uid, _)| *uid <= last);
-    &rows[from..to.max(from)]
-}
-
-async fn read_all(at: &Place<'_>) -> Result<Vec<(Uid, MessageRow)>, IndexError> {
-    let (mailbox, row) = at.mailbox;
-    let mut all = Vec::with_capacity(row.messages.min(1 << 20) as usize);
+/// Gathers all rows; false: they are too many.
+async fn read_all(at: &Place<'_>, all: &mut Gathered) -> Result<bool, IndexError> {
+    let (mailbox, _) = at.mailbox;
     let mut next = Some(1);
     while let Some(first) = next {
         let (view, space) = (&*at.view.view, at.view.space);
         let range = (first, Uid::MAX);
         let rows;
         (rows, next) = read::messages(view, space, at.account.0, mailbox, range, PAGE_ROWS)?;
-        all.extend(rows);
-        if next.is_some() {
-            tokio::task::yield_now().await;
+        if !all.add(rows.into_iter()).await {
+            return Ok(false);
         }
     }
-    Ok(all)
+    Ok(true)
 }
 
-/// `rows`, which were those at `modseq`, as they are now; `None`: too much has changed since, or
-/// it is not known what.
-fn patched(
+/// Gathers `rows`, which were those at `modseq`, as they are now; whether they are not too many.
+/// `None`: too much has changed since, or it is not known what.
+async fn patch(
     at: &Place<'_>,
     modseq: ModSeq,
     rows: &[(Uid, MessageRow)],
-) -> Result<Option<Vec<(Uid, MessageRow)>>, IndexError> {
+    all: &mut Gathered,
+) -> Result<Option<bool>, IndexError> {
     let ((account, of), (mailbox, row)) = (at.account, at.mailbox);
     let (view, space) = (&*at.view.view, at.view.space);
     let now = row.highest_modseq;
@@ -242,33 +316,37 @@ fn patched(
     if touched.len() > MAX_TOUCHED {
         return Ok(None);
     }
-    let mut fresh = touched.iter().peekable();
-    let mut all = Vec::with_capacity(rows.len() + touched.len() as usize);
-    let read = |uid| {
-        let row = read::message(view, space, account, mailbox, uid)?;
-        row.map(|row| (uid, row)).ok_or_else(|| {
+    let mut fresh = Vec::with_capacity(touched.len() as usize);
+    for uid in &touched {
+        let row = read::message(view, space, account, mailbox, uid)?.ok_or_else(|| {
             let what = format!(
                 "message {uid} of mailbox {} of account {account}",
                 mailbox.0
             );
             IndexError::Corrupt(format!("a row is missing: {what}"))
-        })
-    };
-    for (uid, row) in rows {
-        while let Some(before) = fresh.next_if(|fresh| fresh < uid) {
-            all.push(read(before)?);
+        })?;
+        fresh.push((uid, row));
+    }
+    let mut fresh = fresh.into_iter().peekable();
+    for page in rows.chunks(PAGE_ROWS) {
+        let mut merged = Vec::with_capacity(page.len());
+        for (uid, row) in page {
+            while let Some(before) = fresh.next_if(|(fresh, _)| fresh < uid) {
+                merged.push(before);
+            }
+            if let Some(now) = fresh.next_if(|(fresh, _)| fresh == uid) {
+                merged.push(now);
+            } else if !gone.contains(*uid) {
+                merged.push((*uid, row.clone()));
+            }
         }
-        if fresh.next_if_eq(uid).is_some() {
-            all.push(read(*uid)?);
-        } else if !gone.contains(*uid) {
-            all.push((*uid, row.clone()));
+        if !all.add(merged.into_iter()).await {
+            return Ok(Some(false));
         }
     }
-    for uid in fresh {
-        all.push(read(uid)?);
-    }
+    let fits = all.add(fresh.collect::<Vec<_>>().into_iter()).await;
     rare::hit(Rare::RowsPatched);
-    Ok(Some(all))
+    Ok(Some(fits))
 }
 
 #[cfg(test)]

@@ -26,6 +26,16 @@ const ASK_EVERY: u64 = 10;
 impl Announce {
     pub async fn turn(&self) -> anyhow::Result<Option<String>> {
         let r = &self.running;
+        let mut addrs: BTreeMap<NodeId, String> = r.placement.addrs();
+        addrs.insert(r.node, self.info.addr.clone());
+        // A replica from before this was written down along with the first one.
+        let holds = !r.groups.shards().all().is_empty();
+        let changed = self.file.change(|file| {
+            file.peers = addrs;
+            file.held |= holds;
+            file.lost = r.groups.lost_keys();
+        });
+        let changed = changed.await?;
         if self.turns.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == ASK_EVERY - 1 {
             r.placer.ask().await?;
         }
@@ -37,15 +47,6 @@ impl Announce {
             // If a copy of this node stood there, it has promised in this node's name.
             self.recall.again();
         }
-        let mut addrs: BTreeMap<NodeId, String> = r.placement.addrs();
-        addrs.insert(r.node, self.info.addr.clone());
-        // A replica from before this was written down along with the first one.
-        let holds = !r.groups.shards().all().is_empty();
-        let changed = self.file.change(|file| {
-            file.peers = addrs;
-            file.held |= holds;
-            file.lost = r.groups.lost_keys();
-        });
-        Ok(changed.await?.then(|| "addresses saved".into()))
+        Ok(changed.then(|| "addresses saved".into()))
     }
 }

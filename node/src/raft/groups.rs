@@ -92,6 +92,8 @@ pub struct Groups {
     logs: Arc<Mutex<Logs>>,
     lost: Arc<Mutex<BTreeSet<LostReplica>>>,
     receiving: Arc<Mutex<BTreeSet<ShardId>>>,
+    /// Shards whose lost replica is about to end.
+    ending: Mutex<BTreeSet<ShardId>>,
     spaces: AsyncMutex<()>,
 }
 
@@ -155,6 +157,7 @@ impl Groups {
             logs,
             lost,
             receiving: Arc::default(),
+            ending: Mutex::default(),
             spaces: AsyncMutex::default(),
         }
     }
@@ -338,9 +341,11 @@ impl Groups {
     /// next start, should the process die before the replica is replaced.
     async fn end_lost(&self, shard: &Shard, lost: &[ReplicaId]) -> Result<(), JournalError> {
         let id = shard.id();
+        self.ending.lock().insert(id);
         self.shards.remove(id);
         end(shard).await;
         shard.replicated.end().await;
+        self.ending.lock().remove(&id);
         self.logs.lock().remove(&(id, shard.replica()));
         let lost: Vec<LogMarks> = lost
             .iter()
@@ -485,6 +490,11 @@ impl Groups {
     /// Creates an empty replica: its row is durable before it can vote or acknowledge.
     pub async fn create(&self, shard: ShardId, replica: ReplicaId) -> Result<Arc<Shard>, Fault> {
         let fail = |e: IndexError| Fault::Index(e);
+        if self.ending.lock().contains(&shard) {
+            // What it began last may still write.
+            let why = format!("the lost replica of shard {shard} has not ended yet");
+            return Err(Fault::Refused(why));
+        }
         let space = self.new_space().await.map_err(fail)?;
         let applied = Applied {
             replica,

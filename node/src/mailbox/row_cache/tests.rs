@@ -157,14 +157,38 @@ fn a_range_of_rows_is_found() {
         };
         (uid, row)
     };
-    let rows: Vec<_> = [2, 3, 7].map(row).into();
+    let rows = Shared {
+        rows: [2, 3, 7].map(row).into(),
+        bytes: 0,
+        all: Arc::default(),
+    };
     for (range, expected) in [
         ((1, Uid::MAX), &[2, 3, 7][..]),
         ((3, 6), &[3]),
         ((4, 6), &[]),
         ((8, 9), &[]),
     ] {
-        let found = within(&rows, range).iter().map(|(uid, _)| *uid);
+        let found = rows.within(range).iter().map(|(uid, _)| *uid);
         assert!(found.eq(expected.iter().copied()), "{range:?}");
+    }
+}
+
+/// Who reads slowly holds rows that are not kept any more, and they are counted.
+#[tokio::test]
+async fn rows_count_as_long_as_they_are_held() {
+    let (_, ops) = node_with(Limits {
+        row_cache_bytes: 4 << 10,
+        ..Limits::default()
+    });
+    ops.create_account(&id(1), ACCOUNT).await.unwrap();
+    let draws = &mut StdRng::seed_from_u64(1);
+    for n in 3..=120 {
+        change(&ops, n, "INBOX", draws).await;
+        let kept = fetch(&ops, "INBOX", true).await;
+        assert_eq!(kept, fetch(&ops, "INBOX", false).await);
+        let state = ops.rows.state.lock();
+        let all = ops.rows.all.load(Ordering::Relaxed);
+        let kept = state.mailboxes.values().filter_map(|k| k.rows.as_ref());
+        assert_eq!(all, kept.map(|rows| rows.bytes).sum::<usize>());
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::super::ahead::Ahead;
-use super::super::row_cache::{self, Rows};
+use super::super::row_cache::Rows;
 use super::super::summary::Summary;
 use super::super::{Led, MailboxError, Operations, Result};
 use super::fulltext::{Asking, FullText, Lost, Message};
@@ -192,7 +192,7 @@ impl Run {
         let (account, mailbox) = (self.account, self.mailbox);
         if let Some(rows) = self.rows.take() {
             for bounds in self.plan.bounds() {
-                let rows = row_cache::within(&rows, *bounds);
+                let rows = rows.within(*bounds);
                 self.look_through(rows, &mut state).await?;
             }
             return self.finish(state).await;
