@@ -50,6 +50,33 @@ pub struct Shared {
 }
 
 impl Shared {
+    fn new(all: &Arc<AtomicUsize>) -> Shared {
+        all.fetch_add(MAILBOX_BYTES, Ordering::Relaxed);
+        Shared {
+            rows: Vec::new(),
+            bytes: MAILBOX_BYTES,
+            all: Arc::clone(all),
+        }
+    }
+
+    /// Adds rows, so long as there are no more than `most` octets; others have their turn. False:
+    /// they are too many.
+    async fn add(
+        &mut self,
+        rows: impl ExactSizeIterator<Item = (Uid, MessageRow)>,
+        most: usize,
+    ) -> bool {
+        let before = self.bytes;
+        self.rows.reserve(rows.len());
+        for (uid, row) in rows {
+            self.bytes += size_of::<(Uid, MessageRow)>() + row.keywords.len() * size_of::<u16>();
+            self.rows.push((uid, row));
+        }
+        self.all.fetch_add(self.bytes - before, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        self.bytes <= most
+    }
+
     /// Those with a uid in `first..=last`.
     pub fn within(&self, (first, last): (Uid, Uid)) -> &[(Uid, MessageRow)] {
         let from = self.rows.partition_point(|(uid, _)| *uid < first);
@@ -61,34 +88,6 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// Rows while they are gathered, up to a limit.
-struct Gathered {
-    rows: Vec<(Uid, MessageRow)>,
-    bytes: usize,
-    limit: usize,
-}
-
-impl Gathered {
-    fn new(limit: usize) -> Gathered {
-        Gathered {
-            rows: Vec::new(),
-            bytes: MAILBOX_BYTES,
-            limit,
-        }
-    }
-
-    /// Adds rows; others have their turn. False: they are too many.
-    async fn add(&mut self, rows: impl ExactSizeIterator<Item = (Uid, MessageRow)>) -> bool {
-        self.rows.reserve(rows.len());
-        for (uid, row) in rows {
-            self.bytes += size_of::<(Uid, MessageRow)>() + row.keywords.len() * size_of::<u16>();
-            self.rows.push((uid, row));
-        }
-        tokio::task::yield_now().await;
-        self.bytes <= self.limit
     }
 }
 
@@ -138,7 +137,7 @@ impl State {
 pub struct RowCache {
     limit: usize,
     state: Mutex<State>,
-    /// Octets of rows that are kept or being read.
+    /// Octets of rows that are kept, being gathered or being read.
     all: Arc<AtomicUsize>,
 }
 
@@ -172,13 +171,15 @@ impl RowCache {
         }
         let name = (at.shard, at.account.0, mailbox);
         let known = match self.get(name) {
-            Some((_, None)) => return Ok(None),
+            Some((modseq, None)) if row.highest_modseq.abs_diff(modseq) <= MAX_CHANGES => {
+                return Ok(None);
+            }
             Some((modseq, Some(rows))) if modseq == row.highest_modseq => {
                 rare::hit(Rare::RowsFromMemory);
                 return Ok(Some(rows));
             }
             Some((modseq, Some(rows))) => Some((modseq, rows)),
-            None => None,
+            Some((_, None)) | None => None,
         };
         let last = row.uidnext.saturating_sub(1);
         let width = |(first, end): &(Uid, Uid)| {
@@ -189,9 +190,9 @@ impl RowCache {
         if few || self.all.load(Ordering::Relaxed) >= self.limit.saturating_mul(2) {
             return Ok(None);
         }
-        let mut gathered = Gathered::new(most);
+        let mut gathered = Shared::new(&self.all);
         let patched = match known {
-            Some((modseq, rows)) => match patch(at, modseq, &rows.rows, &mut gathered).await {
+            Some((modseq, rows)) => match patch(at, modseq, &rows, &mut gathered, most).await {
                 Err(IndexError::Corrupt(why)) => {
                     // The rows themselves may be whole.
                     tracing::warn!("changes cannot be applied to rows in memory: {why}");
@@ -204,19 +205,11 @@ impl RowCache {
         let fits = match patched {
             Some(fits) => fits,
             None => {
-                gathered = Gathered::new(most);
-                read_all(at, &mut gathered).await?
+                gathered = Shared::new(&self.all);
+                read_all(at, &mut gathered, most).await?
             }
         };
-        let Gathered { rows, bytes, .. } = gathered;
-        let rows = fits.then(|| {
-            self.all.fetch_add(bytes, Ordering::Relaxed);
-            Arc::new(Shared {
-                rows,
-                bytes,
-                all: Arc::clone(&self.all),
-            })
-        });
+        let rows = fits.then(|| Arc::new(gathered));
         self.keep(name, row.highest_modseq, &rows);
         Ok(rows)
     }
@@ -264,7 +257,7 @@ impl RowCache {
 }
 
 /// Gathers all rows; false: they are too many.
-async fn read_all(at: &Place<'_>, all: &mut Gathered) -> Result<bool, IndexError> {
+async fn read_all(at: &Place<'_>, all: &mut Shared, most: usize) -> Result<bool, IndexError> {
     let (mailbox, _) = at.mailbox;
     let mut next = Some(1);
     while let Some(first) = next {
@@ -272,20 +265,21 @@ async fn read_all(at: &Place<'_>, all: &mut Gathered) -> Result<bool, IndexError
         let range = (first, Uid::MAX);
         let rows;
         (rows, next) = read::messages(view, space, at.account.0, mailbox, range, PAGE_ROWS)?;
-        if !all.add(rows.into_iter()).await {
+        if !all.add(rows.into_iter(), most).await {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Gathers `rows`, which were those at `modseq`, as they are now; whether they are not too many.
+/// Gathers the rows `before`, those at `modseq`, as they are now; whether they are not too many.
 /// `None`: too much has changed since, or it is not known what.
 async fn patch(
     at: &Place<'_>,
     modseq: ModSeq,
-    rows: &[(Uid, MessageRow)],
-    all: &mut Gathered,
+    before: &Shared,
+    all: &mut Shared,
+    most: usize,
 ) -> Result<Option<bool>, IndexError> {
     let ((account, of), (mailbox, row)) = (at.account, at.mailbox);
     let (view, space) = (&*at.view.view, at.view.space);
@@ -328,11 +322,11 @@ async fn patch(
         fresh.push((uid, row));
     }
     let mut fresh = fresh.into_iter().peekable();
-    for page in rows.chunks(PAGE_ROWS) {
+    for page in before.rows.chunks(PAGE_ROWS) {
         let mut merged = Vec::with_capacity(page.len());
         for (uid, row) in page {
-            while let Some(before) = fresh.next_if(|(fresh, _)| fresh < uid) {
-                merged.push(before);
+            while let Some(new) = fresh.next_if(|(fresh, _)| fresh < uid) {
+                merged.push(new);
             }
             if let Some(now) = fresh.next_if(|(fresh, _)| fresh == uid) {
                 merged.push(now);
@@ -340,11 +334,11 @@ async fn patch(
                 merged.push((*uid, row.clone()));
             }
         }
-        if !all.add(merged.into_iter()).await {
+        if !all.add(merged.into_iter(), most).await {
             return Ok(Some(false));
         }
     }
-    let fits = all.add(fresh.collect::<Vec<_>>().into_iter()).await;
+    let fits = all.add(fresh.collect::<Vec<_>>().into_iter(), most).await;
     rare::hit(Rare::RowsPatched);
     Ok(Some(fits))
 }

@@ -218,16 +218,14 @@ impl Run {
             let mut glances = 0;
             for (uid, row) in page {
                 let verdict = self.plan.judge(*uid, row, &mut state.answers);
-                if verdict == Some(false) || verdict == Some(true) && state.take(*uid, row) {
-                    glances += 1;
-                    state.work += 1;
-                } else {
+                if verdict != Some(false) && !(verdict.is_some() && state.take(*uid, row)) {
                     // Whoever waits for this one is told of those before it.
                     let before = std::mem::take(&mut glances);
                     self.searched.fetch_add(before, Ordering::Relaxed);
-                    self.look_at(*uid, row, state).await?;
-                    glances = 1;
+                    self.look_at(*uid, row, verdict, state).await?;
                 }
+                glances += 1;
+                state.work += 1;
                 if state.pending.len() >= PIECE_ITEMS {
                     self.tell_pending(state, true).await?;
                 }
@@ -270,13 +268,20 @@ impl Run {
         Ok(())
     }
 
-    async fn look_at(&self, uid: Uid, row: &MessageRow, state: &mut State) -> Result<()> {
-        state.work += 1;
+    /// Looks at a message of which more than its row is needed: for a verdict, or to tell of it.
+    async fn look_at(
+        &self,
+        uid: Uid,
+        row: &MessageRow,
+        verdict: Option<bool>,
+        state: &mut State,
+    ) -> Result<()> {
         let mut summary = None;
-        if !self.matches(uid, row, &mut summary, state).await? {
-            return Ok(());
-        }
-        if state.take(uid, row) {
+        let matches = match verdict {
+            Some(verdict) => verdict,
+            None => self.matches(uid, row, &mut summary, state).await?,
+        };
+        if !matches || verdict.is_none() && state.take(uid, row) {
             return Ok(());
         }
         state.total.add(row);
@@ -295,7 +300,7 @@ impl Run {
         Ok(())
     }
 
-    /// Whether a message matches, reading no more of it than that takes.
+    /// Whether a message that its row leaves open matches, reading no more of it than that takes.
     async fn matches(
         &self,
         uid: Uid,
@@ -304,8 +309,8 @@ impl Run {
         state: &mut State,
     ) -> Result<bool> {
         let answers = &mut state.answers;
-        let mut verdict = self.plan.judge(uid, row, answers);
-        if verdict.is_none() && self.plan.wants_thread(answers) {
+        let mut verdict = None;
+        if self.plan.wants_thread(answers) {
             let email = self.email(row, &mut state.work)?;
             self.plan.tell_thread(email.thread, answers);
             verdict = self.plan.judge_again(uid, row, answers);
