@@ -225,12 +225,12 @@ impl Store for Cluster {
         Box::pin(self.client.get_changes(account, Some(mailbox), since, 0))
     }
 
-    fn fetch<'a>(
-        &'a self,
-        account: &'a AccountName,
+    fn fetch(
+        &self,
+        account: &AccountName,
         mailbox: MailboxRef,
         wanted: Wanted,
-    ) -> BoxStream<'a, Result<Event, Error>> {
+    ) -> BoxStream<'static, Result<Event, Error>> {
         let options = FetchOptions {
             uids: wanted.uids,
             changed_since: wanted.changed_since,
@@ -242,7 +242,8 @@ impl Store for Cluster {
             unconfirmed: wanted.unconfirmed,
             columns: wanted.columns,
         };
-        let opening = self.client.fetch_messages(account, mailbox, options);
+        let (client, account) = (self.client.clone(), account.clone());
+        let opening = async move { client.fetch_messages(&account, mailbox, options).await };
         let opened = stream::once(opening).map(|opened| match opened {
             Ok(fetching) => events(fetching),
             Err(error) => stream::iter([Err(error)]).boxed(),

@@ -10,6 +10,7 @@
 //! | [`session`] | who has logged in, what is enabled, what is selected |
 //! | [`view`] | the selected mailbox as the client knows it |
 //! | [`watching`], [`updates`] | what has happened in it, and when that is told |
+//! | [`ahead`] | messages that the client is about to fetch |
 //! | [`op`] | one command a file |
 //! | [`store`], [`cluster`] | what the door needs of the cluster; the client library as such |
 //! | [`connection`] | the loop over one client's commands |
@@ -20,6 +21,7 @@
 //! set of uids, not a row per message. `\Recent` is not kept: IMAP4rev2 has none, and to
 //! IMAP4rev1 no message is recent.
 
+pub mod ahead;
 pub mod cluster;
 pub mod connection;
 pub mod deflate;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use posthouse_client::ids::{AccountName, MailboxName};
 
 use super::Door;
+use super::ahead::Ahead;
 use super::respond::{Done, Stop};
 use super::utf7;
 use super::view::View;
@@ -48,6 +49,8 @@ pub struct Selected {
     pub view: View,
     /// News of it.
     pub watching: Watching,
+    /// Messages that the client is about to fetch.
+    pub ahead: Ahead,
 }
 
 /// What a client has enabled (RFC 5161), or used.

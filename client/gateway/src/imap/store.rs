@@ -117,12 +117,12 @@ pub trait Store: Send + Sync {
         since: ModSeq,
     ) -> Answer<'a, GetChangesResponse>;
     /// Messages in the order of their uids.
-    fn fetch<'a>(
-        &'a self,
-        account: &'a AccountName,
+    fn fetch(
+        &self,
+        account: &AccountName,
         mailbox: MailboxRef,
         options: Wanted,
-    ) -> BoxStream<'a, Result<Event, Error>>;
+    ) -> BoxStream<'static, Result<Event, Error>>;
     /// Searches, sorts or threads a mailbox; given up when dropped.
     fn search<'a>(
         &'a self,

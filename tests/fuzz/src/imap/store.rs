@@ -451,12 +451,12 @@ impl Store for Stateless {
         })
     }
 
-    fn fetch<'a>(
-        &'a self,
-        _: &'a AccountName,
+    fn fetch(
+        &self,
+        _: &AccountName,
         _: MailboxRef,
         wanted: Wanted,
-    ) -> BoxStream<'a, Result<Event, Error>> {
+    ) -> BoxStream<'static, Result<Event, Error>> {
         let mut asked = all();
         if !wanted.uids.is_empty() {
             asked &= set_of(&wanted.uids);

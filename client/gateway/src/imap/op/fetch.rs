@@ -219,19 +219,18 @@ async fn tell(
         return Err(Done::bad("select a mailbox first").into());
     };
     let (view, wire) = (&mut selected.view, &mut s.wire);
-    let wanted = Wanted {
-        uids: view.spans(uids),
-        ..plan.wanted.clone()
-    };
-    let mut events = door.store.fetch(&account, view.mailbox(), wanted);
+    let ahead = &mut selected.ahead;
+    let mut call = ahead.open(&*door.store, &account, view, uids, &plan.wanted);
     let mut outcomes = Outcomes::default();
     let mut at = At::Between;
     let mut told = RoaringBitmap::new();
     let mut row_at_hand = Fetched::default();
     let mut before = Neighbour::default();
-    while let Some(event) = events.next().await {
+    while let Some(event) = call.next(uids).await {
         let event = match (event, at) {
             (Ok(event), _) => event,
+            // A call from before that has failed meanwhile: the messages are asked for again.
+            (Err(_), At::Between) if call.was_kept() && outcomes.messages.is_empty() => break,
             (Err(error), At::Literal(_, left)) if left > 0 => {
                 tracing::warn!(%error, "a message broke off on its way to a client");
                 return Err(Gone::Broken.into());
@@ -297,6 +296,7 @@ async fn tell(
     end(&mut at, wire.out())?;
     // What was told is newer than the news.
     view.told(&told);
+    selected.ahead.keep(call);
     Ok(outcomes)
 }
 

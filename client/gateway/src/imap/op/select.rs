@@ -5,6 +5,7 @@ use posthouse_client::Error;
 use posthouse_client::ids::MailboxRef;
 use roaring::RoaringBitmap;
 
+use crate::imap::ahead::Ahead;
 use crate::imap::parse::Set;
 use crate::imap::parse::select::{Qresync, Select};
 use crate::imap::respond::text::{all_flags, number, put, set};
@@ -70,7 +71,11 @@ pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Sto
         s.say_name(&mailbox.name);
         put(s.wire.out(), "\r\n");
     }
-    s.selected = Some(Selected { view, watching });
+    s.selected = Some(Selected {
+        view,
+        watching,
+        ahead: Ahead::default(),
+    });
     if let Some(resync) = command.qresync
         && resync.uidvalidity == uidvalidity
     {

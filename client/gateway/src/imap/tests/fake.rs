@@ -61,6 +61,8 @@ pub struct State {
     pub silent: u32,
     /// Messages that only a confirmed view shows.
     pub unconfirmed: BTreeSet<u32>,
+    /// Calls for messages.
+    pub fetches: u32,
 }
 
 const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
@@ -697,13 +699,14 @@ impl Store for Fake {
         })
     }
 
-    fn fetch<'a>(
-        &'a self,
-        _: &'a AccountName,
+    fn fetch(
+        &self,
+        _: &AccountName,
         mailbox: MailboxRef,
         wanted: Wanted,
-    ) -> BoxStream<'a, Result<Event, Error>> {
-        let s = locked(&self.state);
+    ) -> BoxStream<'static, Result<Event, Error>> {
+        let mut s = locked(&self.state);
+        s.fetches += 1;
         let id = match s.find(&mailbox) {
             Ok(id) => id,
             Err(error) => return stream::iter([Err(error)]).boxed(),

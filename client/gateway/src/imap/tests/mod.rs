@@ -1,5 +1,6 @@
 //! The door over a store in memory: whole dialogues.
 
+mod ahead;
 mod changes;
 mod client;
 mod dialogue;

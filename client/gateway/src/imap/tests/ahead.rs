@@ -1,0 +1,68 @@
+//! Messages that are fetched one after the other.
+
+use std::time::Duration;
+
+use super::client::Client;
+use super::fake::Fake;
+
+async fn with_messages(count: u32) -> (Fake, Client) {
+    let fake = Fake::new();
+    for n in 1..=count {
+        fake.deliver(&format!("Subject: {n}\r\n\r\nbody {n}"));
+    }
+    let client = Client::inbox(&fake).await;
+    (fake, client)
+}
+
+async fn body(c: &mut Client, n: u32) {
+    let text = format!("body {n}");
+    let expected = format!("* {n} FETCH (BODY[TEXT] {{{}}}\r\n{text})", text.len());
+    assert_eq!(
+        c.ok(&format!("FETCH {n} BODY.PEEK[TEXT]")).await,
+        [expected]
+    );
+}
+
+fn fetches(fake: &Fake) -> u32 {
+    std::mem::take(&mut fake.state.lock().unwrap().fetches)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_through_a_mailbox_makes_few_calls() {
+    let (fake, mut c) = with_messages(100).await;
+    fetches(&fake);
+    for n in 1..=100 {
+        body(&mut c, n).await;
+    }
+    let calls = fetches(&fake);
+    assert!(calls <= 8, "{calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_turns_off_the_way_gets_what_was_asked_for() {
+    let (fake, mut c) = with_messages(40).await;
+    for n in [1, 2, 3, 4, 6, 9, 10, 9, 30, 31, 5, 40, 39] {
+        body(&mut c, n).await;
+    }
+    for n in 1..=8 {
+        body(&mut c, n).await;
+        let flags = c.ok(&format!("FETCH {n} FLAGS")).await;
+        assert_eq!(flags, [format!("* {n} FETCH (FLAGS ())")]);
+    }
+    let header = c.ok("FETCH 9 BODY.PEEK[HEADER]").await;
+    assert_eq!(header.len(), 1);
+    // Longer than a call is kept open.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fetches(&fake);
+    body(&mut c, 9).await;
+    assert_eq!(fetches(&fake), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_gone_is_not_told_as_the_next_one() {
+    let (fake, mut c) = with_messages(12).await;
+    fake.state.lock().unwrap().unconfirmed.insert(7);
+    for n in 1..=12 {
+        body(&mut c, n).await;
+    }
+}
