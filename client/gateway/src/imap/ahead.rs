@@ -2,8 +2,8 @@
 //!
 //! Each such command would be a call of its own, which takes longer than to read a small message.
 //! So when a client goes through a mailbox in order and asks the same of each message, the
-//! messages after it are asked for in the same call, and wait for the next command: some in the
-//! buffers of the connection to the store, and none of them in the session.
+//! messages after it are asked for in the same call, and wait for the next command in the buffers
+//! of the connection to the store: of what is ahead, the session holds one row at the most.
 //!
 //! Only of what never changes of a message (`Wanted::unconfirmed`): what was read a moment too early
 //! is right all the same.
@@ -139,6 +139,7 @@ impl Ahead {
     ) -> Open {
         let single = uids.min().filter(|_| uids.len() == 1 && wanted.unconfirmed);
         let mut all = uids.clone();
+        let mut columns = wanted.columns;
         if let Some(uid) = single {
             let number = view.number(uid).unwrap_or(0);
             let follows = self.last.as_ref().is_some_and(|(last, before)| {
@@ -157,11 +158,14 @@ impl Ahead {
             }
             if self.row >= IN_A_ROW {
                 let more = MOST.min(2 << self.row.min(8));
+                // One row after the other, so that none is told too early.
+                columns = None;
                 all.extend((number + 1..number + more).map_while(|n| view.uid(n)));
             }
         }
         let call = Wanted {
             uids: view.spans(&all),
+            columns,
             ..wanted.clone()
         };
         Open {

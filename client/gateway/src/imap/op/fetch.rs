@@ -221,16 +221,13 @@ async fn tell(
     let (view, wire) = (&mut selected.view, &mut s.wire);
     let ahead = &mut selected.ahead;
     let mut call = ahead.open(&*door.store, &account, view, uids, &plan.wanted);
-    let mut outcomes = Outcomes::default();
-    let mut at = At::Between;
-    let mut told = RoaringBitmap::new();
+    let mut telling = Telling::new(plan, with_flags, enabled);
     let mut row_at_hand = Fetched::default();
-    let mut before = Neighbour::default();
     while let Some(event) = call.next(uids).await {
-        let event = match (event, at) {
+        let event = match (event, telling.at) {
             (Ok(event), _) => event,
             // A call from before that has failed meanwhile: the messages are asked for again.
-            (Err(_), At::Between) if call.was_kept() && outcomes.messages.is_empty() => break,
+            (Err(_), At::Between) if call.was_kept() && telling.messages.is_empty() => break,
             (Err(error), At::Literal(_, left)) if left > 0 => {
                 tracing::warn!(%error, "a message broke off on its way to a client");
                 return Err(Gone::Broken.into());
@@ -244,91 +241,100 @@ async fn tell(
         };
         match event {
             Event::Keywords(keywords) => {
-                end(&mut at, wire.out())?;
+                telling.end(wire.out())?;
                 learn(view, &keywords, wire.out());
             }
-            Event::Message(row) => {
-                end(&mut at, wire.out())?;
-                outcomes.messages.insert(row.uid);
-                let flags = with_flags.contains(row.uid);
-                let n = view.number_after(&mut before, row.uid);
-                at = begin(
-                    wire.out(),
-                    view,
-                    (n, &row),
-                    plan,
-                    (flags, enabled),
-                    &mut told,
-                );
-            }
+            Event::Message(row) => telling.begin(wire.out(), view, &row)?,
             Event::Rows(mut rows) => {
-                end(&mut at, wire.out())?;
-                let row = &mut row_at_hand;
-                while rows.next_into(row) {
-                    outcomes.messages.insert(row.uid);
-                    let flags = with_flags.contains(row.uid);
-                    let n = view.number_after(&mut before, row.uid);
-                    at = begin(
-                        wire.out(),
-                        view,
-                        (n, row),
-                        plan,
-                        (flags, enabled),
-                        &mut told,
-                    );
-                    end(&mut at, wire.out())?;
+                while rows.next_into(&mut row_at_hand) {
+                    telling.begin(wire.out(), view, &row_at_hand)?;
                     if wire.is_full() {
                         wire.flush(patience).await?;
                     }
                 }
             }
-            Event::Section(piece) if at != At::Passing => {
-                let Some(item) = plan.sections.get(piece.index as usize) else {
-                    continue;
-                };
-                outcomes.unknown_encoding |= piece.outcome() == Outcome::UnknownEncoding;
-                at = section(wire.out(), item, &piece, at)?;
-            }
-            Event::Section(_) => {}
+            Event::Section(piece) => telling.section(wire.out(), &piece)?,
         }
         wire.relieve(patience).await?;
     }
-    end(&mut at, wire.out())?;
+    telling.end(wire.out())?;
     // What was told is newer than the news.
-    view.told(&told);
+    view.told(&telling.told_flags);
     selected.ahead.keep(call);
-    Ok(outcomes)
+    Ok(Outcomes {
+        messages: telling.messages,
+        unknown_encoding: telling.unknown_encoding,
+    })
 }
 
-/// Ends the message that was under way.
-fn end(at: &mut At, out: &mut BytesMut) -> Result<(), Gone> {
-    match std::mem::replace(at, At::Between) {
-        At::Message | At::Literal(_, 0) => put(out, ")\r\n"),
-        At::Literal(..) => return Err(Gone::Broken),
-        At::Between | At::Passing => {}
-    }
-    Ok(())
+/// What is being told of messages, one after the other.
+struct Telling<'a> {
+    plan: &'a Plan,
+    /// Messages whose flags are told although nobody asked.
+    with_flags: &'a RoaringBitmap,
+    enabled: Enabled,
+    at: At,
+    /// The message before.
+    before: Neighbour,
+    /// Those that came.
+    messages: RoaringBitmap,
+    /// Those whose flags were told.
+    told_flags: RoaringBitmap,
+    unknown_encoding: bool,
 }
 
-/// A message begins, if the client knows it; those of which flags are told are noted.
-fn begin(
-    out: &mut BytesMut,
-    view: &mut View,
-    (n, row): (Option<u32>, &Fetched),
-    plan: &Plan,
-    (with_flags, enabled): (bool, Enabled),
-    told: &mut RoaringBitmap,
-) -> At {
-    let Some(n) = n else {
-        return At::Passing;
-    };
-    if plan.items.contains(&Item::ModSeq) || with_flags && enabled.condstore {
-        view.show(row.modseq);
+impl<'a> Telling<'a> {
+    fn new(plan: &'a Plan, with_flags: &'a RoaringBitmap, enabled: Enabled) -> Telling<'a> {
+        Telling {
+            plan,
+            with_flags,
+            enabled,
+            at: At::Between,
+            before: Neighbour::default(),
+            messages: RoaringBitmap::new(),
+            told_flags: RoaringBitmap::new(),
+            unknown_encoding: false,
+        }
     }
-    if message(out, view, (n, row), plan, (with_flags, enabled)) {
-        told.insert(row.uid);
+
+    /// A message begins after the one before; it is told if the client knows it.
+    fn begin(&mut self, out: &mut BytesMut, view: &mut View, row: &Fetched) -> Result<(), Gone> {
+        self.end(out)?;
+        self.messages.insert(row.uid);
+        let Some(n) = view.number_after(&mut self.before, row.uid) else {
+            self.at = At::Passing;
+            return Ok(());
+        };
+        let with_flags = self.with_flags.contains(row.uid);
+        if self.plan.items.contains(&Item::ModSeq) || with_flags && self.enabled.condstore {
+            view.show(row.modseq);
+        }
+        if message(out, view, (n, row), self.plan, (with_flags, self.enabled)) {
+            self.told_flags.insert(row.uid);
+        }
+        self.at = At::Message;
+        Ok(())
     }
-    At::Message
+
+    /// A piece of a section of the message that was begun last.
+    fn section(&mut self, out: &mut BytesMut, piece: &SectionData) -> Result<(), Gone> {
+        let item = self.plan.sections.get(piece.index as usize);
+        if let Some(item) = item.filter(|_| self.at != At::Passing) {
+            self.unknown_encoding |= piece.outcome() == Outcome::UnknownEncoding;
+            self.at = section(out, item, piece, self.at)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the message that was under way.
+    fn end(&mut self, out: &mut BytesMut) -> Result<(), Gone> {
+        match std::mem::replace(&mut self.at, At::Between) {
+            At::Message | At::Literal(_, 0) => put(out, ")\r\n"),
+            At::Literal(..) => return Err(Gone::Broken),
+            At::Between | At::Passing => {}
+        }
+        Ok(())
+    }
 }
 
 /// `* n FETCH (` and all items of a message but sections; whether its flags were among them.

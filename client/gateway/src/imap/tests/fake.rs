@@ -239,10 +239,16 @@ impl Fake {
     }
 
     /// A message comes from elsewhere.
-    pub fn deliver(&self, octets: &'static str) -> u32 {
+    pub fn deliver(&self, octets: &str) -> u32 {
         let put = |s: &mut State| {
             s.modseq += 1;
-            Ok(s.put(1, Bytes::from_static(octets.as_bytes()), &[], 1_000_000, 7))
+            Ok(s.put(
+                1,
+                Bytes::copy_from_slice(octets.as_bytes()),
+                &[],
+                1_000_000,
+                7,
+            ))
         };
         self.change(put).unwrap()
     }
