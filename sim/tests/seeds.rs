@@ -5,18 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Seeds that are run more than once: some of them over real HTTP/2.
 const SEEDS: std::ops::Range<u64> = 0..12;
-
-/// The machine, for one test at a time. The HTTP/2 library forgets streams that were reset after a
-/// second of real time, so that a run which shares its processor with many others may differ from
-/// one that does not.
-fn alone() -> MutexGuard<'static, ()> {
-    static MACHINE: Mutex<()> = Mutex::new(());
-    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn sim(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse-sim"));
@@ -41,7 +32,6 @@ fn hashes(output: &Output) -> BTreeMap<u64, String> {
 
 #[test]
 fn a_seed_is_the_same_run_in_every_process_and_after_others() {
-    let _alone = alone();
     let range = format!("{}..{}", SEEDS.start, SEEDS.end);
     let in_sequence = hashes(&sim(&["run", "--seeds", &range, "--jobs", "1", "--json"]));
     assert_eq!(
@@ -91,7 +81,6 @@ fn fresh() -> u64 {
 
 #[test]
 fn a_sweep_of_fresh_seeds_finds_nothing() {
-    let _alone = alone();
     let jobs = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .to_string();
@@ -104,7 +93,6 @@ fn a_sweep_of_fresh_seeds_finds_nothing() {
 
 #[test]
 fn plans_that_once_failed_pass() {
-    let _alone = alone();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
     let names = std::fs::read_dir(&dir).expect("the directory of plans is there");
     let mut plans: Vec<_> = names.map(|name| name.expect("readable").path()).collect();

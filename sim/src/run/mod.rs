@@ -26,7 +26,8 @@ use std::panic::AssertUnwindSafe;
 use crate::outcome::{Outcome, Stats, Violation};
 use crate::plan::Plan;
 use crate::trace::Trace;
-use crate::world::log::{Log, speaker};
+use crate::world::log::Log;
+use crate::world::turn::speaker;
 
 /// What a caller wants beside the outcome.
 #[derive(Debug, Clone, Copy, Default)]

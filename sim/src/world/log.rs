@@ -1,29 +1,14 @@
 //! What the product says about itself (`tracing`), as part of the trace.
 
-use std::cell::Cell;
 use std::fmt::{self, Write};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::HostId;
 use super::queue::Queue;
+use super::turn::speaker;
 use crate::trace::Trace;
-
-thread_local! {
-    static SPEAKER: Cell<Option<HostId>> = const { Cell::new(None) };
-}
-
-/// Whose slice runs on this thread.
-pub(super) fn set_speaker(host: Option<HostId>) {
-    SPEAKER.set(host);
-}
-
-/// Whose slice runs on this thread, for messages.
-pub fn speaker() -> Option<HostId> {
-    SPEAKER.get()
-}
 
 /// Takes the product's events into a trace.
 pub struct Log {

@@ -23,6 +23,7 @@ pub mod pipe;
 pub mod queue;
 pub mod rng;
 pub mod stage;
+pub mod turn;
 
 use std::fmt;
 

@@ -16,11 +16,11 @@ use super::clock::SimClock;
 use super::disk::SimDisk;
 use super::host::Life;
 use super::index::SimIndex;
-use super::log::set_speaker;
 use super::message::MessageRpc;
 use super::net::Net;
 use super::queue::Queue;
 use super::rng::SimRng;
+use super::turn::Turn;
 use crate::plan::{Plan, Transport};
 use crate::trace::Trace;
 
@@ -223,9 +223,8 @@ impl Stage {
         }
         self.trace
             .note(&[self.now_us, u64::from(id.0), life.polls()]);
-        set_speaker(Some(id));
+        let _turn = Turn::begin(id, host.time_us);
         drop(life);
-        set_speaker(None);
     }
 
     /// One slice; gives the hosts whose process died in it.
@@ -242,13 +241,12 @@ impl Stage {
             if host.paused_until_us > now {
                 continue;
             }
-            set_speaker(Some(host.id));
+            let _turn = Turn::begin(host.id, host.time_us);
             life.run(now, self.slice_us, host.ppm);
             if life.fence().is_dead() {
                 dead.push(host.id);
             }
         }
-        set_speaker(None);
         self.now_us += self.slice_us;
         self.net.queue().set_now_us(self.now_us);
         for id in &dead {
