@@ -9,73 +9,32 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
 use posthouse_gateway::imap::Imap;
 use posthouse_gateway::imap::cluster::Cluster;
 use posthouse_gateway::imap::settings::Settings;
-use posthouse_gateway::listen::{Listener, Stream};
 use posthouse_gateway::spool::TempSpool;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::history::{Answer, Call, Done, Octets, StoredAt};
+use crate::history::{Call, Done, Octets, StoredAt};
 use crate::plan::FlagMode;
 
+use super::door::{self, Door, Program};
 use super::known::Place;
 use super::{At, Inner, account_name, credentials, mailbox_name};
 
-/// Octets on their way between program and door.
-const PIPE_BYTES: usize = 64 << 10;
-/// How long a command may take: less than the guard of a call.
-const PATIENCE: Duration = Duration::from_secs(7);
-/// Longest answer that is taken.
-const ANSWER_BYTES: usize = 8 << 20;
 /// Wall clock at the start of a run, for the door's idea of time.
 const EPOCH_MS: u64 = 1_736_157_600_000;
 
-/// Where programs connect.
-pub struct Gateway(UnboundedSender<DuplexStream>);
-
-/// Connections of programs, as a door sees them.
-pub(super) struct Door(tokio::sync::Mutex<UnboundedReceiver<DuplexStream>>);
-
-impl Door {
-    /// A door, and where programs give it their connections.
-    pub(super) fn pair() -> (UnboundedSender<DuplexStream>, Door) {
-        let (sender, receiver) = unbounded_channel();
-        (sender, Door(tokio::sync::Mutex::new(receiver)))
-    }
-}
-
-impl Listener for Door {
-    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
-        async move {
-            match self.0.lock().await.recv().await {
-                // Passwords travel without TLS on one machine alone.
-                Some(stream) => Ok((Box::new(stream) as Box<dyn Stream>, "127.0.0.1:9".into())),
-                None => std::future::pending().await,
-            }
-        }
-        .boxed()
-    }
-}
-
-impl Gateway {
-    /// Opens the door; to be called inside the clients' runtime.
-    fn open(inner: &Arc<Inner>) -> Gateway {
-        let (sender, door) = Door::pair();
-        let now_ms = Arc::clone(&inner.access.now_ms);
-        let clock = Arc::new(move || EPOCH_MS + now_ms());
-        let store = Arc::new(Cluster::new(inner.handle(0), clock));
-        let spool = Arc::new(TempSpool::default());
-        let imap = Imap::new(Settings::default(), store, spool, None);
-        let imap = imap.expect("the settings as shipped work");
-        tokio::spawn(async move { imap.serve(&door, CancellationToken::new()).await });
-        Gateway(sender)
-    }
+/// Opens the door; to be called inside the clients' runtime.
+fn open(inner: &Arc<Inner>, door: Door) {
+    let now_ms = Arc::clone(&inner.access.now_ms);
+    let clock = Arc::new(move || EPOCH_MS + now_ms());
+    let store = Arc::new(Cluster::new(inner.handle(0), clock));
+    let spool = Arc::new(TempSpool::default());
+    let imap = Imap::new(Settings::default(), store, spool, None);
+    let imap = imap.expect("the settings as shipped work");
+    tokio::spawn(async move { imap.serve(&door, CancellationToken::new()).await });
 }
 
 /// What one session does.
@@ -94,20 +53,13 @@ pub(super) struct Script {
 
 /// One session.
 pub(super) async fn imap(at: &At<'_>, script: Script) {
-    let stream = {
-        let mut gateway = at.inner.gateway.lock();
-        let gateway = gateway.get_or_insert_with(|| Gateway::open(at.inner));
-        let (program, door) = tokio::io::duplex(PIPE_BYTES);
-        if gateway.0.send(door).is_err() {
-            return;
-        }
-        program
+    let open = |door| open(at.inner, door);
+    let Some(program) = Program::connect(&at.inner.imap, script.cut, open) else {
+        return;
     };
     let mut session = Session {
         at,
-        stream,
-        input: Vec::new(),
-        left: script.cut,
+        program,
         tag: 0,
     };
     // What is under way when the session is given up is recorded as unknown by its own guard.
@@ -118,10 +70,7 @@ pub(super) async fn imap(at: &At<'_>, script: Script) {
 
 struct Session<'a, 'b> {
     at: &'a At<'b>,
-    stream: DuplexStream,
-    input: Vec<u8>,
-    /// Commands until it breaks off.
-    left: Option<u32>,
+    program: Program,
     tag: u32,
 }
 
@@ -165,7 +114,7 @@ impl Session<'_, '_> {
     async fn run(&mut self, script: Script) -> io::Result<()> {
         let place = script.place;
         let (account, mailbox) = (account_name(place.0), mailbox_name(place.1));
-        self.line().await?;
+        self.program.line(literal).await?;
         // Before the mailbox is selected: what comes later, this session need not know.
         let picked = self.at.pick(place, script.pick, 1);
         let uid = picked.first().map_or(1, |(uid, _)| *uid);
@@ -302,54 +251,29 @@ impl Session<'_, '_> {
         done: impl Fn(&Reply) -> Option<Done> + Send,
     ) -> io::Result<bool> {
         let at = self.at;
-        let mut broken = None;
-        let answer = at
-            .call(call, async {
-                match tokio::time::timeout(PATIENCE, self.send(command)).await {
-                    Ok(Ok(reply)) => match done(&reply).filter(|_| reply.is_ok()) {
-                        Some(done) => Answer::Done(done),
-                        None => Answer::Unknown(reply.text),
-                    },
-                    Ok(Err(e)) => {
-                        let why = e.to_string();
-                        broken = Some(e);
-                        Answer::Unknown(why)
-                    }
-                    Err(_) => {
-                        broken = Some(io::ErrorKind::TimedOut.into());
-                        Answer::Unknown("no answer".into())
-                    }
-                }
-            })
-            .await;
-        match broken {
-            Some(e) => Err(e),
-            None => Ok(matches!(answer, Answer::Done(_))),
-        }
+        let work = async {
+            let reply = self.answer(command).await?;
+            let done = done(&reply).filter(|_| reply.is_ok());
+            Ok(done.ok_or(reply.text))
+        };
+        door::recorded(at, call, work).await
     }
 
     async fn command(&mut self, command: &str) -> io::Result<Reply> {
-        match tokio::time::timeout(PATIENCE, self.send(command.as_bytes())).await {
-            Ok(reply) => reply,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        self.answer(command.as_bytes()).await
+    }
+
+    async fn answer(&mut self, command: &[u8]) -> io::Result<Reply> {
+        door::in_time("no answer", self.send(command)).await
     }
 
     async fn send(&mut self, command: &[u8]) -> io::Result<Reply> {
         self.tag += 1;
         let tag = format!("a{} ", self.tag);
-        self.stream.write_all(tag.as_bytes()).await?;
-        self.stream.write_all(command).await?;
-        self.stream.write_all(b"\r\n").await?;
-        if let Some(left) = &mut self.left {
-            if *left == 0 {
-                return Err(io::Error::other("broken off"));
-            }
-            *left -= 1;
-        }
+        self.program.say(&[tag.as_bytes(), command]).await?;
         let mut untagged = Vec::new();
         loop {
-            let line = self.line().await?;
+            let line = self.program.line(literal).await?;
             if line.starts_with(tag.as_bytes()) {
                 let text = String::from_utf8_lossy(&line[tag.len()..]);
                 let text = text.trim_end().to_owned();
@@ -359,47 +283,7 @@ impl Session<'_, '_> {
                 return Err(io::Error::other("the door closes"));
             }
             untagged.extend_from_slice(&line);
-            if untagged.len() > ANSWER_BYTES {
-                return Err(io::Error::other("an answer without end"));
-            }
-        }
-    }
-
-    /// The next line, with the literals in it.
-    async fn line(&mut self) -> io::Result<Vec<u8>> {
-        let mut from = 0;
-        loop {
-            let end = self.input[from..].iter().position(|b| *b == b'\n');
-            if let Some(end) = end.map(|n| from + n + 1) {
-                match literal(&self.input[from..end]) {
-                    Some(size) => {
-                        while self.input.len() < end + size {
-                            self.more().await?;
-                        }
-                        from = end + size;
-                    }
-                    None => {
-                        let rest = self.input.split_off(end);
-                        return Ok(std::mem::replace(&mut self.input, rest));
-                    }
-                }
-                continue;
-            }
-            self.more().await?;
-        }
-    }
-
-    async fn more(&mut self) -> io::Result<()> {
-        if self.input.len() > ANSWER_BYTES {
-            return Err(io::Error::other("an answer without end"));
-        }
-        let mut piece = [0; 4096];
-        match self.stream.read(&mut piece).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                self.input.extend_from_slice(&piece[..n]);
-                Ok(())
-            }
+            door::bounded(&untagged)?;
         }
     }
 }

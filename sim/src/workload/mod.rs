@@ -20,6 +20,7 @@ pub mod body;
 pub mod carry;
 pub mod credentials;
 pub mod deliver;
+pub mod door;
 pub mod expunge;
 pub mod final_read;
 pub mod flags;
@@ -99,8 +100,8 @@ struct Inner {
     handles: Mutex<BTreeMap<u32, Client>>,
     under_way: Mutex<UnderWay>,
     followers: Mutex<BTreeMap<u32, Arc<follow::Follower>>>,
-    gateway: Mutex<Option<imap::Gateway>>,
-    pop3: Mutex<Option<pop3::Gateway>>,
+    imap: door::Gateway,
+    pop3: door::Gateway,
     /// Passwords of programs that clients were told, by account, in the order of the answers.
     secrets: Mutex<BTreeMap<u32, Vec<String>>>,
 }
@@ -156,7 +157,7 @@ impl Workload {
                 handles: Mutex::default(),
                 under_way: Mutex::default(),
                 followers: Mutex::default(),
-                gateway: Mutex::default(),
+                imap: Mutex::default(),
                 pop3: Mutex::default(),
                 secrets: Mutex::default(),
             }),

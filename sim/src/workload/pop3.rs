@@ -1,7 +1,7 @@
 //! A POP3 session as a mail program would have it (RFC 1939), which may break off after any
 //! command.
 //!
-//! The door is the shipped one, and stands where that of IMAP does ([`super::imap`]). A login is
+//! The door is the shipped one, and stands where that of IMAP does ([`super::door`]). A login is
 //! two calls to the judges: whether the password is right, and what INBOX holds then, which is told
 //! by later commands. Marks live in the session: messages go at QUIT alone, so a session that ends
 //! in any other way has asked for no removal, and none is in the history.
@@ -9,41 +9,25 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use posthouse_gateway::pop3::Pop3;
 use posthouse_gateway::pop3::settings::Settings;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::history::{Answer, Call, Done};
 
-use super::imap::Door;
+use super::door::{self, Door, Program};
 use super::{At, Inner, account_name, credentials, mailbox_name};
 
-/// Octets on their way between program and door.
-const PIPE_BYTES: usize = 64 << 10;
-/// How long a command may take: less than the guard of a call.
-const PATIENCE: Duration = Duration::from_secs(7);
-/// Longest answer that is taken.
-const ANSWER_BYTES: usize = 8 << 20;
 /// Messages of fewer octets are compared only where the door changed nothing of them.
 const SURE_BYTES: usize = 64;
 
-/// Where programs connect.
-pub struct Gateway(UnboundedSender<DuplexStream>);
-
-impl Gateway {
-    /// Opens the door; to be called inside the clients' runtime.
-    fn open(inner: &Arc<Inner>) -> Gateway {
-        let (sender, door) = Door::pair();
-        let store = Arc::new(inner.handle(0));
-        let pop3 = Pop3::new(Settings::default(), store, None);
-        let pop3 = pop3.expect("the settings as shipped work");
-        tokio::spawn(async move { pop3.serve(&door, CancellationToken::new()).await });
-        Gateway(sender)
-    }
+/// Opens the door; to be called inside the clients' runtime.
+fn open(inner: &Arc<Inner>, door: Door) {
+    let store = Arc::new(inner.handle(0));
+    let pop3 = Pop3::new(Settings::default(), store, None);
+    let pop3 = pop3.expect("the settings as shipped work");
+    tokio::spawn(async move { pop3.serve(&door, CancellationToken::new()).await });
 }
 
 /// What one session does.
@@ -62,21 +46,11 @@ pub(super) struct Script {
 
 /// One session.
 pub(super) async fn pop3(at: &At<'_>, script: Script) {
-    let stream = {
-        let mut gateway = at.inner.pop3.lock();
-        let gateway = gateway.get_or_insert_with(|| Gateway::open(at.inner));
-        let (program, door) = tokio::io::duplex(PIPE_BYTES);
-        if gateway.0.send(door).is_err() {
-            return;
-        }
-        program
+    let open = |door| open(at.inner, door);
+    let Some(program) = Program::connect(&at.inner.pop3, script.cut, open) else {
+        return;
     };
-    let mut session = Session {
-        at,
-        stream,
-        input: Vec::new(),
-        left: script.cut,
-    };
+    let mut session = Session { at, program };
     if let Err(why) = session.run(script).await {
         tracing::debug!(%why, "a POP3 session has ended");
     }
@@ -84,10 +58,7 @@ pub(super) async fn pop3(at: &At<'_>, script: Script) {
 
 struct Session<'a, 'b> {
     at: &'a At<'b>,
-    stream: DuplexStream,
-    input: Vec<u8>,
-    /// Commands until it breaks off.
-    left: Option<u32>,
+    program: Program,
 }
 
 /// A command's answer.
@@ -271,44 +242,20 @@ impl Session<'_, '_> {
         done: impl Fn(&Reply) -> Option<Done> + Send,
     ) -> io::Result<bool> {
         let at = self.at;
-        let mut broken = None;
-        let answer = at
-            .call(call, async {
-                match self.command(command).await {
-                    Ok(reply) => match done(&reply).filter(|_| reply.is_ok()) {
-                        Some(done) => Answer::Done(done),
-                        None => Answer::Unknown(reply.text),
-                    },
-                    Err(e) => {
-                        let why = e.to_string();
-                        broken = Some(e);
-                        Answer::Unknown(why)
-                    }
-                }
-            })
-            .await;
-        match broken {
-            Some(e) => Err(e),
-            None => Ok(matches!(answer, Answer::Done(_))),
-        }
+        let work = async {
+            let reply = self.command(command).await?;
+            let done = done(&reply).filter(|_| reply.is_ok());
+            Ok(done.ok_or(reply.text))
+        };
+        door::recorded(at, call, work).await
     }
 
     async fn command(&mut self, command: &str) -> io::Result<Reply> {
-        match tokio::time::timeout(PATIENCE, self.send(command)).await {
-            Ok(reply) => reply,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        door::in_time("timed out", self.send(command)).await
     }
 
     async fn send(&mut self, command: &str) -> io::Result<Reply> {
-        self.stream.write_all(command.as_bytes()).await?;
-        self.stream.write_all(b"\r\n").await?;
-        if let Some(left) = &mut self.left {
-            if *left == 0 {
-                return Err(io::Error::other("broken off"));
-            }
-            *left -= 1;
-        }
+        self.program.say(&[command.as_bytes()]).await?;
         let first = self.line().await?;
         let mut reply = Reply {
             text: String::from_utf8_lossy(&first).trim_end().to_owned(),
@@ -323,33 +270,14 @@ impl Session<'_, '_> {
                     Some(rest) => reply.body.extend_from_slice(rest),
                     None => reply.body.extend_from_slice(&line),
                 }
-                if reply.body.len() > ANSWER_BYTES {
-                    return Err(io::Error::other("an answer without end"));
-                }
+                door::bounded(&reply.body)?;
             }
         }
         Ok(reply)
     }
 
-    /// The next line, with its end.
     async fn line(&mut self) -> io::Result<Vec<u8>> {
-        let mut looked = 0;
-        loop {
-            let end = self.input[looked..].iter().position(|b| *b == b'\n');
-            if let Some(end) = end.map(|n| looked + n + 1) {
-                let rest = self.input.split_off(end);
-                return Ok(std::mem::replace(&mut self.input, rest));
-            }
-            looked = self.input.len();
-            if looked > ANSWER_BYTES {
-                return Err(io::Error::other("a line without end"));
-            }
-            let mut piece = [0; 4096];
-            match self.stream.read(&mut piece).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => self.input.extend_from_slice(&piece[..n]),
-            }
-        }
+        self.program.line(|_| None).await
     }
 }
 
