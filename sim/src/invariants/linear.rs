@@ -570,7 +570,7 @@ impl<'a> Reader<'a> {
             } => {
                 let op = Op::Sort {
                     name: mailbox.as_str().into(),
-                    flag: self.flags.of(flag.to_ascii_lowercase()),
+                    flag: self.flag(flag),
                     on: *on,
                     order: order::Order {
                         by: *by,
@@ -586,7 +586,7 @@ impl<'a> Reader<'a> {
                 flag,
                 on,
             } => {
-                let flag = self.flags.of(flag.to_ascii_lowercase());
+                let flag = self.flag(flag);
                 (account, Op::Thread(mailbox.as_str().into(), flag, *on))
             }
             Call::Maildrop { account } => {
@@ -607,7 +607,7 @@ impl<'a> Reader<'a> {
                 flag,
                 on,
             } => {
-                let flag = self.flags.of(flag.to_ascii_lowercase());
+                let flag = self.flag(flag);
                 (account, Op::Search(mailbox.as_str().into(), flag, *on))
             }
             Call::Select { account, mailbox } => (account, Op::Select(mailbox.as_str().into())),
@@ -738,8 +738,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Flags are compared without case (RFC 9051, section 2.3.2).
+    fn flag(&mut self, flag: &str) -> Name {
+        self.flags.of(flag.to_ascii_lowercase())
+    }
+
     fn flags(&mut self, flags: &[String]) -> Vec<Name> {
-        let flags = flags.iter().map(|f| self.flags.of(f.to_ascii_lowercase()));
+        let flags = flags.iter().map(|flag| self.flag(flag));
         sorted(&flags.collect::<Vec<_>>())
     }
 

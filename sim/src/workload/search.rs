@@ -9,7 +9,7 @@ use posthouse_client::proto::section_data::Outcome;
 use posthouse_client::proto::sort_key::By;
 use posthouse_client::proto::{SearchKey, Section, SortKey, UidRange};
 use posthouse_client::search::keys;
-use posthouse_client::{Client, Error, FetchEvent, FetchOptions, SearchOptions};
+use posthouse_client::{Client, Error, FetchEvent, FetchOptions, Found, SearchOptions};
 
 use crate::history::{Answer, Call, Done};
 use crate::plan::{Cut, SortBy};
@@ -19,8 +19,6 @@ use super::{At, account_id, account_name, answer, body, mailbox_id, mailbox_name
 
 /// Searches for messages with or without a flag.
 pub(super) async fn search(at: &At<'_>, place: Place, flag: &str, on: bool) {
-    let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
-    let client = at.client(0);
     let call = Call::Search {
         account: account_name(place.0),
         mailbox: mailbox_name(place.1),
@@ -31,19 +29,12 @@ pub(super) async fn search(at: &At<'_>, place: Place, flag: &str, on: bool) {
         key: Some(key(flag, on)),
         ..SearchOptions::default()
     };
-    at.call(call, async {
-        match client.search(&account, &mailbox, options).await {
-            Ok(found) => Answer::Done(Done::Found(found.uids.iter().collect())),
-            Err(e) => answer::of(e),
-        }
-    })
-    .await;
+    let told = |found: Found| Done::Found(found.uids.iter().collect());
+    ask(at, place, call, options, told).await;
 }
 
 /// Searches for messages with or without a flag, and has them told in an order.
 pub(super) async fn sort(at: &At<'_>, place: Place, (flag, on): (&str, bool), order: Order) {
-    let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
-    let client = at.client(0);
     let call = Call::Sort {
         account: account_name(place.0),
         mailbox: mailbox_name(place.1),
@@ -65,13 +56,7 @@ pub(super) async fn sort(at: &At<'_>, place: Place, (flag, on): (&str, bool), or
         }],
         ..SearchOptions::default()
     };
-    at.call(call, async {
-        match client.search(&account, &mailbox, options).await {
-            Ok(found) => Answer::Done(Done::Sorted(found.sorted)),
-            Err(e) => answer::of(e),
-        }
-    })
-    .await;
+    ask(at, place, call, options, |found| Done::Sorted(found.sorted)).await;
 }
 
 /// In which order messages are told.
@@ -84,8 +69,6 @@ pub(super) struct Order {
 
 /// Searches for messages with or without a flag, and has them told in threads.
 pub(super) async fn thread(at: &At<'_>, place: Place, flag: &str, on: bool) {
-    let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
-    let client = at.client(0);
     let call = Call::Thread {
         account: account_name(place.0),
         mailbox: mailbox_name(place.1),
@@ -97,12 +80,26 @@ pub(super) async fn thread(at: &At<'_>, place: Place, flag: &str, on: bool) {
         thread: true,
         ..SearchOptions::default()
     };
+    let told = |found: Found| {
+        let nodes = found.threads.iter().map(|node| (node.uid, node.depth));
+        Done::Threads(nodes.collect())
+    };
+    ask(at, place, call, options, told).await;
+}
+
+/// Searches, and records what was told.
+async fn ask(
+    at: &At<'_>,
+    place: Place,
+    call: Call,
+    options: SearchOptions,
+    told: impl FnOnce(Found) -> Done,
+) {
+    let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
+    let client = at.client(0);
     at.call(call, async {
         match client.search(&account, &mailbox, options).await {
-            Ok(found) => {
-                let nodes = found.threads.iter().map(|node| (node.uid, node.depth));
-                Answer::Done(Done::Threads(nodes.collect()))
-            }
+            Ok(found) => Answer::Done(told(found)),
             Err(e) => answer::of(e),
         }
     })
