@@ -304,8 +304,8 @@ struct Work {
 }
 
 impl Work {
-    /// Tells of rows that are in memory. They are held no longer than a view: what is left then is
-    /// read from a newer one.
+    /// Tells of rows that are in memory. A reader that takes longer than a view is kept gets what is
+    /// left after a page from a newer one.
     async fn tell(mut self, rows: row_cache::Rows, mut uids: UidRanges) -> Result<()> {
         let (mut left, mut pages) = (None, 0);
         'told: for (at, range) in uids.iter().enumerate() {

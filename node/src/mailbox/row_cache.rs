@@ -38,6 +38,15 @@ const MAX_CHANGES: u64 = 1000;
 const MAX_TOUCHED: u64 = 1000;
 /// What a mailbox without messages costs.
 const MAILBOX_BYTES: usize = 256;
+/// What something in memory of its own costs beside what it holds.
+const ALLOCATION_BYTES: usize = 16;
+
+/// What the rows of a mailbox take, but for their keywords.
+fn row_bytes(mailbox: &MailboxRow) -> usize {
+    let rows = mailbox.messages as usize;
+    rows.saturating_mul(size_of::<(Uid, MessageRow)>())
+        .saturating_add(MAILBOX_BYTES)
+}
 
 /// Messages of a mailbox, in the order of their uids, however many read them.
 pub type Rows = Arc<Shared>;
@@ -50,13 +59,19 @@ pub struct Shared {
 }
 
 impl Shared {
-    fn new(all: &Arc<AtomicUsize>) -> Shared {
-        all.fetch_add(MAILBOX_BYTES, Ordering::Relaxed);
-        Shared {
+    /// Room for the rows of a mailbox, if `all` has so much left below `limit`.
+    fn room(mailbox: &MailboxRow, all: &Arc<AtomicUsize>, limit: usize) -> Option<Shared> {
+        let bytes = row_bytes(mailbox);
+        let more = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= limit);
+        let order = Ordering::Relaxed;
+        all.fetch_update(order, order, more).ok()?;
+        let mut room = Shared {
             rows: Vec::new(),
-            bytes: MAILBOX_BYTES,
+            bytes,
             all: Arc::clone(all),
-        }
+        };
+        room.rows.reserve_exact(mailbox.messages as usize);
+        Some(room)
     }
 
     /// Adds rows, so long as there are no more than `most` octets; others have their turn. False:
@@ -66,13 +81,15 @@ impl Shared {
         rows: impl ExactSizeIterator<Item = (Uid, MessageRow)>,
         most: usize,
     ) -> bool {
-        let before = self.bytes;
-        self.rows.reserve(rows.len());
+        let mut more = 0;
         for (uid, row) in rows {
-            self.bytes += size_of::<(Uid, MessageRow)>() + row.keywords.len() * size_of::<u16>();
+            if !row.keywords.is_empty() {
+                more += ALLOCATION_BYTES + row.keywords.len() * size_of::<u16>();
+            }
             self.rows.push((uid, row));
         }
-        self.all.fetch_add(self.bytes - before, Ordering::Relaxed);
+        self.bytes += more;
+        self.all.fetch_add(more, Ordering::Relaxed);
         tokio::task::yield_now().await;
         self.bytes <= most
     }
@@ -162,11 +179,7 @@ impl RowCache {
         let (mailbox, row) = at.mailbox;
         // One mailbox must not drive out all others.
         let most = self.limit / 2;
-        if row
-            .messages
-            .saturating_mul(size_of::<(Uid, MessageRow)>() as u64)
-            > most as u64
-        {
+        if row_bytes(row) > most {
             return Ok(None);
         }
         let name = (at.shard, at.account.0, mailbox);
@@ -187,10 +200,12 @@ impl RowCache {
             (u64::from(end) + 1).saturating_sub(u64::from(*first))
         };
         let few = wanted.iter().map(width).sum::<u64>() * 2 < u64::from(last);
-        if few || self.all.load(Ordering::Relaxed) >= self.limit.saturating_mul(2) {
+        if few {
             return Ok(None);
         }
-        let mut gathered = Shared::new(&self.all);
+        let Some(mut gathered) = Shared::room(row, &self.all, self.limit.saturating_mul(2)) else {
+            return Ok(None);
+        };
         let patched = match known {
             Some((modseq, rows)) => match patch(at, modseq, &rows, &mut gathered, most).await {
                 Err(IndexError::Corrupt(why)) => {
@@ -204,10 +219,7 @@ impl RowCache {
         };
         let fits = match patched {
             Some(fits) => fits,
-            None => {
-                gathered = Shared::new(&self.all);
-                read_all(at, &mut gathered, most).await?
-            }
+            None => read_all(at, &mut gathered, most).await?,
         };
         let rows = fits.then(|| Arc::new(gathered));
         self.keep(name, row.highest_modseq, &rows);
@@ -273,7 +285,8 @@ async fn read_all(at: &Place<'_>, all: &mut Shared, most: usize) -> Result<bool,
 }
 
 /// Gathers the rows `before`, those at `modseq`, as they are now; whether they are not too many.
-/// `None`: too much has changed since, or it is not known what.
+/// `None`: too much has changed since, or it is not known what. Nothing is gathered then, nor after
+/// an error.
 async fn patch(
     at: &Place<'_>,
     modseq: ModSeq,

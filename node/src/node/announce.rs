@@ -35,7 +35,8 @@ impl Announce {
             file.held |= holds;
             file.lost = r.groups.lost_keys();
         });
-        let changed = changed.await?;
+        // A disk that fails keeps nobody from learning where this node is.
+        let changed = changed.await;
         if self.turns.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == ASK_EVERY - 1 {
             r.placer.ask().await?;
         }
@@ -47,6 +48,6 @@ impl Announce {
             // If a copy of this node stood there, it has promised in this node's name.
             self.recall.again();
         }
-        Ok(changed.then(|| "addresses saved".into()))
+        Ok(changed?.then(|| "addresses saved".into()))
     }
 }

@@ -27,7 +27,7 @@ use crate::outcome::{Outcome, Stats, Violation};
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::world::log::Log;
-use crate::world::turn::speaker;
+use crate::world::turn::{self, speaker};
 
 /// What a caller wants beside the outcome.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,6 +72,8 @@ fn take_panics() -> Vec<(Option<u32>, String)> {
 
 /// Runs a plan from its beginning to its end.
 pub fn execute(plan: &Plan, options: &Options) -> Ran {
+    let taken_over = turn::is_taken_over();
+    assert!(taken_over, "the clocks of the system would show in a run");
     note_panics();
     take_panics();
     posthouse_node::rare::take_thread();

@@ -91,13 +91,14 @@ impl Program {
         &mut self,
         literal: impl Fn(&[u8]) -> Option<usize>,
     ) -> io::Result<Vec<u8>> {
-        let mut from = 0;
+        let (mut from, mut seen) = (0, 0);
         loop {
-            let Some(end) = self.input[from..].iter().position(|b| *b == b'\n') else {
+            let Some(end) = self.input[seen..].iter().position(|b| *b == b'\n') else {
+                seen = self.input.len();
                 self.more().await?;
                 continue;
             };
-            let end = from + end + 1;
+            let end = seen + end + 1;
             let Some(size) = literal(&self.input[from..end]) else {
                 let rest = self.input.split_off(end);
                 return Ok(std::mem::replace(&mut self.input, rest));
@@ -106,6 +107,7 @@ impl Program {
             while self.input.len() < from {
                 self.more().await?;
             }
+            seen = from;
         }
     }
 

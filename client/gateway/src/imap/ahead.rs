@@ -2,11 +2,13 @@
 //!
 //! Each such command would be a call of its own, which takes longer than to read a small message.
 //! So when a client goes through a mailbox in order and asks the same of each message, the
-//! messages after it are asked for in the same call, and wait for the next command in the buffers
-//! of the connection to the store: of what is ahead, the session holds one row at the most.
+//! messages after it are asked for in the same call, as many as fit into one answer of the store
+//! going by the messages before: the store is then done with the call while the answer waits for
+//! the next commands.
 //!
 //! Only of what never changes of a message (`Wanted::unconfirmed`): what was read a moment too early
-//! is right all the same.
+//! is right all the same. A call for several messages that fails is made again for the one that
+//! was asked for, so that no message suffers from the damage of another.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use posthouse_client::Error;
 use posthouse_client::ids::{AccountName, Uid};
+use posthouse_client::proto::Section;
 use roaring::RoaringBitmap;
 use tokio::time::Instant;
 
@@ -25,11 +28,11 @@ use crate::spool::locked;
 /// Commands in a row after which the next messages are asked for as well.
 const IN_A_ROW: u32 = 2;
 /// Messages that are asked for at once at the most.
-const MOST: u32 = 64;
-/// How long a call is kept open for the next command: it keeps rows at the store.
+const MOST: u64 = 64;
+/// Octets of messages that are asked for at once: less than one answer of the store.
+const MOST_BYTES: u64 = 128 << 10;
+/// How long a call is kept open for the next command.
 const KEPT: Duration = Duration::from_secs(1);
-/// Messages that a client may pass over.
-const PASSED_OVER: u64 = 4;
 
 /// What comes of messages.
 type Events = BoxStream<'static, Result<Event, Error>>;
@@ -39,74 +42,68 @@ pub struct Open {
     events: Events,
     /// What the call is for, without the uids.
     wanted: Wanted,
-    /// Messages that are still to come by it.
-    uids: RoaringBitmap,
-    /// The next message, where it came instead of one that is gone.
-    next: Option<Event>,
-    /// For one message, after which others may come.
-    single: bool,
-    /// Whether that message has come as a whole.
+    /// The one message that the command is for, where it is one that others may come after.
+    single: Option<Uid>,
+    /// Whether it has come as a whole.
     whole: bool,
-    /// It was kept open for this command.
-    kept: bool,
+    /// Its octets.
+    size: Option<u64>,
+    /// Messages that are still to come.
+    uids: RoaringBitmap,
+    /// The next one, where it came instead of one that is gone.
+    next: Option<Event>,
+    /// Also for messages that no command has asked for.
+    ahead: bool,
     used: Instant,
 }
 
 impl Open {
-    /// The next event of the messages that were asked for. Those of messages that were passed over
-    /// are left out.
-    pub async fn next(&mut self, asked: &RoaringBitmap) -> Option<Result<Event, Error>> {
-        loop {
-            if self.single && self.whole {
-                return None;
+    /// The next event of the messages that were asked for.
+    pub async fn next(&mut self) -> Option<Result<Event, Error>> {
+        let Some(asked) = self.single else {
+            return self.events.next().await;
+        };
+        if self.whole {
+            if self.uids.is_empty() {
+                // A call whose end is not read would have to be cancelled.
+                self.events.next().await;
             }
-            let event = match self.next.take() {
-                Some(event) => Ok(event),
-                None => match self.events.next().await {
-                    Some(event) => event,
-                    None => {
-                        self.uids.clear();
-                        return None;
-                    }
-                },
-            };
-            if !self.single {
-                return Some(event);
-            }
-            match &event {
-                Err(_) => self.uids.clear(),
-                Ok(Event::Message(row)) if asked.max().is_some_and(|last| row.uid > last) => {
-                    self.next = event.ok();
+            return None;
+        }
+        let event = match self.next.take() {
+            Some(event) => Ok(event),
+            None => match self.events.next().await {
+                Some(event) => event,
+                None => {
+                    self.uids.clear();
                     return None;
                 }
-                Ok(Event::Message(row)) => {
-                    self.uids.remove_range(..=row.uid);
-                    if !asked.contains(row.uid) {
-                        continue;
-                    }
-                    self.whole = self.wanted.sections.is_empty();
-                }
-                Ok(Event::Section(piece)) => {
-                    if asked.max().is_some_and(|last| self.passes(last)) {
-                        continue;
-                    }
-                    let last = piece.index as usize + 1 == self.wanted.sections.len();
-                    self.whole = last && piece.last;
-                }
-                Ok(Event::Keywords(_) | Event::Rows(_)) => {}
+            },
+        };
+        match &event {
+            Err(_) => self.uids.clear(),
+            Ok(Event::Message(row)) if row.uid != asked => {
+                self.uids.remove_range(..row.uid);
+                self.next = event.ok();
+                return None;
             }
-            return Some(event);
+            Ok(Event::Message(row)) => {
+                self.uids.remove_range(..=asked);
+                self.size = Some(row.size);
+                self.whole = self.wanted.sections.is_empty();
+            }
+            Ok(Event::Section(piece)) => {
+                let last = piece.index as usize + 1 == self.wanted.sections.len();
+                self.whole = last && piece.last;
+            }
+            Ok(Event::Keywords(_) | Event::Rows(_)) => {}
         }
+        Some(event)
     }
 
-    /// Whether the message that was asked for is still to come.
-    fn passes(&self, asked: Uid) -> bool {
-        self.uids.contains(asked)
-    }
-
-    /// Whether an earlier command has opened it.
-    pub fn was_kept(&self) -> bool {
-        self.kept
+    /// Whether the call is, or was, for more messages than were asked for.
+    pub fn is_ahead(&self) -> bool {
+        self.ahead
     }
 }
 
@@ -124,6 +121,8 @@ pub struct Ahead {
     last: Option<(Uid, Wanted)>,
     /// How many came before it, each after the other.
     row: u32,
+    /// Octets of the largest of them that came.
+    largest: Option<u64>,
     kept: Arc<Mutex<Kept>>,
 }
 
@@ -138,54 +137,73 @@ impl Ahead {
         wanted: &Wanted,
     ) -> Open {
         let single = uids.min().filter(|_| uids.len() == 1 && wanted.unconfirmed);
+        let mut call = wanted.clone();
         let mut all = uids.clone();
-        let mut columns = wanted.columns;
         if let Some(uid) = single {
             let number = view.number(uid).unwrap_or(0);
             let follows = self.last.as_ref().is_some_and(|(last, before)| {
                 before == wanted && view.number(*last).is_some_and(|n| n + 1 == number)
             });
-            self.row = if follows { self.row + 1 } else { 0 };
+            if !follows {
+                (self.row, self.largest) = (0, None);
+            } else {
+                self.row += 1;
+            }
             self.last = Some((uid, wanted.clone()));
             if let Some(mut open) = locked(&self.kept).open.take()
                 && open.wanted == *wanted
-                && open.uids.contains(uid)
-                && open.uids.rank(uid) <= PASSED_OVER
+                && open.uids.min() == single
                 && open.used.elapsed() < KEPT
             {
-                open.kept = true;
+                open.single = single;
                 return open;
             }
-            if self.row >= IN_A_ROW {
-                let more = MOST.min(2 << self.row.min(8));
+            let more = self.more(wanted);
+            if more > 1 {
                 // One row after the other, so that none is told too early.
-                columns = None;
+                call.columns = None;
                 all.extend((number + 1..number + more).map_while(|n| view.uid(n)));
             }
+        } else if !wanted.sections.is_empty() {
+            // Nobody waits for octets with octets in hand.
+            locked(&self.kept).open = None;
         }
-        let call = Wanted {
-            uids: view.spans(&all),
-            columns,
-            ..wanted.clone()
-        };
+        call.uids = view.spans(&all);
         Open {
             events: store.fetch(account, view.mailbox(), call),
             wanted: wanted.clone(),
+            single,
+            whole: false,
+            size: None,
+            ahead: all.len() > uids.len(),
             uids: all,
             next: None,
-            single: single.is_some(),
-            whole: false,
-            kept: false,
             used: Instant::now(),
         }
     }
 
-    /// Keeps a call open for the next command, if something is still to come by it.
-    pub fn keep(&self, mut open: Open) {
-        if !open.single || open.uids.is_empty() || !(open.whole || open.next.is_some()) {
+    /// How many messages to ask for at once.
+    fn more(&self, wanted: &Wanted) -> u32 {
+        // To tell the size of a part can mean to read all of it.
+        let cheap = |s: &Section| !s.decode && !s.size_only;
+        if self.row < IN_A_ROW || !wanted.sections.iter().all(cheap) {
+            return 1;
+        }
+        let fit = match self.largest {
+            _ if wanted.sections.is_empty() => MOST,
+            Some(bytes) => MOST_BYTES / bytes.max(1),
+            None => 1,
+        };
+        fit.min(MOST).min(2 << self.row.min(8)) as u32
+    }
+
+    /// The command is over: its call is kept open for the next one, if something is still to come.
+    pub fn keep(&mut self, mut open: Open) {
+        self.largest = self.largest.max(open.size);
+        if open.single.is_none() || open.uids.is_empty() || !(open.whole || open.next.is_some()) {
             return;
         }
-        open.whole = false;
+        (open.whole, open.size) = (false, None);
         open.used = Instant::now();
         let kept = &mut *locked(&self.kept);
         kept.open = Some(open);
@@ -197,16 +215,19 @@ impl Ahead {
 
 /// Lets go of a call for which no command comes.
 async fn let_go(kept: Weak<Mutex<Kept>>) {
+    let mut at = Instant::now() + KEPT;
     loop {
-        tokio::time::sleep(KEPT).await;
+        tokio::time::sleep_until(at).await;
         let Some(kept) = kept.upgrade() else {
             return;
         };
         let kept = &mut *locked(&kept);
-        let waits = |open: &Open| open.used.elapsed() >= KEPT;
-        if kept.open.as_ref().is_none_or(waits) {
-            *kept = Kept::default();
-            return;
+        match &kept.open {
+            Some(open) if open.used.elapsed() < KEPT => at = open.used + KEPT,
+            _ => {
+                *kept = Kept::default();
+                return;
+            }
         }
     }
 }

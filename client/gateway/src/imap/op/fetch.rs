@@ -223,11 +223,12 @@ async fn tell(
     let mut call = ahead.open(&*door.store, &account, view, uids, &plan.wanted);
     let mut telling = Telling::new(plan, with_flags, enabled);
     let mut row_at_hand = Fetched::default();
-    while let Some(event) = call.next(uids).await {
+    while let Some(event) = call.next().await {
         let event = match (event, telling.at) {
             (Ok(event), _) => event,
-            // A call from before that has failed meanwhile: the messages are asked for again.
-            (Err(_), At::Between) if call.was_kept() && telling.messages.is_empty() => break,
+            // Perhaps because of another message than the one that is asked for, which is asked for
+            // again alone.
+            (Err(_), At::Between) if call.is_ahead() && telling.messages.is_empty() => break,
             (Err(error), At::Literal(_, left)) if left > 0 => {
                 tracing::warn!(%error, "a message broke off on its way to a client");
                 return Err(Gone::Broken.into());

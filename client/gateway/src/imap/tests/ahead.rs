@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::client::Client;
 use super::fake::Fake;
 
+/// Octets of a message but for its numbers.
+const SIZE: usize = "Subject: \r\n\r\nbody ".len();
+
 async fn with_messages(count: u32) -> (Fake, Client) {
     let fake = Fake::new();
     for n in 1..=count {
@@ -36,6 +39,77 @@ async fn a_client_that_goes_through_a_mailbox_makes_few_calls() {
     }
     let calls = fetches(&fake);
     assert!(calls <= 8, "{calls}");
+    // Rows alone, which are otherwise asked for by columns, and several sections.
+    for n in 1..=100 {
+        let expected = format!(
+            "* {n} FETCH (UID {n} RFC822.SIZE {})",
+            SIZE + n.to_string().len() * 2
+        );
+        assert_eq!(
+            c.ok(&format!("FETCH {n} (UID RFC822.SIZE)")).await,
+            [expected]
+        );
+    }
+    for n in 1..=100 {
+        let items = "BODY.PEEK[TEXT] BODY.PEEK[HEADER]<0.8>";
+        let told = c.ok(&format!("FETCH {n} ({items})")).await;
+        let [told] = &told[..] else {
+            panic!("one message")
+        };
+        assert!(told.contains(&format!("body {n} ")), "{told}");
+        assert!(told.ends_with("{8}\r\nSubject:)"), "{told}");
+    }
+    let calls = fetches(&fake);
+    assert!(calls <= 16, "{calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_messages_are_not_asked_for_ahead() {
+    let (fake, mut c) = with_messages(0).await;
+    for _ in 0..20 {
+        fake.deliver(&"x".repeat(100 << 10));
+    }
+    c.ok("NOOP").await;
+    fetches(&fake);
+    for n in 1..=20 {
+        c.ok(&format!("FETCH {n} BODY.PEEK[]")).await;
+    }
+    assert_eq!(fetches(&fake), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_message_spoils_no_other() {
+    let (fake, mut c) = with_messages(20).await;
+    fake.state.lock().unwrap().damaged = Some(9);
+    for n in (1..=20).filter(|n| *n != 9) {
+        body(&mut c, n).await;
+    }
+    let refused = c.end("FETCH 9 BODY.PEEK[TEXT]").await;
+    assert!(refused.starts_with("NO "), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_move_while_messages_are_removed() {
+    let (fake, mut c) = with_messages(20).await;
+    for n in 1..=8 {
+        body(&mut c, n).await;
+    }
+    // Between two commands, of which the second one is told of it at its end.
+    for uid in [2, 9, 10, 12] {
+        fake.remove(uid);
+    }
+    c.ok("NOOP").await;
+    for (n, uid) in [(8, 11), (9, 13), (10, 14), (11, 15)] {
+        let told = c.ok(&format!("FETCH {n} (UID BODY.PEEK[TEXT])")).await;
+        let [told] = &told[..] else {
+            panic!("one message")
+        };
+        assert!(
+            told.starts_with(&format!("* {n} FETCH (UID {uid} ")),
+            "{told}"
+        );
+        assert!(told.ends_with(&format!("body {uid})")), "{told}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

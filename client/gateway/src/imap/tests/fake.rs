@@ -61,6 +61,8 @@ pub struct State {
     pub silent: u32,
     /// Messages that only a confirmed view shows.
     pub unconfirmed: BTreeSet<u32>,
+    /// A message that no call can be answered with.
+    pub damaged: Option<u32>,
     /// Calls for messages.
     pub fetches: u32,
 }
@@ -719,6 +721,11 @@ impl Store for Fake {
         };
         let asked = set_of(&wanted.uids);
         let mut events = vec![Ok(Event::Keywords(s.names()))];
+        if s.damaged.is_some_and(|uid| asked.contains(uid)) {
+            let message = "damaged".into();
+            events.push(Err(Error::Corrupt { message }));
+            return stream::iter(events).boxed();
+        }
         for (&uid, m) in &s.boxes[&id].messages {
             let behind = wanted.unconfirmed && s.unconfirmed.contains(&uid);
             if !asked.contains(uid) || m.modseq <= wanted.changed_since || behind {
