@@ -26,6 +26,7 @@ use crate::transport::peers::Peers;
 use crate::transport::peers::hello_request;
 use crate::types::*;
 use crate::workers::Workers;
+use crate::workers::leaders;
 use crate::workers::persist::Persist;
 use crate::workers::placement::Placer;
 use crate::workers::scrub::Scrub;
@@ -631,6 +632,14 @@ impl Cluster for ClusterService {
                 ),
             )
         })?;
+        // Callers repeat what was not done in time; so handing over to a node that is away would keep
+        // the shard from work for as long as they try.
+        if to != shard.replica() && !leaders::can_succeed(&shard, to) {
+            return Err(unavailable(format!(
+                "node {} is away or lags behind: shard {id} stays where it is",
+                request.to_node
+            )));
+        }
         match to == shard.replica() || shard.transfer(to).await {
             true => Ok(Response::new(proto::TransferLeaderResponse {})),
             false => Err(unavailable(format!(

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::raft::VoteRequest;
-use openraft::{Raft, ReadPolicy};
+use openraft::{Raft, ReadPolicy, ServerState};
 use tokio::sync::{Semaphore, watch};
 
 use super::log::Log;
@@ -212,11 +212,18 @@ impl Shard {
 
     /// Hands the shard over to another replica; true once that replica leads. When it does not take
     /// over in time, this replica stands for election itself: openraft's leader takes no more
-    /// proposals once it has begun to hand over, whatever becomes of its successor.
+    /// proposals once it has begun to hand over, whatever becomes of its successor. That holds for
+    /// the term in which it was asked to. Another replica may have led since, and this one again:
+    /// then nothing is left of the hand-over, and such a later leadership stays as it is.
     pub async fn transfer(&self, to: ReplicaId) -> bool {
         if self.raft.trigger().transfer_leader(to).await.is_err() {
             return false;
         }
+        // Answered after the call above has been carried out, so that was not in a later term.
+        let asked = self.raft.with_raft_state(|s| s.vote_ref().leader_id.term);
+        let Ok(term) = asked.await else {
+            return false;
+        };
         let moved = async {
             while self.leader() != Some(to.node()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -226,7 +233,12 @@ impl Shard {
             return true;
         }
         rare::hit(Rare::TransferTimedOut);
-        if self.is_leader() {
+        let unrelieved = {
+            let metrics = self.raft.metrics();
+            let m = metrics.borrow_watched();
+            m.state == ServerState::Leader && m.current_term <= term
+        };
+        if unrelieved {
             rare::hit(Rare::ElectedItself);
             self.step_down(to).await;
             let _ = self.raft.trigger().elect(false).await;

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::placement::{PlacementMap, plan};
+use crate::raft::types::TypeConfig;
 use crate::raft::{Shard, Shards};
 use crate::rare::{self, Rare};
 use crate::types::*;
@@ -83,26 +84,41 @@ fn ready(shard: &Shard, to: ReplicaId) -> bool {
     if m.state != ServerState::Leader {
         return false;
     }
-    let last = m.last_log_index.unwrap_or(0);
-    let matched = m
-        .replication
-        .as_ref()
-        .and_then(|r| r.get(&to))
-        .and_then(|l| l.map(|l| l.index()));
-    let close = matched.is_some_and(|matched| matched + CLOSE >= last);
     // A transfer while the members change would end the change.
     if m.membership_config.membership().get_joint_config().len() > 1 {
         return false;
     }
     let voters = m.membership_config.membership().voter_ids();
-    let here = |id: ReplicaId| {
-        id == shard.replica()
-            || m.heartbeat
-                .as_ref()
-                .and_then(|h| h.get(&id))
-                .and_then(|seen| seen.as_ref())
-                .is_some_and(|seen| openraft::Instant::elapsed(&**seen) < AWAY)
-    };
+    let here = |id: ReplicaId| id == shard.replica() || answers(&m, id);
     let voters: Vec<ReplicaId> = voters.collect();
-    close && voters.contains(&to) && voters.into_iter().all(here)
+    is_close(&m, to) && voters.contains(&to) && voters.into_iter().all(here)
+}
+
+/// Whether a replica can take its shard over from this leader now: it answers, and has all but the
+/// newest entries. From any other the shard would only get a pause: its leader takes nothing more
+/// once it has begun to hand over, until it has waited in vain.
+pub fn can_succeed(shard: &Shard, to: ReplicaId) -> bool {
+    let metrics = shard.raft.metrics();
+    let m = metrics.borrow_watched();
+    is_close(&m, to) && answers(&m, to)
+}
+
+/// Whether a follower has all but the newest entries.
+fn is_close(m: &RaftMetrics<TypeConfig>, id: ReplicaId) -> bool {
+    let last = m.last_log_index.unwrap_or(0);
+    let matched = m
+        .replication
+        .as_ref()
+        .and_then(|r| r.get(&id))
+        .and_then(|l| l.map(|l| l.index()));
+    matched.is_some_and(|matched| matched + CLOSE >= last)
+}
+
+/// Whether a follower has answered this leader lately. One that has never heard from it has not.
+fn answers(m: &RaftMetrics<TypeConfig>, id: ReplicaId) -> bool {
+    m.heartbeat
+        .as_ref()
+        .and_then(|h| h.get(&id))
+        .and_then(|seen| seen.as_ref())
+        .is_some_and(|seen| openraft::Instant::elapsed(&**seen) < AWAY)
 }
