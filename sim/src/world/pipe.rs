@@ -5,7 +5,7 @@
 //! do or until the connection is given up; what is sent to a process that is gone is answered by a
 //! reset if its machine runs, and by silence if not; a window bounds what is under way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -110,6 +110,13 @@ struct End {
     read: usize,
     /// When the last packet from here arrives.
     last_us: u64,
+    /// Packets in order sent from here, and those of them that the other side has got.
+    sent: u64,
+    got: u64,
+    /// Packets from here that have overtaken one that is sent again.
+    early: BTreeMap<u64, Item>,
+    /// A packet from here came to a machine that was off.
+    lost: bool,
     /// The end of what is sent from here is on its way.
     finished: bool,
     /// The end of what the other side sends was read here.
@@ -121,6 +128,20 @@ impl End {
     fn over(&self) -> Option<Broken> {
         self.broken.or(self.gone.then_some(Broken::Reset))
     }
+}
+
+/// Something on its way.
+#[derive(Clone)]
+struct Packet {
+    /// From which end.
+    side: Side,
+    item: Item,
+    /// Its place among those of this end; `None`: it may come in any order.
+    number: Option<u64>,
+    /// When it was sent first.
+    since: u64,
+    /// After how long it is sent once more.
+    again: u64,
 }
 
 struct Inner {
@@ -248,26 +269,37 @@ impl Pipe {
             }
         };
         let mut at = now + after;
+        let mut number = None;
         if !orderless {
             at = at.max(end.last_us);
             end.last_us = at;
+            number = Some(end.sent);
+            end.sent += 1;
         }
         drop(inner);
+        let packet = Packet {
+            side,
+            item,
+            number,
+            since: now,
+            again: AGAIN_US,
+        };
         if let Passage::Twice(_, again) = passage {
-            self.arrive_at(now + again, side, item.clone(), now, AGAIN_US);
+            self.arrive_at(now + again, packet.clone());
         }
-        self.arrive_at(at, side, item, now, AGAIN_US);
+        self.arrive_at(at, packet);
     }
 
-    fn arrive_at(self: &Arc<Self>, at: u64, side: Side, item: Item, since: u64, again: u64) {
+    fn arrive_at(self: &Arc<Self>, at: u64, packet: Packet) {
         let pipe = Arc::clone(self);
-        let action = Box::new(move || pipe.arrive(side, item, since, again));
+        let action = Box::new(move || pipe.arrive(packet));
         self.net.queue().at(at, action);
     }
 
-    /// A packet of `side` reaches the other host, or does not.
-    fn arrive(self: Arc<Self>, side: Side, item: Item, since: u64, again: u64) {
+    /// A packet reaches the other host, or does not.
+    fn arrive(self: Arc<Self>, packet: Packet) {
         let now = self.net.queue().now_us();
+        let Packet { side, number, .. } = packet;
         let (from, to) = (self.host(side), self.host(side.other()));
         if self.inner.lock().ends[side.other() as usize]
             .broken
@@ -276,21 +308,23 @@ impl Pipe {
             return;
         }
         if !self.net.open(from, to) {
-            if now - since > self.patience_us {
+            if now - packet.since > self.patience_us {
                 self.break_both(Broken::TimedOut);
                 return;
             }
-            // Later packets wait behind this one.
-            let at = now + again;
+            // What is sent later arrives later.
+            let at = now + packet.again;
             let mut inner = self.inner.lock();
             let last = &mut inner.ends[side as usize].last_us;
             *last = (*last).max(at);
             drop(inner);
-            self.arrive_at(at, side, item, since, (again * 2).min(AGAIN_MAX_US));
+            let again = (packet.again * 2).min(AGAIN_MAX_US);
+            self.arrive_at(at, Packet { again, ..packet });
             return;
         }
-        self.net.delivered(from, to, item.size());
+        self.net.delivered(from, to, packet.item.size());
         if !self.net.is_up(to) {
+            self.inner.lock().ends[side as usize].lost = true;
             // Silence: whoever waits finds out by its own time-outs.
             let pipe = Arc::downgrade(&self);
             let late = Box::new(move || {
@@ -301,12 +335,36 @@ impl Pipe {
             self.net.queue().at(now + self.patience_us, late);
             return;
         }
+        let Some(number) = number else {
+            self.hand_over(side, packet.item, now);
+            return;
+        };
+        let mut inner = self.inner.lock();
+        let end = &inner.ends[side as usize];
+        // A machine that was off in between knows nothing of the connection.
+        if number > end.got && !end.lost && !Self::dead(&inner, side.other()) {
+            inner.ends[side as usize].early.insert(number, packet.item);
+            return;
+        }
+        let mut next = Some(packet.item);
+        while let Some(item) = next {
+            inner.ends[side as usize].got += 1;
+            drop(inner);
+            self.hand_over(side, item, now);
+            inner = self.inner.lock();
+            let end = &mut inner.ends[side as usize];
+            next = end.early.remove(&end.got);
+        }
+    }
+
+    /// Gives what `side` has sent to the process at the other end, if there is one.
+    fn hand_over(self: &Arc<Self>, side: Side, item: Item, now: u64) {
         if let Item::Open(opening) = item {
             match self.net.accept(&opening.addr) {
                 Some((process, listener)) => {
                     self.inner.lock().ends[1].process = Some(process);
-                    listener.push(Arc::clone(&self), *opening);
-                    let pipe = Arc::clone(&self);
+                    listener.push(Arc::clone(self), *opening);
+                    let pipe = Arc::clone(self);
                     self.back(now, Box::new(move || pipe.establish()));
                 }
                 None => self.reset(now, Side::Caller, Broken::Refused),
@@ -551,5 +609,57 @@ impl Pipe {
         if !said {
             self.reset(self.net.queue().now_us(), side.other(), Broken::Reset);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+    use crate::trace::Trace;
+    use crate::world::link::Rule;
+    use crate::world::queue::Queue;
+
+    #[test]
+    fn octets_stay_in_order_when_some_of_them_are_sent_again() {
+        let queue = Queue::default();
+        let settings = plan::Network {
+            delay_ms: 2,
+            jitter_ms: 5,
+            zone_delay_ms: 0,
+        };
+        let net = Net::new(queue.clone(), Trace::new(false), 1, &settings);
+        let (from, to) = (HostId(0), HostId(1));
+        net.set_up(to, true);
+        let acceptor = net.bind("b:1", (to, Fence::default())).unwrap();
+        let caller = (from, Fence::default());
+        let pipe = Pipe::new(&net, caller, to, 1 << 20, 60_000_000, false);
+        let opening = Opening {
+            addr: "b:1".into(),
+            peer: "a:1".into(),
+            call: None,
+        };
+        pipe.send(Side::Caller, Item::Open(Box::new(opening)));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut rule, mut got) = (0, Vec::new());
+        for ms in 0..8000_u64 {
+            queue.set_now_us(ms * 1000);
+            queue.run_due();
+            match ms % 47 {
+                20 => rule = net.links().add(Rule::OneWay(from, to)),
+                23 => net.links().remove(rule),
+                _ => {}
+            }
+            if ms < 1000 {
+                let octets = Bytes::copy_from_slice(&ms.to_be_bytes());
+                pipe.send(Side::Caller, Item::Data(octets));
+            }
+            while let Poll::Ready(Ok(Item::Data(octets))) = pipe.poll_recv(Side::Callee, &mut cx) {
+                got.push(octets);
+            }
+        }
+        let sent: Vec<_> = (0..1000_u64).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(got, sent);
+        assert!(acceptor.poll_next(&mut cx).is_ready());
     }
 }
