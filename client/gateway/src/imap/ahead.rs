@@ -121,7 +121,7 @@ pub struct Ahead {
     last: Option<(Uid, Wanted)>,
     /// How many came before it, each after the other.
     row: u32,
-    /// Octets of the largest of them that came.
+    /// Octets of the largest of the last ones that came; one long ago counts less and less.
     largest: Option<u64>,
     kept: Arc<Mutex<Kept>>,
 }
@@ -199,7 +199,10 @@ impl Ahead {
 
     /// The command is over: its call is kept open for the next one, if something is still to come.
     pub fn keep(&mut self, mut open: Open) {
-        self.largest = self.largest.max(open.size);
+        if let Some(size) = open.size {
+            let before = self.largest.unwrap_or(0);
+            self.largest = Some(size.max(before - before / 8));
+        }
         if open.single.is_none() || open.uids.is_empty() || !(open.whole || open.next.is_some()) {
             return;
         }

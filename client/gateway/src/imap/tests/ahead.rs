@@ -66,8 +66,8 @@ async fn a_client_that_goes_through_a_mailbox_makes_few_calls() {
 #[tokio::test(start_paused = true)]
 async fn large_messages_are_not_asked_for_ahead() {
     let (fake, mut c) = with_messages(0).await;
-    for _ in 0..20 {
-        fake.deliver(&"x".repeat(100 << 10));
+    for n in 0..100 {
+        fake.deliver(&"x".repeat(if n < 20 { 100 << 10 } else { 1 << 10 }));
     }
     c.ok("NOOP").await;
     fetches(&fake);
@@ -75,6 +75,12 @@ async fn large_messages_are_not_asked_for_ahead() {
         c.ok(&format!("FETCH {n} BODY.PEEK[]")).await;
     }
     assert_eq!(fetches(&fake), 20);
+    // Small ones are, after a while.
+    for n in 21..=100 {
+        c.ok(&format!("FETCH {n} BODY.PEEK[]")).await;
+    }
+    let calls = fetches(&fake);
+    assert!(calls <= 20, "{calls}");
 }
 
 #[tokio::test(start_paused = true)]
