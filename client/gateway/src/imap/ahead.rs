@@ -137,19 +137,9 @@ impl Ahead {
         wanted: &Wanted,
     ) -> Open {
         let single = uids.min().filter(|_| uids.len() == 1 && wanted.unconfirmed);
-        let mut call = wanted.clone();
-        let mut all = uids.clone();
+        let mut more = 1;
         if let Some(uid) = single {
-            let number = view.number(uid).unwrap_or(0);
-            let follows = self.last.as_ref().is_some_and(|(last, before)| {
-                before == wanted && view.number(*last).is_some_and(|n| n + 1 == number)
-            });
-            if !follows {
-                (self.row, self.largest) = (0, None);
-            } else {
-                self.row += 1;
-            }
-            self.last = Some((uid, wanted.clone()));
+            self.note(view, uid, wanted);
             if let Some(mut open) = locked(&self.kept).open.take()
                 && open.wanted == *wanted
                 && open.uids.min() == single
@@ -158,15 +148,17 @@ impl Ahead {
                 open.single = single;
                 return open;
             }
-            let more = self.more(wanted);
-            if more > 1 {
-                // One row after the other, so that none is told too early.
-                call.columns = None;
-                all.extend((number + 1..number + more).map_while(|n| view.uid(n)));
-            }
+            more = self.more(wanted);
         } else if !wanted.sections.is_empty() {
             // Nobody waits for octets with octets in hand.
             locked(&self.kept).open = None;
+        }
+        let mut call = wanted.clone();
+        let mut all = uids.clone();
+        if let Some(number) = single.and_then(|uid| view.number(uid)).filter(|_| more > 1) {
+            // One row after the other, so that none is told too early.
+            call.columns = None;
+            all.extend((number + 1..number + more).map_while(|n| view.uid(n)));
         }
         call.uids = view.spans(&all);
         Open {
@@ -179,6 +171,24 @@ impl Ahead {
             uids: all,
             next: None,
             used: Instant::now(),
+        }
+    }
+
+    /// Notes that a message is asked for alone, and whether that is the next one.
+    fn note(&mut self, view: &View, uid: Uid, wanted: &Wanted) {
+        let follows = |last: Uid| {
+            let number = view.number(last);
+            number.is_some_and(|n| view.number(uid) == Some(n + 1))
+        };
+        match &mut self.last {
+            Some((last, before)) if before == wanted && follows(*last) => {
+                *last = uid;
+                self.row += 1;
+            }
+            last => {
+                *last = Some((uid, wanted.clone()));
+                (self.row, self.largest) = (0, None);
+            }
         }
     }
 
