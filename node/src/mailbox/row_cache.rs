@@ -76,11 +76,7 @@ impl Shared {
 
     /// Adds rows, so long as there are no more than `most` octets; others have their turn. False:
     /// they are too many.
-    async fn add(
-        &mut self,
-        rows: impl ExactSizeIterator<Item = (Uid, MessageRow)>,
-        most: usize,
-    ) -> bool {
+    async fn add(&mut self, rows: impl Iterator<Item = (Uid, MessageRow)>, most: usize) -> bool {
         let mut more = 0;
         for (uid, row) in rows {
             if !row.keywords.is_empty() {
@@ -351,7 +347,7 @@ async fn patch(
             return Ok(Some(false));
         }
     }
-    let fits = all.add(fresh.collect::<Vec<_>>().into_iter(), most).await;
+    let fits = all.add(fresh, most).await;
     rare::hit(Rare::RowsPatched);
     Ok(Some(fits))
 }
