@@ -11,11 +11,16 @@ set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# libclang.so, libclang.so.1, libclang-14.so.1: not libclang-cpp.so, which is another library.
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib*/libclang*.so*' >/dev/null
+    local place name
+    for place in '/usr/lib/llvm-*/lib' '/usr/lib/*' '/usr/lib*'; do
+        for name in 'libclang.so*' 'libclang-[0-9]*.so*'; do
+            ! compgen -G "$place/$name" >/dev/null || return 0
+        done
+    done
+    return 1
 }
 
 missing=()
