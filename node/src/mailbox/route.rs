@@ -4,6 +4,7 @@
 //! [`crate::raft::Shard`], in the tests of this layer a machine on an index in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +14,9 @@ use crate::machine::transfers::{Look, Looked};
 use crate::raft::shard::ReadView;
 use crate::raft::{Shard, ShardError, Shards};
 use crate::types::*;
+
+/// How often what finds the window of another shard full is proposed there again.
+const BUSY_TRIES: u32 = 20;
 
 /// What this node knows of the placement; answered from memory.
 pub trait Routes: Send + Sync {
@@ -79,7 +83,10 @@ pub trait Leaders: Send + Sync {
     async fn look(&self, shard: ShardId, look: &Look) -> Result<Looked, ShardError>;
 }
 
-/// A shard by way of its leader, as something to propose to.
+/// A shard by way of its leader, as something to propose to. What goes there is one step of many, and
+/// the steps before it are lost with it: so a full window does not end it. The steps that are under
+/// way at once may be more than the window lets in before it refuses the last of them, and would be
+/// just as many the next time.
 pub struct Elsewhere {
     /// The way.
     pub leaders: Arc<dyn Leaders>,
@@ -90,7 +97,17 @@ pub struct Elsewhere {
 #[async_trait]
 impl Proposer for Elsewhere {
     async fn propose(&self, command: Command, stored: Bytes) -> Result<Reply, ShardError> {
-        self.leaders.propose(self.shard, command, stored).await
+        let mut tries = 1;
+        loop {
+            let (again, octets) = (command.clone(), stored.clone());
+            match self.leaders.propose(self.shard, again, octets).await {
+                Err(ShardError::Busy { retry_after_ms }) if tries < BUSY_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(retry_after_ms)).await;
+                }
+                told => return told,
+            }
+        }
     }
     async fn read(&self) -> Result<ReadView, ShardError> {
         Err(ShardError::NotLeader { leader: None })

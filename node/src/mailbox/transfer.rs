@@ -22,15 +22,14 @@ use super::copy::Copied;
 use super::intake::{Intake, Uploads};
 use super::route::Elsewhere;
 use super::{
-    Caller, Led, MailboxError, Operations, Result, What, error::from_apply, list_accounts,
-    list_mailboxes, unexpected,
+    Caller, Led, MailboxError, Operations, Proposer, Result, What, error::from_apply,
+    list_accounts, list_mailboxes, unexpected,
 };
 use crate::index::uids::to_ranges;
 use crate::index::values::{AccountRow, TransferRow, get};
 use crate::index::{IndexError, keys::Key};
 use crate::machine::command::{
-    AppendItem, ApplyError, Arrival, Arrive, Arriving, BeginTransfer, Command, Op, Place, Reply,
-    TransferId,
+    AppendItem, ApplyError, Arrival, Arrive, Arriving, BeginTransfer, Op, Place, Reply, TransferId,
 };
 use crate::machine::limits::{APPEND_BYTES, CHUNKS_PER_BLOB, ITEMS_PER_APPEND};
 use crate::machine::read;
@@ -329,10 +328,7 @@ impl Operations {
         drop(view);
         let target = Led {
             shard,
-            replica: Arc::new(Elsewhere {
-                leaders: Arc::clone(&self.leaders),
-                shard,
-            }),
+            replica: Arc::new(self.elsewhere(shard)),
         };
         let from = to_ranges(originals.iter().map(|original| original.uid));
         let sent = originals
@@ -404,9 +400,14 @@ impl Operations {
         }
     }
 
+    fn elsewhere(&self, shard: ShardId) -> Elsewhere {
+        let leaders = Arc::clone(&self.leaders);
+        Elsewhere { leaders, shard }
+    }
+
     async fn propose_there(&self, shard: ShardId, op: Op) -> Result<Reply> {
-        let command: Command = self.command(op);
-        let reply = self.leaders.propose(shard, command, bytes::Bytes::new());
+        let there = self.elsewhere(shard);
+        let reply = there.propose(self.command(op), bytes::Bytes::new());
         reply.await.map_err(|e| self.shard_error(e))
     }
 

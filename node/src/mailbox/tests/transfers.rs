@@ -3,6 +3,7 @@
 use super::super::copy::{Copied, Copy};
 use super::*;
 use crate::index::keys::{KeyRange, Space, tag};
+use crate::machine::command::CHUNK_BYTES;
 use crate::machine::transfers;
 use crate::mailbox::fake::FakeShard;
 use crate::types::AccountState;
@@ -382,4 +383,25 @@ async fn what_is_begun_stays_open_when_its_node_cannot_end_it() {
         assert_eq!(again.to, [(1, 1)]);
         assert_eq!(all(&ops, &names[1]).await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_target_whose_window_is_full_keeps_what_it_has_of_a_transfer() {
+    let large = noise(2 * CHUNK_BYTES as usize + 1);
+    let (node, ops, names) = two(&[&large, b"small"]).await;
+    let target = &node.shards[1];
+    // One chunk gets in, and the others find the window full, more often than the whole is tried.
+    target.successes_before_failures.store(1, Ordering::Relaxed);
+    *target.failures.lock() = vec![ShardError::Busy { retry_after_ms: 1 }; 15];
+    let moved = ops.move_messages(across(1, &names, &[(1, 0)])).await;
+    assert_eq!(moved.map(|c| c.to), Ok(vec![(1, 2)]));
+    {
+        let log = target.log.lock();
+        let chunks = log.iter().filter(|op| matches!(op, Op::PutChunk { .. }));
+        assert_eq!(chunks.count(), 4, "each is sent once");
+        assert!(!log.iter().any(|op| matches!(op, Op::DropUpload { .. })));
+    }
+    assert_eq!(all(&ops, &names[1]).await, [large, b"small".to_vec()]);
+    settled(&node, &ops).await;
+    audit(&node);
 }
