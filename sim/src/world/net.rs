@@ -149,11 +149,7 @@ impl Net {
     fn pipes_of(&self, host: HostId) -> Vec<Arc<Pipe>> {
         let pipes = self.0.pipes.lock();
         let live = pipes.iter().filter_map(Weak::upgrade);
-        live.filter(|p| {
-            let (a, b) = p.hosts();
-            a == host || b == host
-        })
-        .collect()
+        live.filter(|p| p.ends_at(host)).collect()
     }
 
     /// A process on a machine that runs is gone: its kernel resets its connections.

@@ -3,7 +3,8 @@
 //!
 //! TCP's part of the bargain (RFC 9293): packets that do not get through are sent again until they
 //! do or until the connection is given up; what is sent to a process that is gone is answered by a
-//! reset if its machine runs, and by silence if not; a window bounds what is under way.
+//! reset if its machine runs, and by silence if not, until it runs again; a window bounds what is
+//! under way.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -115,8 +116,6 @@ struct End {
     got: u64,
     /// Packets from here that have overtaken one that is sent again.
     early: BTreeMap<u64, Item>,
-    /// A packet from here came to a machine that was off.
-    lost: bool,
     /// The end of what is sent from here is on its way.
     finished: bool,
     /// The end of what the other side sends was read here.
@@ -197,11 +196,19 @@ impl Pipe {
         self.patience_us
     }
 
-    /// The hosts of both ends.
+    /// The hosts between which its packets travel: the caller's and the one whose address is called.
     pub fn hosts(&self) -> (HostId, HostId) {
         let inner = self.inner.lock();
         let from = inner.ends[0].process.as_ref().map_or(self.to, |p| p.0);
         (from, self.to)
+    }
+
+    /// Whether one of its ends belongs to a process of this host. An address may have been taken by
+    /// another host than its own: who listens there turns out when the opening arrives.
+    pub fn ends_at(&self, host: HostId) -> bool {
+        let inner = self.inner.lock();
+        let of = |end: &End| end.process.as_ref().map_or(self.to, |p| p.0);
+        inner.ends.iter().any(|end| of(end) == host)
     }
 
     fn host(&self, side: Side) -> HostId {
@@ -307,7 +314,9 @@ impl Pipe {
         {
             return;
         }
-        if !self.net.open(from, to) {
+        // To a machine that is off, too: a sender whose window is full has nothing else to send, and
+        // hears by this alone that the machine is back and knows nothing of the connection.
+        if !self.net.open(from, to) || !self.net.is_up(to) {
             if now - packet.since > self.patience_us {
                 self.break_both(Broken::TimedOut);
                 return;
@@ -323,26 +332,14 @@ impl Pipe {
             return;
         }
         self.net.delivered(from, to, packet.item.size());
-        if !self.net.is_up(to) {
-            self.inner.lock().ends[side as usize].lost = true;
-            // Silence: whoever waits finds out by its own time-outs.
-            let pipe = Arc::downgrade(&self);
-            let late = Box::new(move || {
-                if let Some(pipe) = pipe.upgrade() {
-                    pipe.break_end(side, Broken::TimedOut);
-                }
-            });
-            self.net.queue().at(now + self.patience_us, late);
-            return;
-        }
         let Some(number) = number else {
             self.hand_over(side, packet.item, now);
             return;
         };
         let mut inner = self.inner.lock();
         let end = &inner.ends[side as usize];
-        // A machine that was off in between knows nothing of the connection.
-        if number > end.got && !end.lost && !Self::dead(&inner, side.other()) {
+        // Nobody waits for what is missing where the process is gone: any packet gets a reset.
+        if number > end.got && !Self::dead(&inner, side.other()) {
             inner.ends[side as usize].early.insert(number, packet.item);
             return;
         }
@@ -661,5 +658,111 @@ mod tests {
         let sent: Vec<_> = (0..1000_u64).map(|n| n.to_be_bytes().to_vec()).collect();
         assert_eq!(got, sent);
         assert!(acceptor.poll_next(&mut cx).is_ready());
+    }
+
+    /// A network of two hosts, of which only the second is up, and an opening for it.
+    fn two_hosts() -> (Net, HostId, HostId, Item) {
+        let settings = plan::Network {
+            delay_ms: 2,
+            jitter_ms: 0,
+            zone_delay_ms: 0,
+        };
+        let net = Net::new(Queue::default(), Trace::new(false), 1, &settings);
+        let to = HostId(1);
+        net.set_up(to, true);
+        let opening = Opening {
+            addr: "b:1".into(),
+            peer: "a:1".into(),
+            call: None,
+        };
+        (net, HostId(0), to, Item::Open(Box::new(opening)))
+    }
+
+    fn pass(net: &Net, ms: std::ops::Range<u64>) {
+        for ms in ms {
+            net.queue().set_now_us(ms * 1000);
+            net.queue().run_due();
+        }
+    }
+
+    #[test]
+    fn a_full_window_learns_that_the_machine_is_back() {
+        let (net, from, to, open) = two_hosts();
+        let life = Fence::default();
+        let _acceptor = net.bind("b:1", (to, life.clone())).unwrap();
+        let caller = (from, Fence::default());
+        let pipe = Pipe::new(&net, caller, to, 1000, 20_000_000, false);
+        let mut cx = Context::from_waker(Waker::noop());
+        pipe.send(Side::Caller, open);
+        pass(&net, 0..10);
+        life.kill();
+        net.set_up(to, false);
+        net.power_gone(to, 6_000_000);
+        pipe.send(Side::Caller, Item::Data(vec![0_u8; 2000].into()));
+        pass(&net, 10..150);
+        assert!(pipe.poll_room(Side::Caller, &mut cx).is_pending());
+        net.set_up(to, true);
+        pass(&net, 150..1000);
+        let room = pipe.poll_room(Side::Caller, &mut cx);
+        assert_eq!(room, Poll::Ready(Err(Broken::Reset)));
+    }
+
+    #[test]
+    fn a_machine_that_stays_off_is_given_up() {
+        let (net, from, to, open) = two_hosts();
+        net.set_up(to, false);
+        let caller = (from, Fence::default());
+        let pipe = Pipe::new(&net, caller, to, 1000, 4_000_000, false);
+        let mut cx = Context::from_waker(Waker::noop());
+        pipe.send(Side::Caller, open);
+        pass(&net, 0..4000);
+        assert!(pipe.poll_established(&mut cx).is_pending());
+        pass(&net, 4000..6000);
+        let taken = pipe.poll_established(&mut cx);
+        assert_eq!(taken, Poll::Ready(Err(Broken::TimedOut)));
+    }
+
+    #[test]
+    fn a_machine_that_comes_back_takes_what_was_opened_meanwhile() {
+        let (net, from, to, open) = two_hosts();
+        net.set_up(to, false);
+        let caller = (from, Fence::default());
+        let pipe = Pipe::new(&net, caller, to, 1000, 20_000_000, false);
+        let mut cx = Context::from_waker(Waker::noop());
+        pipe.send(Side::Caller, open);
+        pipe.send(Side::Caller, Item::Data("first".into()));
+        pass(&net, 0..300);
+        let _acceptor = net.bind("b:1", (to, Fence::default())).unwrap();
+        net.set_up(to, true);
+        pipe.send(Side::Caller, Item::Data("second".into()));
+        pass(&net, 300..2000);
+        let taken = pipe.poll_established(&mut cx);
+        assert_eq!(taken, Poll::Ready(Ok(())));
+        for octets in ["first", "second"] {
+            let got = pipe.poll_recv(Side::Callee, &mut cx);
+            assert!(matches!(got, Poll::Ready(Ok(Item::Data(o))) if o == octets));
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_resets_its_connections_at_whatever_address_it_was() {
+        for machine in [HostId(1), HostId(4)] {
+            let (net, from, named, open) = two_hosts();
+            net.set_up(machine, true);
+            let callee = (machine, Fence::default());
+            let _acceptor = net.bind("b:1", callee.clone()).unwrap();
+            let caller = (from, Fence::default());
+            let pipe = Pipe::new(&net, caller, named, 1 << 20, 60_000_000, false);
+            pipe.send(Side::Caller, open);
+            let mut cx = Context::from_waker(Waker::noop());
+            pass(&net, 0..10);
+            assert_eq!(pipe.poll_established(&mut cx), Poll::Ready(Ok(())));
+            assert!(pipe.poll_broken(Side::Caller, &mut cx).is_pending());
+            callee.1.kill();
+            net.process_gone(machine);
+            pass(&net, 10..20);
+            let broken = pipe.poll_broken(Side::Caller, &mut cx);
+            assert_eq!(broken, Poll::Ready(Broken::Reset), "{machine:?}");
+        }
     }
 }
