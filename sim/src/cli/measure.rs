@@ -6,12 +6,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::choice::ChoiceArgs;
-use super::engine::Engine;
+use super::engine::{Engine, run_one};
 use super::exit::{Failure, Outcome, usage};
 use super::sweep::{Seeds, SweepArgs, Tally, conclude, never, seeds, sweep};
 use super::{marks, output};
 use crate::plan::Transport;
 use crate::plan::generate::Choice;
+use crate::run::Options;
+use crate::scenario;
 
 /// Seeds of 30 simulated seconds that one processor should do in a day, all checks on.
 const GOAL_PER_DAY: f64 = 100_000.0;
@@ -179,6 +181,17 @@ fn beyond(
     Ok(())
 }
 
+/// Runs every named disaster once, for what it meets: seeds seldom draw all that one of them sets up.
+fn disasters(engine: &Engine, stuck: Duration, tally: &mut Tally) -> Result<(), Failure> {
+    for scenario in scenario::all() {
+        let finished = run_one(engine, Options::default(), stuck, &(scenario.plan)(1))?;
+        for (name, n) in finished.ran.outcome.stats.rare {
+            *tally.rare.entry(name).or_default() += n;
+        }
+    }
+    Ok(())
+}
+
 /// Sweeps and lists all rare situations, the rarest first.
 pub fn coverage(engine: &Engine, args: CoverageArgs) -> Outcome {
     let choice = args.choice.choice()?;
@@ -189,6 +202,7 @@ pub fn coverage(engine: &Engine, args: CoverageArgs) -> Outcome {
     };
     let mut tally = sweep(engine, args.seeds, &choice, &quiet)?;
     beyond(engine, args.seeds, &choice, &quiet, &mut tally)?;
+    disasters(engine, Duration::from_secs(quiet.stuck.max(1)), &mut tally)?;
     let known = marks::known();
     let times = |name: &str| tally.rare.get(name).copied().unwrap_or(0);
     if json {

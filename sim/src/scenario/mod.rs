@@ -31,7 +31,7 @@ pub fn all() -> &'static [Scenario] {
     &ALL
 }
 
-const ALL: [Scenario; 21] = [
+const ALL: [Scenario; 22] = [
     Scenario {
         name: "clock-chaos",
         about: "wall clocks jump, freeze and drift on every node at once",
@@ -86,6 +86,11 @@ const ALL: [Scenario; 21] = [
         name: "old-image",
         about: "a node is restored from an image of its disk that is some seconds old",
         plan: disks::old_image,
+    },
+    Scenario {
+        name: "old-image-cut-off",
+        about: "that node starts where it reaches nobody who could tell it what it has forgotten",
+        plan: disks::old_image_cut_off,
     },
     Scenario {
         name: "one-node",
