@@ -105,6 +105,7 @@ posthouse_client::rare_situations! {
         SummaryTooShort = "a message was scanned once more for a part that its summary leaves out",
         ViewRenewed = "a long fetch went on with a newer view of the rows",
         RowsFromMemory = "the rows of a mailbox were at hand in memory",
+        AnswerRecalled = "a search knew from an earlier one what a message would have been read for",
         RowsPatched = "rows at hand in memory were brought up to date by what has changed since",
         DeliveredInPart = "a delivery was stored for some of its recipients",
         // blobs

@@ -32,6 +32,8 @@ pub struct Limits {
     pub watch_changes: u64,
     /// Rows of mailboxes that were read lately and stay in memory, octets.
     pub row_cache_bytes: usize,
+    /// What searches have read of messages and stays in memory, octets.
+    pub search_memory_bytes: usize,
 }
 
 impl Default for Limits {
@@ -50,6 +52,7 @@ impl Default for Limits {
             view_age: Duration::from_secs(30),
             watch_changes: 1_000,
             row_cache_bytes: 64 << 20,
+            search_memory_bytes: 16 << 20,
         }
     }
 }

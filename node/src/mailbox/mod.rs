@@ -99,6 +99,8 @@ pub struct Operations {
     attempts: attempts::Attempts,
     transfers: transfer::InHand,
     rows: row_cache::RowCache,
+    /// What searches have read.
+    searched: Arc<search::memory::Memory>,
 }
 
 /// Who calls: what an operation must know of the connection that a request came by.
@@ -134,6 +136,7 @@ impl Operations {
             hub: Arc::default(),
             transfers: transfer::InHand::default(),
             rows: row_cache::RowCache::new(limits.row_cache_bytes),
+            searched: Arc::new(search::memory::Memory::new(limits.search_memory_bytes)),
             env,
             window: ByteWindow::new(limits.node_window_bytes),
             read_window: ByteWindow::new(limits.node_read_window_bytes),

@@ -11,7 +11,7 @@ use super::text::Needle;
 use crate::types::BlobId;
 
 /// Where a text is looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// In the fields of this name of the message's header; lower case.
     Field(String),
@@ -78,6 +78,15 @@ impl<'a> Asking<'a> {
         self.open.retain(|open| *open != number);
         self.answers[number] = Some(yes);
         self.done = self.open.is_empty() || (self.enough)(self.answers);
+    }
+
+    /// The answer to one, once its message was read as far as it had to be: a text that was not
+    /// found is not there, unless the others were enough before. `None`: nobody knows.
+    pub fn outcome(&self, number: usize) -> Option<bool> {
+        match self.answers[number] {
+            None if !self.done => Some(false),
+            told => told,
+        }
     }
 
     /// Whether nothing more need be found out.

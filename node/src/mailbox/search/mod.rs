@@ -16,6 +16,7 @@
 pub mod fulltext;
 pub mod key;
 pub mod matcher;
+pub mod memory;
 pub mod plan;
 mod run;
 pub mod scan;

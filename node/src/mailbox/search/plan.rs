@@ -334,6 +334,17 @@ impl Plan {
 }
 
 impl Answers {
+    /// Answers the conditions that matter and that `known` has an answer to. Whether there are any.
+    pub fn tell_known(&mut self, known: impl Fn(usize) -> Option<bool>) -> bool {
+        let mut any = false;
+        for number in &self.open {
+            let answer = known(*number);
+            any |= answer.is_some();
+            self.answers[*number] = answer;
+        }
+        any
+    }
+
     /// The numbers of the conditions that matter, and all answers.
     pub fn parts(&mut self) -> (&[usize], &mut [Option<bool>]) {
         (&self.open, &mut self.answers)

@@ -15,6 +15,7 @@ use super::super::summary::Summary;
 use super::super::{Led, MailboxError, Operations, Result};
 use super::fulltext::{Asking, FullText, Lost, Message};
 use super::key::SortKey;
+use super::memory::Recalled;
 use super::plan::{Answers, Plan};
 use super::sort::{self, Sorter};
 use super::thread::Threader;
@@ -23,6 +24,7 @@ use crate::index::uids::to_ranges;
 use crate::index::values::{EmailRow, MessageRow, Row};
 use crate::machine::read;
 use crate::raft::shard::ReadView;
+use crate::rare::{self, Rare};
 use crate::types::*;
 
 /// Rows that are read at a time.
@@ -143,6 +145,7 @@ impl Default for Cold {
 /// What changes while it runs.
 struct State {
     answers: Answers,
+    recalled: Recalled,
     collect: Collect,
     pending: Vec<(Uid, Uid)>,
     told: Instant,
@@ -182,6 +185,10 @@ impl Run {
     pub async fn run(mut self) -> Result<()> {
         let mut state = State {
             answers: Answers::default(),
+            recalled: self
+                .ops
+                .searched
+                .recall(self.account, self.plan.questions()),
             collect: std::mem::replace(&mut self.collect, Collect::uids()),
             pending: Vec::new(),
             told: Instant::now(),
@@ -308,9 +315,13 @@ impl Run {
         summary: &mut Option<Summary>,
         state: &mut State,
     ) -> Result<bool> {
-        let answers = &mut state.answers;
+        let (answers, recalled) = (&mut state.answers, &state.recalled);
         let mut verdict = None;
-        if self.plan.wants_thread(answers) {
+        if answers.tell_known(|number| recalled.answer(number, row.email)) {
+            rare::hit(Rare::AnswerRecalled);
+            verdict = self.plan.judge_again(uid, row, answers);
+        }
+        if verdict.is_none() && self.plan.wants_thread(answers) {
             let email = self.email(row, &mut state.work)?;
             self.plan.tell_thread(email.thread, answers);
             verdict = self.plan.judge_again(uid, row, answers);
@@ -343,9 +354,18 @@ impl Run {
         };
         let (open, answers) = state.answers.parts();
         let enough = |answers: &[Option<bool>]| self.plan.is_decided(uid, row, answers);
-        let mut asking = Asking::new(self.plan.questions(), open.to_vec(), answers, &enough);
+        let asked = open.to_vec();
+        let mut asking = Asking::new(self.plan.questions(), asked.clone(), answers, &enough);
         match self.full_text.ask(&message, &mut asking).await {
-            Ok(()) => (),
+            // What the summary leaves out may have kept the search from where a text is.
+            Ok(()) if message.summary.truncated => (),
+            Ok(()) => {
+                for number in asked {
+                    if let Some(yes) = asking.outcome(number) {
+                        state.recalled.learn(number, row.email, yes);
+                    }
+                }
+            }
             Err(Lost::Failed(e)) => return Err(e),
             Err(Lost::Octets(why)) => {
                 if self.is_gone(uid).await {
@@ -417,6 +437,8 @@ impl Run {
 
     /// Tells what had to wait for the last match, and the total.
     async fn finish(&self, mut state: State) -> Result<()> {
+        // Before anybody can know that it is over.
+        state.recalled.keep();
         self.tell_pending(&mut state, true).await?;
         match std::mem::replace(&mut state.collect, Collect::uids()) {
             Collect::Uids { .. } => (),

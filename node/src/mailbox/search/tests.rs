@@ -398,6 +398,33 @@ async fn a_damaged_message_has_no_text_and_the_search_goes_on() {
 }
 
 #[tokio::test]
+async fn what_was_read_for_one_search_is_known_to_the_next() {
+    let mut mailbox = Inbox::new().await;
+    let text = |tag: &str, word: &str| format!("X-Tag: {tag}\r\n\r\n{}", word.repeat(100));
+    for (tag, word) in [("red", "one"), ("blue", "two"), ("red", "two")] {
+        mailbox.put(text(tag, word).as_bytes()).await;
+    }
+    let tag = |text: &str| Key::Header {
+        name: "X-Tag".into(),
+        text: text.into(),
+    };
+    let body = |text: &str| Key::Body(text.into());
+    // The second message decides by its header alone: nobody has looked for the text in it.
+    let both = || Key::AllOf(vec![tag("red"), body("two")]);
+    assert_eq!(mailbox.find(both()).await, [3]);
+    for shard in &mailbox.node.shards {
+        shard.rot();
+    }
+    mailbox.put(text("Red", "two, too").as_bytes()).await;
+    assert_eq!(mailbox.find(both()).await, [3, 4]);
+    assert_eq!(mailbox.find(tag("RED")).await, [1, 3, 4]);
+    assert_eq!(mailbox.find(not(tag("red"))).await, [2]);
+    // What nobody has asked is not known; what nobody could read neither.
+    assert!(mailbox.find(tag("blue")).await.is_empty());
+    assert_eq!(mailbox.find(body("two")).await, [3, 4]);
+}
+
+#[tokio::test]
 async fn a_message_that_vanishes_meanwhile_is_left_out() {
     let mut mailbox = Inbox::new().await;
     mailbox.put(b"\r\none").await;

@@ -72,6 +72,11 @@ impl Needle {
         self.finder.needle().is_empty()
     }
 
+    /// The folded text: two needles with the same one are found in the same texts.
+    pub fn folded(&self) -> &[u8] {
+        self.finder.needle()
+    }
+
     /// Whether any of these characters is in it. They must be ASCII and no capitals.
     pub fn has_any(&self, octets: &[u8]) -> bool {
         self.finder.needle().iter().any(|b| octets.contains(b))
