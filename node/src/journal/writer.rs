@@ -232,6 +232,16 @@ pub struct Writer {
     next_number: u64,
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Nothing is written any more. The checkpoint and whoever still waits, where the process was
+        // killed, may hold the logs, and those hold the journal: none of them would ever be freed.
+        let checkpoint = self.shared.checkpoint.lock().take();
+        let jobs = std::mem::take(&mut self.shared.queue.lock().jobs);
+        drop((checkpoint, jobs));
+    }
+}
+
 enum Next {
     Batch(Vec<Submission>),
     Roll(oneshot::Sender<Result<(), JournalError>>),

@@ -115,3 +115,28 @@ fn rare() -> std::collections::BTreeMap<String, u64> {
 }
 
 type Result = (Vec<Violation>, Vec<crate::outcome::Event>, Stats);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Transport;
+    use crate::plan::generate::{Choice, generate};
+
+    #[test]
+    fn nothing_of_a_world_outlives_its_run() {
+        for transport in [Transport::Message, Transport::Http2] {
+            let choice = Choice {
+                transport: Some(transport),
+                ..Choice::default()
+            };
+            // Its processes are killed, lose power and are asked to stop.
+            let plan = generate(1, &choice);
+            let run = phases::Run::new(&plan, Trace::new(false));
+            let left = run.left();
+            let (violations, ..) = run.run();
+            assert_eq!(violations, []);
+            let held: Vec<usize> = left.iter().map(|part| part.strong_count()).collect();
+            assert_eq!(held, vec![0; left.len()], "{transport:?}");
+        }
+    }
+}

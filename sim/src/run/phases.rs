@@ -84,6 +84,18 @@ impl Run {
         self.cluster.stage.net().queue().clone()
     }
 
+    /// What is gone when nothing of its world is left: the queue, which every process and every
+    /// connection holds, and the disks.
+    #[cfg(test)]
+    pub fn left(&self) -> Vec<std::sync::Weak<dyn std::any::Any + Send + Sync>> {
+        let stage = &self.cluster.stage;
+        let hosts = self.cluster.nodes.iter().map(|n| n.host);
+        let disks = hosts
+            .chain([HostId::CLIENTS])
+            .map(|h| stage.host(h).disk.left());
+        disks.chain([stage.net().queue().left()]).collect()
+    }
+
     /// From the beginning to the end.
     pub fn run(mut self) -> Result {
         if self.form() {

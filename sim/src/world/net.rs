@@ -86,6 +86,14 @@ impl Net {
         }))
     }
 
+    /// The world ends: nothing travels any more, and nobody listens. Connections that wait to be
+    /// accepted hold the network.
+    pub(super) fn end(&self) {
+        self.0.queue.end();
+        let listeners = std::mem::take(&mut *self.0.listeners.lock());
+        drop(listeners);
+    }
+
     /// What will happen.
     pub fn queue(&self) -> &Queue {
         &self.0.queue

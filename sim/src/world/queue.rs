@@ -18,8 +18,15 @@ pub type Action = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Default)]
 pub struct Queue(Arc<Inner>);
 
-/// The number of the last action, and the actions by time and number.
-type Waiting = (u64, BTreeMap<(u64, u64), Action>);
+#[derive(Default)]
+struct Waiting {
+    /// Number of the last action.
+    last: u64,
+    /// By time and number.
+    actions: BTreeMap<(u64, u64), Action>,
+    /// The world has ended.
+    over: bool,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -67,9 +74,21 @@ impl Queue {
 
     /// Lets something happen at a time; what is due already happens before the next slice.
     pub fn at(&self, at_us: u64, action: Action) {
-        let (next, waiting) = &mut *self.0.waiting.lock();
-        *next += 1;
-        waiting.insert((at_us, *next), action);
+        let waiting = &mut *self.0.waiting.lock();
+        if !waiting.over {
+            waiting.last += 1;
+            waiting.actions.insert((at_us, waiting.last), action);
+        }
+    }
+
+    /// Lets nothing happen any more. What waits is dropped: it holds the world that holds the queue.
+    pub(super) fn end(&self) {
+        let waiting = {
+            let waiting = &mut *self.0.waiting.lock();
+            waiting.over = true;
+            std::mem::take(&mut waiting.actions)
+        };
+        drop(waiting);
     }
 
     /// Lets everything happen that is due.
@@ -77,8 +96,8 @@ impl Queue {
         let now = self.0.now_us.load(Ordering::Relaxed);
         loop {
             let action = {
-                let (_, waiting) = &mut *self.0.waiting.lock();
-                match waiting.first_entry() {
+                let waiting = &mut *self.0.waiting.lock();
+                match waiting.actions.first_entry() {
                     Some(first) if first.key().0 <= now => first.remove(),
                     _ => return,
                 }
@@ -86,6 +105,13 @@ impl Queue {
             self.0.done.fetch_add(1, Ordering::Relaxed);
             action();
         }
+    }
+
+    /// Is gone when nothing holds the queue any more.
+    #[cfg(test)]
+    pub fn left(&self) -> std::sync::Weak<dyn std::any::Any + Send + Sync> {
+        let any: Arc<dyn std::any::Any + Send + Sync> = self.0.clone();
+        Arc::downgrade(&any)
     }
 
     /// Things that happened so far.

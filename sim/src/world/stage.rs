@@ -274,6 +274,14 @@ impl Stage {
     }
 }
 
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // Processes first: at their end they still send.
+        self.hosts.clear();
+        self.net.end();
+    }
+}
+
 /// TLS cannot be simulated: doors here speak in the clear.
 struct NoTls;
 

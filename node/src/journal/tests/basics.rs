@@ -120,6 +120,30 @@ fn the_queue_is_bounded_in_bytes() {
 }
 
 #[test]
+fn a_journal_is_freed_though_its_callbacks_hold_it() {
+    for closed in [true, false] {
+        let left = block_on(async {
+            let disk = FakeDisk::default();
+            let journal = Arc::new(open(&disk, 1).await.0);
+            let [held, waits] = [(); 2].map(|()| Arc::clone(&journal));
+            journal.set_checkpoint(Box::new(move || {
+                let state = held.segments().len().to_string();
+                vec![record(RecordKind::Checkpoint, 0, state)]
+            }));
+            journal.append(vec![entry(0, 1)]).await.unwrap();
+            let done = Box::new(move |_| drop(waits));
+            journal.submit(vec![entry(1, 1)], done).await.unwrap();
+            // A process that is killed closes nothing: its writer ends with its runtime.
+            if closed {
+                journal.close().await;
+            }
+            Arc::downgrade(&journal)
+        });
+        assert!(left.upgrade().is_none(), "closed: {closed}");
+    }
+}
+
+#[test]
 fn segments_roll_and_say_where_a_replay_begins() {
     block_on(async {
         let disk = FakeDisk::default();

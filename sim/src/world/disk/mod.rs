@@ -121,6 +121,13 @@ impl SimDisk {
         }))
     }
 
+    /// Is gone when nothing holds the disk any more.
+    #[cfg(test)]
+    pub fn left(&self) -> std::sync::Weak<dyn std::any::Any + Send + Sync> {
+        let any: Arc<dyn std::any::Any + Send + Sync> = self.0.clone();
+        Arc::downgrade(&any)
+    }
+
     /// The disk as one life of a process sees it.
     pub fn process(&self, fence: Fence) -> Arc<dyn Disk> {
         Arc::new(Process::new(self.device(fence)))
