@@ -473,7 +473,7 @@ impl Journal {
     pub async fn close(&self) {
         self.shared.close();
         let mut ended = self.shared.ended.subscribe();
-        // An error means that the sender is gone, and with it the writer.
+        // The sender is here as long as this is.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 }

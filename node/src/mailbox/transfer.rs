@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::check::UidRanges;
 use super::copy::Copied;
@@ -45,7 +46,8 @@ const STEP_BYTES: u64 = 32 << 20;
 const STEP_WEIGHT: usize = APPEND_BYTES / 2;
 /// Messages after which others of this thread have their turn.
 const ROWS_AT_A_TIME: usize = 128;
-/// Messages of one step that are on their way at once.
+/// Messages of all transfers of this node that are on their way at once. They wait long where another
+/// shard's window is full, and must leave room in the node's own for mail that comes in.
 const AT_ONCE: usize = 8;
 /// How often a step that meets a full window is tried again before the worker gets its turn.
 const TRIES: u32 = 10;
@@ -67,15 +69,27 @@ pub(super) struct Transfer {
 type Outcome = watch::Receiver<Option<Result<Copied>>>;
 
 /// Transfers that this node is at work on.
-#[derive(Default)]
-pub(super) struct InHand(Mutex<BTreeMap<TransferId, Outcome>>);
+pub(super) struct InHand {
+    outcomes: Mutex<BTreeMap<TransferId, Outcome>>,
+    /// A turn for each message that may be on its way.
+    turns: Semaphore,
+}
+
+impl Default for InHand {
+    fn default() -> InHand {
+        InHand {
+            outcomes: Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
+        }
+    }
+}
 
 /// Takes a transfer out of hand, also when the work on it panics.
 struct Held(Arc<Operations>, TransferId);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.transfers.0.lock().remove(&self.1);
+        self.0.transfers.outcomes.lock().remove(&self.1);
     }
 }
 
@@ -158,12 +172,12 @@ impl Operations {
 
     /// Whether somebody on this node sees a transfer through.
     pub(crate) fn has_in_hand(&self, id: TransferId) -> bool {
-        self.transfers.0.lock().contains_key(&id)
+        self.transfers.outcomes.lock().contains_key(&id)
     }
 
     /// Begins to work on a transfer, unless somebody does already. `fresh`: nobody ever did.
     fn take_up(self: &Arc<Self>, led: &Led, id: TransferId, fresh: bool) -> Outcome {
-        let mut in_hand = self.transfers.0.lock();
+        let mut in_hand = self.transfers.outcomes.lock();
         if let Some(outcome) = in_hand.get(&id) {
             return outcome.clone();
         }
@@ -352,6 +366,8 @@ impl Operations {
         target: &Led,
         original: Original,
     ) -> Result<(AppendItem, Uploads), Failed> {
+        // It is never closed.
+        let _turn = self.transfers.turns.acquire().await.ok();
         let fetching = self.fetching(shard, original.blob, original.size);
         let pieces = self.read_pieces(&fetching);
         let pieces = pieces.map(|piece| piece.map(|piece| piece.data));
@@ -386,7 +402,9 @@ impl Operations {
         what: Arriving,
     ) -> Result<Arrival, Failed> {
         let op = Op::Arrive(Box::new(Arrive { transfer, to, what }));
-        match self.propose_there(shard, op).await.map_err(failed)? {
+        let there = self.elsewhere(shard);
+        let reply = there.propose(self.command(op), Bytes::new()).await;
+        match reply.map_err(|e| failed(self.shard_error(e)))? {
             Reply::Arrived(arrival) => Ok(arrival),
             // For ever: an account's number never comes again.
             Reply::Error(e @ ApplyError::NoAccount) => Ok(Arrival::Refused(e)),
@@ -405,12 +423,6 @@ impl Operations {
         Elsewhere { leaders, shard }
     }
 
-    async fn propose_there(&self, shard: ShardId, op: Op) -> Result<Reply> {
-        let there = self.elsewhere(shard);
-        let reply = there.propose(self.command(op), bytes::Bytes::new());
-        reply.await.map_err(|e| self.shard_error(e))
-    }
-
     /// Has a target forget what it answered to transfers that are over, and then forgets them here.
     pub(crate) async fn settle_transfers(
         &self,
@@ -427,7 +439,9 @@ impl Operations {
             source: account,
             below,
         };
-        match self.propose_there(shard, forget).await? {
+        let command = self.command(forget);
+        let reply = self.leaders.propose(shard, command, Bytes::new()).await;
+        match reply.map_err(|e| self.shard_error(e))? {
             Reply::Done => {}
             other => return Err(unexpected(&other)),
         }

@@ -182,10 +182,18 @@ fn beyond(
 }
 
 /// Runs every named disaster once, for what it meets: seeds seldom draw all that one of them sets up.
+/// One that breaks a promise within its budget is a failure.
 fn disasters(engine: &Engine, stuck: Duration, tally: &mut Tally) -> Result<(), Failure> {
     for scenario in scenario::all() {
         let finished = run_one(engine, Options::default(), stuck, &(scenario.plan)(1))?;
-        for (name, n) in finished.ran.outcome.stats.rare {
+        let outcome = finished.ran.outcome;
+        if outcome.plan.budget && !outcome.passed() {
+            return Err(Failure::Broken(format!(
+                "scenario {0} fails: posthouse-sim scenario {0} --seed 1",
+                scenario.name
+            )));
+        }
+        for (name, n) in outcome.stats.rare {
             *tally.rare.entry(name).or_default() += n;
         }
     }

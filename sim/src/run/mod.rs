@@ -119,6 +119,7 @@ type Result = (Vec<Violation>, Vec<crate::outcome::Event>, Stats);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::{Event, EventKind};
     use crate::plan::Transport;
     use crate::plan::generate::{Choice, generate};
 
@@ -133,8 +134,10 @@ mod tests {
             let plan = generate(1, &choice);
             let run = phases::Run::new(&plan, Trace::new(false));
             let left = run.left();
-            let (violations, ..) = run.run();
+            let (violations, events, _) = run.run();
             assert_eq!(violations, []);
+            let ended = |e: &Event| matches!(e.kind, EventKind::Ended { .. });
+            assert!(events.iter().any(ended));
             let held: Vec<usize> = left.iter().map(|part| part.strong_count()).collect();
             assert_eq!(held, vec![0; left.len()], "{transport:?}");
         }

@@ -1,6 +1,6 @@
 //! What disks do, and what operators do with them.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use rand::RngExt;
 
@@ -86,7 +86,7 @@ pub fn lost_disk_and_rebuild(seed: u64) -> Plan {
 
 /// A node forgets what it has promised in the last seconds; it must not vote as if it knew.
 pub fn old_image(seed: u64) -> Plan {
-    restored(Base::usual("old-image", seed), 500..5000, 0..=0)
+    restored(Base::usual("old-image", seed), 500..5000, None)
 }
 
 /// It starts in ignorance and learns only later what it has promised. Until then it might vote as
@@ -95,22 +95,22 @@ pub fn old_image_cut_off(seed: u64) -> Plan {
     let mut plan = restored(
         Base::usual("old-image-cut-off", seed),
         1000..5000,
-        1500..=4000,
+        Some(1500..4000),
     );
     plan.budget = false;
     plan
 }
 
-/// One node is restored from an image of such an age, ms, and then cut off from the others for so
-/// long, ms.
-fn restored(base: Base, age_ms: Range<u64>, alone_ms: RangeInclusive<u64>) -> Plan {
+/// One node is restored from an image of such an age, ms, and may then be cut off from the others
+/// for so long, ms.
+fn restored(base: Base, age_ms: Range<u64>, alone_ms: Option<Range<u64>>) -> Plan {
     let mut plan = base.plan();
     let rng = &mut draws(&plan);
     let image = FaultKind::OldImage {
         node: rng.random_range(0..5),
         age_ms: rng.random_range(age_ms),
         down_ms: rng.random_range(100..2000),
-        alone_ms: rng.random_range(alone_ms),
+        alone_ms: alone_ms.map_or(0, |ms| rng.random_range(ms)),
     };
     strike(&mut plan, [(rng.random_range(5500..9000), image)]);
     plan

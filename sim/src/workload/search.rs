@@ -17,7 +17,8 @@ use crate::plan::{Cut, SortBy};
 use super::known::Place;
 use super::{At, account_id, account_name, answer, body, mailbox_id, mailbox_name};
 
-/// Searches for messages with or without a flag.
+/// Searches for messages with or without a flag. That none has a certain field changes nothing of the
+/// answer, but has the store read them, or remember that it has.
 pub(super) async fn search(at: &At<'_>, place: Place, flag: &str, on: bool) {
     let call = Call::Search {
         account: account_name(place.0),
@@ -25,8 +26,9 @@ pub(super) async fn search(at: &At<'_>, place: Place, flag: &str, on: bool) {
         flag: flag.to_owned(),
         on,
     };
+    let absent = keys::not(keys::header("X-Absent", ""));
     let options = SearchOptions {
-        key: Some(key(flag, on)),
+        key: Some(keys::all_of([key(flag, on), absent])),
         ..SearchOptions::default()
     };
     let told = |found: Found| Done::Found(found.uids.iter().collect());

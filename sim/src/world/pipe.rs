@@ -314,9 +314,15 @@ impl Pipe {
         {
             return;
         }
+        // What may come in any order waits for the opening all the same.
+        let opened = number.is_some() || self.inner.lock().ends[1].process.is_some();
         // To a machine that is off, too: a sender whose window is full has nothing else to send, and
         // hears by this alone that the machine is back and knows nothing of the connection.
-        if !self.net.open(from, to) || !self.net.is_up(to) {
+        if !self.net.open(from, to) || !self.net.is_up(to) || !opened {
+            // A machine that is off sends nothing again.
+            if !self.net.is_up(from) {
+                return;
+            }
             if now - packet.since > self.patience_us {
                 self.break_both(Broken::TimedOut);
                 return;

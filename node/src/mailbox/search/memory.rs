@@ -18,10 +18,12 @@ use roaring::RoaringTreemap;
 use super::fulltext::{Place, Question};
 use crate::types::*;
 
-/// What one question costs beside its text and its emails.
-const QUESTION_BYTES: usize = 512;
-/// Answers that a search has for itself before it shares them.
-const ANSWERS_AT_A_TIME: usize = 4096;
+/// What one question costs beside its texts and its emails.
+const QUESTION_BYTES: usize = 1536;
+/// Messages whose answers a search has for itself before it shares them.
+const MESSAGES_AT_A_TIME: usize = 4096;
+/// A search with more questions is not remembered: recalling them would cost as much as it saves.
+const MAX_QUESTIONS: usize = 64;
 
 /// A question about the emails of an account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,16 @@ struct Asked {
 struct Known {
     yes: RoaringTreemap,
     no: RoaringTreemap,
+}
+
+impl Asked {
+    fn bytes(&self) -> usize {
+        let name = match &self.place {
+            Place::Field(name) => name.len(),
+            Place::Body | Place::Anywhere => 0,
+        };
+        QUESTION_BYTES + name + self.folded.len()
+    }
 }
 
 impl Known {
@@ -87,7 +99,8 @@ impl Memory {
         questions: &[Option<Question>],
     ) -> Recalled {
         let mut kept = self.kept.lock();
-        let ones = questions.iter().map(|question| {
+        let few = questions.iter().flatten().count() <= MAX_QUESTIONS;
+        let ones = questions.iter().filter(|_| few).map(|question| {
             let question = question.as_ref()?;
             let asked = Arc::new(Asked {
                 account,
@@ -116,7 +129,7 @@ impl Memory {
         let all = Arc::make_mut(&mut known);
         all.yes |= &learned.yes;
         all.no |= &learned.no;
-        let bytes = QUESTION_BYTES + asked.folded.len() + all.bytes();
+        let bytes = asked.bytes() + all.bytes();
         if bytes <= self.limit / 4 {
             kept.put(asked, Arc::clone(&known), bytes);
             while kept.bytes > self.limit && kept.forget_oldest() {}
@@ -190,13 +203,19 @@ impl Recalled {
             learned.insert(email.0);
             self.learned += 1;
         }
-        if self.learned >= ANSWERS_AT_A_TIME {
+        if self.learned >= MESSAGES_AT_A_TIME * self.ones.len() {
             self.keep();
         }
     }
 
+    /// Keeps what was learned and recalls nothing any more: whoever reads the matches may be slow.
+    pub fn end(&mut self) {
+        self.keep();
+        self.ones.clear();
+    }
+
     /// Keeps what was learned for others.
-    pub fn keep(&mut self) {
+    fn keep(&mut self) {
         self.learned = 0;
         for one in self.ones.iter_mut().flatten() {
             let learned = std::mem::take(&mut one.learned);
@@ -290,13 +309,27 @@ mod tests {
     }
 
     #[test]
+    fn a_search_with_many_questions_is_not_remembered() {
+        let memory = Arc::new(Memory::new(1 << 20));
+        for count in [MAX_QUESTIONS, MAX_QUESTIONS + 1] {
+            let questions: Vec<_> = (0..count).map(|n| body(&format!("{count} {n}"))).collect();
+            let mut recalled = memory.recall(ANN, &questions);
+            recalled.learn(3, EmailId(1), true);
+            recalled.end();
+            assert_eq!(recalled.answer(3, EmailId(1)), None);
+            let kept = told(&memory, ANN, body(&format!("{count} 3")));
+            assert_eq!(kept, vec![true; usize::from(count == MAX_QUESTIONS)]);
+        }
+    }
+
+    #[test]
     fn a_question_with_too_many_answers_pushes_no_other_out() {
         let memory = Arc::new(Memory::new(4 * (QUESTION_BYTES + 100)));
         memory
             .recall(ANN, &[body("small")])
             .learn(0, EmailId(1), true);
         let mut large = memory.recall(ANN, &[body("large")]);
-        for n in 0..2 * ANSWERS_AT_A_TIME as u64 {
+        for n in 0..2 * MESSAGES_AT_A_TIME as u64 {
             large.learn(0, EmailId(n * 70_000), true);
         }
         // Nothing waits long to be shared, and what cannot be is forgotten.

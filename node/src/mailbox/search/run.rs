@@ -146,6 +146,8 @@ impl Default for Cold {
 struct State {
     answers: Answers,
     recalled: Recalled,
+    /// Some answer was known.
+    knew: bool,
     collect: Collect,
     pending: Vec<(Uid, Uid)>,
     told: Instant,
@@ -189,6 +191,7 @@ impl Run {
                 .ops
                 .searched
                 .recall(self.account, self.plan.questions()),
+            knew: false,
             collect: std::mem::replace(&mut self.collect, Collect::uids()),
             pending: Vec::new(),
             told: Instant::now(),
@@ -318,7 +321,7 @@ impl Run {
         let (answers, recalled) = (&mut state.answers, &state.recalled);
         let mut verdict = None;
         if answers.tell_known(|number| recalled.answer(number, row.email)) {
-            rare::hit(Rare::AnswerRecalled);
+            state.knew = true;
             verdict = self.plan.judge_again(uid, row, answers);
         }
         if verdict.is_none() && self.plan.wants_thread(answers) {
@@ -437,8 +440,11 @@ impl Run {
 
     /// Tells what had to wait for the last match, and the total.
     async fn finish(&self, mut state: State) -> Result<()> {
+        if state.knew {
+            rare::hit(Rare::AnswerRecalled);
+        }
         // Before anybody can know that it is over.
-        state.recalled.keep();
+        state.recalled.end();
         self.tell_pending(&mut state, true).await?;
         match std::mem::replace(&mut state.collect, Collect::uids()) {
             Collect::Uids { .. } => (),
