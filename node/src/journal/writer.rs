@@ -234,8 +234,9 @@ pub struct Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Nothing is written any more, and nobody may wait for it. The checkpoint and whoever still waits, where the process was
-        // killed, may hold the logs, and those hold the journal: none of them would ever be freed.
+        // Nothing is written any more, and nobody may wait for it. The checkpoint and whoever still
+        // waits, where the process was killed, may hold the logs, and those hold the journal: none of
+        // them would ever be freed.
         self.shared.close();
         self.shared.ended.send_replace(true);
         let checkpoint = self.shared.checkpoint.lock().take();
