@@ -26,5 +26,6 @@ pub mod scenario;
 pub mod shrink;
 pub mod stream;
 pub mod trace;
+pub mod version;
 pub mod workload;
 pub mod world;

@@ -8,6 +8,7 @@ use super::exit::{Failure, usage};
 use super::output;
 use crate::plan::generate::{Choice, generate};
 use crate::plan::{Plan, Transport};
+use crate::version::version;
 
 /// What users may fix; the rest is drawn from the seed.
 #[derive(Args, Debug, Clone, Default)]
@@ -137,16 +138,6 @@ impl Subject {
     pub fn line(&self) -> String {
         format!("posthouse-sim {}  # version {}", self.again, version())
     }
-}
-
-/// The version whose runs are equal: the package's, and the commit where the build was told it.
-pub fn version() -> String {
-    let commit = option_env!("POSTHOUSE_COMMIT").map(|c| format!("+{c}"));
-    format!(
-        "{}{}",
-        env!("CARGO_PKG_VERSION"),
-        commit.unwrap_or_default()
-    )
 }
 
 /// A path as a shell takes it.

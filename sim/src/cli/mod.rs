@@ -33,7 +33,7 @@ use sweep::{Seeds, SweepArgs};
 
 /// Runs whole Posthouse clusters in simulated time under every fault; a number is a run.
 #[derive(Parser)]
-#[command(name = "posthouse-sim", version, about, after_long_help = exit::HELP)]
+#[command(name = "posthouse-sim", version = crate::version::version(), about, after_long_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -69,7 +69,7 @@ enum Command {
 #[command(group = clap::ArgGroup::new("which").required(true).args(["seed", "seeds"]))]
 struct RunArgs {
     /// The seed of one run
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", conflicts_with_all = ["jobs", "minutes", "stop_at_first"])]
     seed: Option<u64>,
     /// The seeds of many: A..B, A..=B, or A.. with --minutes
     #[arg(long, value_name = "A..B", value_parser = sweep::seeds)]
@@ -167,6 +167,8 @@ mod tests {
             "run",
             "run --seed 1 --seeds 2..3",
             "run --seeds 1..2 --trace",
+            "run --seed 1 --jobs 2",
+            "run --seed 1 --minutes 2",
             "run --seed x",
         ] {
             let parsed = Cli::try_parse_from(format!("posthouse-sim {line}").split(' '));

@@ -9,6 +9,7 @@ use super::engine::Finished;
 use super::output::{octets, span};
 use crate::outcome::{EventKind, Outcome};
 use crate::plan::{Plan, settings};
+use crate::version::version;
 
 /// Violations that are printed whole; of more only the number.
 const SHOWN: usize = 5;
@@ -163,7 +164,7 @@ pub fn object(finished: &Finished, subject: &Subject) -> Value {
         "packets": stats.packets,
         "polls": stats.polls,
         "rare": stats.rare,
-        "version": super::choice::version(),
+        "version": version(),
         "reproduce": subject.line(),
     })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::choice::{ChoiceArgs, Subject, version};
+use super::choice::{ChoiceArgs, Subject};
 use super::engine::Engine;
 use super::exit::{Failure, Outcome, usage};
 use super::output;
@@ -12,6 +12,7 @@ use super::single::{self, ShowArgs};
 use crate::plan::generate::generate;
 use crate::run::Options;
 use crate::shrink::{Progress, shrink as smaller};
+use crate::version::version;
 use crate::{report as pages, scenario as scenarios};
 
 /// `plan SEED`.

@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use super::check::PlanError;
 use super::{Fault, Op, Plan, VERSION};
+use crate::version::version;
 
 /// Keys that come first on a line.
 const FIRST: [&str; 7] = ["at_ms", "client", "account", "op", "fault", "node", "point"];
@@ -23,7 +24,7 @@ impl Plan {
             "# A plan of posthouse-sim {}. Run it with: posthouse-sim replay FILE\n\
              # Times are ms since the cluster serves. Nodes, zones, accounts and clients count from \
              0,\n# mailbox 0 is INBOX.\n\n",
-            env!("CARGO_PKG_VERSION")
+            version()
         );
         let mut table = table_of(self);
         let lists = ["nodes", "ops", "faults"].map(|k| (k, table.remove(k)));

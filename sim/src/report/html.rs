@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::lanes::end_of;
 use crate::outcome::Outcome;
+use crate::version::version;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -28,7 +29,7 @@ pub fn html(outcome: &Outcome) -> String {
         "name": name,
         "verdict": verdict,
         "passed": outcome.passed(),
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": version(),
         "summary": plan.summary(),
         "nodes": plan.nodes,
         "shards": plan.shards,
