@@ -429,6 +429,32 @@ fn libraries_document_what_they_offer() {
     }
 }
 
+/// A fault that cannot be put back any more tells nothing of the simulator.
+#[test]
+fn every_mutation_still_applies() {
+    let applies = |patch: &Path| {
+        let git = ["apply", "--check"];
+        let mut check = std::process::Command::new("git");
+        let told = check.args(git).arg(patch).current_dir(repository());
+        told.status().unwrap().success()
+    };
+    let folder = repository().join("sim/mutations");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let patches: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "patch"))
+        .collect();
+    assert!(patches.len() >= 20, "the mutations were not found");
+    let rotten: Vec<_> = patches.iter().filter(|patch| !applies(patch)).collect();
+    assert!(rotten.is_empty(), "write them anew: {rotten:#?}");
+    let bad = "--- a/README.md\n+++ b/README.md\n@@ -1,1 +1,1 @@\n-not there\n+x\n";
+    let file = std::env::temp_dir().join(format!("rotten-{}.patch", std::process::id()));
+    std::fs::write(&file, bad).unwrap();
+    let found = applies(&file);
+    std::fs::remove_file(&file).unwrap();
+    assert!(!found);
+}
+
 #[test]
 fn tests_are_told_from_the_product() {
     let source =

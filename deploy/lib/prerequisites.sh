@@ -2,7 +2,7 @@
 # Installs what is missing on a Debian machine, or says exactly what to install.
 #
 #   deploy/lib/prerequisites.sh build         to build: Rust, g++, libclang, python3
-#   deploy/lib/prerequisites.sh build mail    and to run the mail tests: postfix, swaks, curl,
+#   deploy/lib/prerequisites.sh build mail    and to run the tests: git, postfix, swaks, curl,
 #                                                 fetchmail, mbsync, neomutt, offlineimap, doveadm,
 #                                                 Python's imapclient
 #
@@ -34,6 +34,7 @@ for group in "$@"; do
             ;;
         mail)
             has python3 || [[ " ${missing[*]} " == *" python3 "* ]] || missing+=(python3)
+            has git || missing+=(git)
             [ -x /usr/sbin/postfix ] || missing+=(postfix)
             has swaks || missing+=(swaks)
             has curl || missing+=(curl)
