@@ -20,6 +20,7 @@ use tonic::transport::{Endpoint, Uri};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use crate::details;
 use crate::error::Error;
 use crate::ids::RequestId;
 
@@ -151,6 +152,7 @@ pub fn http2_channel(connector: Connector, addr: &str, terms: Terms) -> Result<C
             }
         }
     }));
+    let channel = channel.map_response(details::readable);
     Ok(Channel::new(channel.map_err(ChannelError::new)))
 }
 

@@ -45,6 +45,7 @@ mod cluster;
 pub mod connect;
 mod credentials;
 mod deliver;
+mod details;
 pub mod error;
 mod fetch;
 pub mod ids;
