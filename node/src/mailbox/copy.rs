@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::check::{MailboxFields, UidRanges};
 use super::list_mailboxes::find;
-use super::split::{Step, Union, one_block, steps};
+use super::split::{Step, Union, one_command, steps};
 use super::transfer::Transfer;
 use super::{Led, MailboxError, Operations, Result, What, check, error::from_apply, unexpected};
 use crate::index::keys::{Key, RequestKind};
@@ -148,7 +148,7 @@ impl Operations {
     /// now, and stays with them whatever they are called later.
     async fn planned(&self, mut plan: Plan, uids: UidRanges) -> Result<Plan> {
         let request_id = plan.request_id;
-        if one_block(&uids) {
+        if one_command(&uids) {
             plan.steps = vec![Step { request_id, uids }];
             return Ok(plan);
         }

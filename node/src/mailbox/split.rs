@@ -5,8 +5,8 @@
 //! the same blocks, each under its own request_id derived from the request's, and every block
 //! that was done answers what it answered before.
 //!
-//! A set within one block keeps the request's own id. A set without an upper bound ends at the
-//! uidnext of the moment; its last block stays open, so only messages that arrive in a *later*
+//! A set within one block, or one that names no more uids than a block has, is one command under the
+//! request's own id: all of it or nothing. A set without an upper bound ends at the uidnext of the moment; its last block stays open, so only messages that arrive in a *later*
 //! block between a try and its retry can be seen by the retry alone.
 
 use super::check::{UidRanges, normalize};
@@ -30,10 +30,13 @@ fn block_of(uid: Uid) -> u32 {
     uid / BLOCK
 }
 
-/// Whether all of `uids` lie in one block.
-pub fn one_block(uids: &UidRanges) -> bool {
+/// Whether one command can do all of `uids`, whatever of them exists: so a retry is one, too.
+pub fn one_command(uids: &UidRanges) -> bool {
+    let named = || uids.iter().map(|(first, last)| u64::from(last - first) + 1);
     match (uids.first(), uids.last()) {
-        (Some(first), Some(last)) => block_of(first.0) == block_of(last.1),
+        (Some(first), Some(last)) if block_of(first.0) != block_of(last.1) => {
+            named().sum::<u64>() <= u64::from(BLOCK)
+        }
         _ => true,
     }
 }
@@ -111,7 +114,7 @@ impl Operations {
         request_id: RequestId,
         uids: UidRanges,
     ) -> Result<Vec<Step>> {
-        if one_block(&uids) {
+        if one_command(&uids) {
             return Ok(vec![Step { request_id, uids }]);
         }
         let view = self.read(led).await?;
@@ -152,6 +155,27 @@ mod tests {
         assert!(steps.iter().all(|s| s.request_id != ID));
         assert!(all(vec![(50_000, 60_000)], 45_000).is_empty());
         assert_eq!(all(vec![(1, u32::MAX)], 1).len(), 1);
+    }
+
+    #[test]
+    fn a_set_that_names_few_uids_is_one_command_wherever_they_are() {
+        for few in [
+            vec![],
+            vec![(1, 9_999)],
+            vec![(9_999, 10_000)],
+            vec![(5_000, 14_999)],
+            vec![(1, 5_000), (4_000_000_000, 4_000_004_999)],
+            vec![(u32::MAX / BLOCK * BLOCK, u32::MAX)],
+        ] {
+            assert!(one_command(&few), "{few:?}");
+        }
+        for many in [
+            vec![(5_000, 15_000)],
+            vec![(1, 5_000), (4_000_000_000, 4_000_005_000)],
+            vec![(1, u32::MAX)],
+        ] {
+            assert!(!one_command(&many), "{many:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ use roaring::RoaringBitmap;
 
 use super::parse::Set;
 
+/// So many uids or fewer are one step of the store (`Messages.Copy` in the contract).
+const ONE_STEP: u64 = 10_000;
+
 /// The message whose number was asked for last, and its number.
 #[derive(Debug, Default)]
 pub struct Neighbour(Option<(Uid, u32)>);
@@ -253,6 +256,17 @@ impl View {
         numbers.into_iter().filter_map(span).collect()
     }
 
+    /// The same for a change: the store does what names few uids in one step, all or nothing, so
+    /// nothing is passed over that would make them many.
+    pub fn spans_of_change(&self, uids: &RoaringBitmap) -> Vec<UidRange> {
+        let spans = self.spans(uids);
+        let named = spans.iter().map(|r| u64::from(r.last - r.first) + 1);
+        match named.sum::<u64>() > ONE_STEP && uids.len() <= ONE_STEP {
+            true => ranges(uids),
+            false => spans,
+        }
+    }
+
     /// Takes up what has happened in the store.
     pub fn absorb(&mut self, changes: &MailboxChanges, up_to: ModSeq) {
         self.modseq = self.modseq.max(up_to);
@@ -400,6 +414,7 @@ mod tests {
                 keywords: Vec::new(),
                 first_unseen: None,
                 trimmed_modseq: 0,
+                account_modseq: 0,
             },
             false,
         )
@@ -499,6 +514,20 @@ mod tests {
                 }
                 prop_assert_eq!(view.modseq, modseq);
             }
+        }
+
+        #[test]
+        fn a_change_of_few_names_few(
+            uids in proptest::collection::btree_set(1u32..100_000, 0..100),
+            some in proptest::collection::btree_set(1u32..100_000, 0..100),
+        ) {
+            let view = view(uids.union(&some).copied());
+            let set: RoaringBitmap = some.iter().copied().collect();
+            let spans = view.spans_of_change(&set);
+            let named = spans.iter().map(|r| u64::from(r.last - r.first) + 1);
+            prop_assert!(named.sum::<u64>() <= ONE_STEP);
+            let named = spans.iter().map(|r| (r.first, r.last)).collect();
+            prop_assert_eq!(view.by_uid(&Set::Ranges(named)), set);
         }
 
         #[test]

@@ -269,9 +269,20 @@ async fn messages_are_copied_and_moved_by_name_and_by_number() {
 
 #[tokio::test]
 async fn huge_copies_go_in_steps_and_a_retry_changes_nothing() {
-    let (_, ops) = node();
+    let (node, ops) = node();
     account(&ops, "a@x").await;
     fill(&ops, "a@x", 10_500).await;
+    ops.create_mailbox(&id(5), "a@x", "Few", &[]).await.unwrap();
+    // A few are copied at once, wherever they are.
+    let few = ops.copy(copy(
+        6,
+        "INBOX",
+        &[(9_999, 10_000), (10_400, 10_400)],
+        "Few",
+    ));
+    assert_eq!(few.await.unwrap().to, [(1, 3)]);
+    let logs = node.shards.iter().flat_map(|s| s.log.lock().clone());
+    assert_eq!(logs.filter(|op| matches!(op, Op::Copy(_))).count(), 1);
     ops.create_mailbox(&id(1), "a@x", "All", &[]).await.unwrap();
     let all = |n| copy(n, "INBOX", &[(1, 0)], "All");
     let whole = |copied: Copied| (copied.from, copied.to);

@@ -23,7 +23,7 @@ async fn transfer(
         false => &s.selected()?.view,
     };
     let (uids, from) = (view.resolve(uid, set)?, view.mailbox());
-    let spans = view.spans(&uids);
+    let spans = view.spans_of_change(&uids);
     let to = MailboxRef::Name(s.name(to)?);
     if uids.is_empty() {
         return Ok(None);

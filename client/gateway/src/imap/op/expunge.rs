@@ -25,7 +25,7 @@ pub(super) async fn expunge(s: &mut Session, set: Option<Set>) -> Result<Done, S
     let account = s.account()?;
     let view = &s.writable()?.view;
     let ranges = match &set {
-        Some(set) => view.spans(&view.by_uid(set)),
+        Some(set) => view.spans_of_change(&view.by_uid(set)),
         None => {
             let all = |last| UidRange { first: 1, last };
             view.uids().max().map(all).into_iter().collect()

@@ -21,7 +21,7 @@ pub(super) async fn store(
     let account = s.account()?;
     let view = &s.writable()?.view;
     let (uids, mailbox, before) = (view.resolve(uid, set)?, view.mailbox(), view.modseq);
-    let spans = view.spans(&uids);
+    let spans = view.spans_of_change(&uids);
     if command.unchanged_since.is_some() {
         s.use_condstore();
     }
