@@ -192,6 +192,7 @@ fn samples() -> Vec<(Key<'static>, Vec<u8>)> {
                 mailbox,
                 kind: ChangeKind::Vanished,
                 uids: vec![(4, 8)],
+                destroyed: vec![],
             }),
         ),
         (Key::GoingMailbox { account, mailbox }, check(())),
@@ -374,6 +375,26 @@ fn keys_and_rows_are_those_of_version_2() {
     assert!(tags.iter().eq(TAGS.iter()), "every variant has a sample");
     let file = std::fs::read_to_string(FILE).unwrap();
     assert!(text == file, "the format changed; it is now:\n{text}");
+}
+
+#[test]
+fn a_change_may_tell_of_destroyed_emails() {
+    let change = |destroyed| ChangeRow {
+        time_ms: 3,
+        mailbox: MailboxId(2),
+        kind: ChangeKind::Vanished,
+        uids: vec![(4, 8)],
+        destroyed,
+    };
+    let without = check(change(vec![]));
+    let with = check(change(vec![(EmailId(9), EmailId(11))]));
+    assert_eq!(hex(&with), hex(&without) + "01090b");
+    for bad in ["00", "0109", "01090b00"] {
+        let bad: Vec<u8> = (0..bad.len() / 2)
+            .map(|n| u8::from_str_radix(&bad[2 * n..2 * n + 2], 16).unwrap())
+            .collect();
+        assert_eq!(ChangeRow::decode(&[&without[..], &bad].concat()), None);
+    }
 }
 
 #[test]

@@ -53,7 +53,6 @@ postcard_rows!(
     KeywordNameRow,
     MessageRow,
     EmailRow,
-    ChangeRow,
     ThreadRow,
     AnnotationRow,
     CredentialRow,
@@ -79,6 +78,31 @@ impl Row for UidPart {
     }
     fn decode(octets: &[u8]) -> Option<Self> {
         UidPart::decode(octets)
+    }
+}
+
+/// What was written before destroyed emails were told ends with the uids, and so does what has none.
+impl Row for ChangeRow {
+    fn encode(&self) -> Vec<u8> {
+        let mut octets = to_postcard(&(self.time_ms, self.mailbox, self.kind, &self.uids));
+        if !self.destroyed.is_empty() {
+            octets.extend(to_postcard(&self.destroyed));
+        }
+        octets
+    }
+    fn decode(octets: &[u8]) -> Option<Self> {
+        let ((time_ms, mailbox, kind, uids), rest) = postcard::take_from_bytes(octets).ok()?;
+        let destroyed = match rest {
+            [] => Vec::new(),
+            rest => from_postcard(rest).filter(|destroyed: &Vec<_>| !destroyed.is_empty())?,
+        };
+        Some(ChangeRow {
+            time_ms,
+            mailbox,
+            kind,
+            uids,
+            destroyed,
+        })
     }
 }
 
@@ -404,7 +428,7 @@ pub struct ArrivalsRow {
 }
 
 /// One change of an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeRow {
     /// Effective time.
     pub time_ms: u64,
@@ -414,6 +438,8 @@ pub struct ChangeRow {
     pub kind: ChangeKind,
     /// Which messages; empty for a change of the mailbox itself.
     pub uids: Vec<(Uid, Uid)>,
+    /// Emails that no message shows any more since then, ascending.
+    pub destroyed: Vec<(EmailId, EmailId)>,
 }
 
 /// What a change did.

@@ -423,6 +423,17 @@ fn octets(r: &Rows, found: &mut Vec<String>) {
     for ((account, ..), message) in &r.messages {
         *email_refs.entry((*account, message.email)).or_default() += 1;
     }
+    for (account, changes) in &r.changes {
+        for (first, last) in changes.values().flat_map(|row| &row.destroyed) {
+            let told = (*account, *first)..=(*account, *last);
+            if first > last || r.emails.range(told).next().is_some() {
+                found.push(format!(
+                    "emails {} to {} of account {account} are there and were told as destroyed",
+                    first.0, last.0
+                ));
+            }
+        }
+    }
     let kept = r.emails.iter().map(|(key, row)| (*key, row.refs));
     differ(
         found,

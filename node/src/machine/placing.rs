@@ -6,6 +6,7 @@
 //! command may do several of these. So a command whose two mailboxes are one needs no care.
 
 use bytes::Bytes;
+use roaring::RoaringTreemap;
 
 use super::command::ApplyError;
 use super::txn::limit;
@@ -103,14 +104,55 @@ pub fn arrive(
     })
 }
 
-/// Takes messages, at least one, in the order of their uids, out of a mailbox. What they show is
-/// the caller's business: it goes with them, or another message shows it.
+/// Takes messages, at least one, in the order of their uids, out of a mailbox, and emails that no
+/// other message shows with them.
+pub fn remove(
+    txn: &mut Txn,
+    id: AccountId,
+    account: &mut AccountRow,
+    mailbox_id: MailboxId,
+    messages: &[(Uid, MessageRow)],
+) -> Result<(), IndexError> {
+    let mut destroyed = RoaringTreemap::new();
+    for (_, message) in messages {
+        if scope::drop_email_ref(txn, id, message.email)? {
+            destroyed.insert(message.email.0);
+        }
+    }
+    take_out(txn, id, account, mailbox_id, messages, emails(&destroyed))
+}
+
+/// Takes messages, at least one, in the order of their uids, out of a mailbox; other messages show
+/// what they showed.
 pub fn leave(
     txn: &mut Txn,
     id: AccountId,
     account: &mut AccountRow,
     mailbox_id: MailboxId,
     messages: &[(Uid, MessageRow)],
+) -> Result<(), IndexError> {
+    take_out(txn, id, account, mailbox_id, messages, Vec::new())
+}
+
+/// Emails as ascending ranges.
+pub fn emails(set: &RoaringTreemap) -> Vec<(EmailId, EmailId)> {
+    let mut ranges: Vec<(EmailId, EmailId)> = Vec::new();
+    for email in set {
+        match ranges.last_mut() {
+            Some((_, last)) if last.0 + 1 == email => *last = EmailId(email),
+            _ => ranges.push((EmailId(email), EmailId(email))),
+        }
+    }
+    ranges
+}
+
+fn take_out(
+    txn: &mut Txn,
+    id: AccountId,
+    account: &mut AccountRow,
+    mailbox_id: MailboxId,
+    messages: &[(Uid, MessageRow)],
+    destroyed: Vec<(EmailId, EmailId)>,
 ) -> Result<(), IndexError> {
     let key = Key::Mailbox {
         account: id,
@@ -119,8 +161,9 @@ pub fn leave(
     let mut mailbox: MailboxRow = txn.need(&key)?;
     let gone = to_ranges(messages.iter().map(|(uid, _)| *uid));
     assert!(!gone.is_empty(), "a change row of no message");
+    let kind = ChangeKind::Vanished;
     mailbox.highest_modseq =
-        scope::change(txn, id, account, mailbox_id, ChangeKind::Vanished, gone)?;
+        scope::change_with(txn, id, account, mailbox_id, kind, gone, destroyed)?;
     let mut uids = UidSet::of(id, mailbox_id);
     for (uid, message) in messages {
         let uid = *uid;

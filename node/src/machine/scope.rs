@@ -154,6 +154,19 @@ pub fn change(
     kind: ChangeKind,
     uids: Vec<(Uid, Uid)>,
 ) -> Result<ModSeq, IndexError> {
+    change_with(txn, id, account, mailbox, kind, uids, Vec::new())
+}
+
+/// The same, of a change by which these emails are shown no more.
+pub fn change_with(
+    txn: &mut Txn,
+    id: AccountId,
+    account: &mut AccountRow,
+    mailbox: MailboxId,
+    kind: ChangeKind,
+    uids: Vec<(Uid, Uid)>,
+    destroyed: Vec<(EmailId, EmailId)>,
+) -> Result<ModSeq, IndexError> {
     let time_ms = txn.now_ms()?;
     if account.highest_modseq == account.trimmed_modseq {
         account.oldest_change_ms = time_ms;
@@ -165,6 +178,7 @@ pub fn change(
         mailbox,
         kind,
         uids,
+        destroyed,
     };
     txn.put(
         &Key::Change {
@@ -361,19 +375,24 @@ pub fn messages(
 }
 
 /// Takes one message's reference to an email away; with the last one the email and its references
-/// to the blob and to what finds its thread go.
-pub fn drop_email_ref(txn: &mut Txn, account: AccountId, email: EmailId) -> Result<(), IndexError> {
+/// to the blob and to what finds its thread go, which is then said.
+pub fn drop_email_ref(
+    txn: &mut Txn,
+    account: AccountId,
+    email: EmailId,
+) -> Result<bool, IndexError> {
     let key = Key::Email { account, email };
     let mut row: EmailRow = txn.need(&key)?;
     if row.refs > 1 {
         row.refs -= 1;
         txn.put(&key, &row);
-        return Ok(());
+        return Ok(false);
     }
     txn.delete(&key);
     txn.delete(&Key::Summary { account, email });
     thread::leave(txn, account, &row.thread_keys)?;
-    blob::drop_ref(txn, row.blob)
+    blob::drop_ref(txn, row.blob)?;
+    Ok(true)
 }
 
 /// The bit number of a system flag; compared without case (RFC 9051, section 2.3.2).

@@ -11,6 +11,10 @@
 //! Vanished   ∖ uids                   ∖ uids                        ∪ uids
 //! ```
 //!
+//! Emails that went with their last message are told beside them (RFC 8621, section 4.3: destroyed).
+//! Those of a deleted mailbox go by and by, and are not: who keeps emails by their ids reads them all
+//! anew then.
+//!
 //! A uid that came and went between the two is in `vanished`: to the caller it is one more that is
 //! not there, and so is every uid that a later page takes away again.
 //!
@@ -20,7 +24,7 @@
 
 use std::collections::BTreeMap;
 
-use roaring::RoaringBitmap;
+use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::check::UidRanges;
 use super::limits::{MAX_CHANGE_RANGES, MAX_CHANGES};
@@ -29,7 +33,7 @@ use super::{MailboxError, Operations, Result, What, check};
 use crate::index::Next;
 use crate::index::uids::to_ranges;
 use crate::index::values::{ChangeKind, ChangeRow};
-use crate::machine::{changes, read};
+use crate::machine::{changes, placing, read};
 use crate::types::*;
 
 /// Changes as asked for.
@@ -62,6 +66,10 @@ pub struct MailboxChanges {
     pub updated: UidRanges,
     /// Messages that are gone.
     pub vanished: UidRanges,
+    /// It did not exist before.
+    pub appeared: bool,
+    /// Emails that no message shows any more, ascending.
+    pub destroyed_emails: Vec<(EmailId, EmailId)>,
 }
 
 /// What has changed in an account.
@@ -85,11 +93,17 @@ struct Fold {
     created: RoaringBitmap,
     updated: RoaringBitmap,
     vanished: RoaringBitmap,
+    appeared: bool,
+    destroyed_emails: RoaringTreemap,
 }
 
 impl Fold {
-    fn row(&mut self, kind: ChangeKind, uids: &[(Uid, Uid)]) {
-        match kind {
+    fn row(&mut self, row: &ChangeRow) {
+        let uids = &row.uids[..];
+        for (first, last) in &row.destroyed {
+            self.destroyed_emails.insert_range(first.0..=last.0);
+        }
+        match row.kind {
             ChangeKind::Created => each(uids, |range| {
                 self.created.insert_range(range);
             }),
@@ -113,7 +127,8 @@ impl Fold {
                     ..Fold::default()
                 };
             }
-            ChangeKind::MailboxCreated | ChangeKind::MailboxChanged => self.changed = true,
+            ChangeKind::MailboxCreated => (self.appeared, self.changed) = (true, true),
+            ChangeKind::MailboxChanged => self.changed = true,
             ChangeKind::AccountChanged => {}
         }
     }
@@ -125,6 +140,8 @@ impl Fold {
             created: to_ranges(self.created),
             updated: to_ranges(self.updated),
             vanished: to_ranges(self.vanished),
+            appeared: self.appeared,
+            destroyed_emails: placing::emails(&self.destroyed_emails),
         }
     }
 }
@@ -148,14 +165,11 @@ impl Folded {
         if only.is_some_and(|only| only != row.mailbox) {
             return;
         }
-        self.ranges += row.uids.len();
+        self.ranges += row.uids.len() + row.destroyed.len();
         match (row.mailbox, row.kind) {
             // Mailbox 0 is none: the account's own.
             (MailboxId(0), _) | (_, ChangeKind::AccountChanged) => self.account_changed = true,
-            (mailbox, kind) => {
-                let fold = self.mailboxes.entry(mailbox).or_default();
-                fold.row(kind, &row.uids);
-            }
+            (mailbox, _) => self.mailboxes.entry(mailbox).or_default().row(row),
         }
     }
 }

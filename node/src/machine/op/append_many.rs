@@ -75,8 +75,7 @@ fn all(txn: &mut Txn, append: &AppendMany) -> Result<Reply, Stop> {
     let count = append.items.len() as u32;
     let placed = ready.place(txn, id, &mut account, &append.items)?;
     if let Some((from, gone)) = replaced {
-        placing::leave(txn, id, &mut account, from, std::slice::from_ref(&gone))?;
-        scope::drop_email_ref(txn, id, gone.1.email)?;
+        placing::remove(txn, id, &mut account, from, &[gone])?;
     }
     txn.put(&Key::Account(id), &account);
     let reply = Reply::Appended {

@@ -28,10 +28,7 @@ pub(in crate::machine) fn apply(
 
     let vanished = to_ranges(gone.iter().map(|(uid, _)| *uid));
     if !gone.is_empty() {
-        placing::leave(txn, id, &mut account, mailbox_id, &gone)?;
-        for (_, message) in &gone {
-            scope::drop_email_ref(txn, id, message.email)?;
-        }
+        placing::remove(txn, id, &mut account, mailbox_id, &gone)?;
         txn.put(&Key::Account(id), &account);
     }
     let reply = Reply::Expunged {

@@ -138,10 +138,7 @@ pub(in crate::machine) fn end(
             rare::hit(Rare::ExpungedUnderTransfer);
         }
         if !gone.is_empty() {
-            placing::leave(txn, id, &mut account, mailbox, &gone)?;
-            for (_, message) in &gone {
-                scope::drop_email_ref(txn, id, message.email)?;
-            }
+            placing::remove(txn, id, &mut account, mailbox, &gone)?;
             txn.put(&Key::Account(id), &account);
         }
     }

@@ -26,6 +26,8 @@ struct World {
     requests: u64,
     /// As it was at each modseq at which it could be looked at.
     pictures: BTreeMap<ModSeq, Picture>,
+    /// And the emails that were shown then.
+    emails: BTreeMap<ModSeq, BTreeSet<EmailId>>,
 }
 
 impl World {
@@ -40,6 +42,7 @@ impl World {
             time_ms: 1_700_000_000_000,
             requests: 0,
             pictures: BTreeMap::new(),
+            emails: BTreeMap::from([(0, BTreeSet::new())]),
         };
         world.pictures.insert(0, Picture::new());
         let (request_id, name) = (world.id(), world.account.clone());
@@ -60,14 +63,17 @@ impl World {
         let reply = self.shard.propose(Command { time_ms, op }, stored).await;
         let view = self.shard.local_view().unwrap();
         let (id, row) = find(&view, &self.account).unwrap();
-        let mut picture = Picture::new();
+        let (mut picture, mut emails) = (Picture::new(), BTreeSet::new());
         for (mailbox, _) in read::mailboxes(&*view.view, view.space, id).unwrap() {
             let all = (1, Uid::MAX);
             let rows = read::messages(&*view.view, view.space, id, mailbox, all, 10_000);
-            let rows = rows.unwrap().0.into_iter();
+            let rows = rows.unwrap().0;
+            emails.extend(rows.iter().map(|(_, row)| row.email));
+            let rows = rows.into_iter();
             picture.insert(mailbox, rows.map(|(uid, row)| (uid, row.modseq)).collect());
         }
         self.pictures.insert(row.highest_modseq, picture);
+        self.emails.insert(row.highest_modseq, emails);
         reply.unwrap()
     }
 
@@ -203,8 +209,9 @@ fn apply(picture: &mut Picture, changes: &Changes, fresh: &mut BTreeSet<(Mailbox
             fresh.retain(|(mailbox, _)| mailbox != id);
             continue;
         }
-        if !picture.contains_key(id) {
-            assert!(m.changed, "a new mailbox says that it is one");
+        assert_eq!(m.appeared, !picture.contains_key(id));
+        if m.appeared {
+            assert!(m.changed, "what came has changed");
             picture.insert(*id, BTreeMap::new());
         }
         let known = picture.get_mut(id).unwrap();
@@ -269,8 +276,23 @@ fn run(steps: &[Step], since: prop::sample::Index, limit: u32) {
         }
         assert_eq!(at, highest);
 
-        // One mailbox says of itself what the account says of it.
+        // What is shown no more is told, unless it went with its mailbox; what is shown is not.
         let all = world.changes(0, since, 0).await.unwrap();
+        let destroyed: Vec<_> = all
+            .mailboxes
+            .values()
+            .map(|m| &m.destroyed_emails)
+            .collect();
+        let told = |email: &EmailId| {
+            let mut ranges = destroyed.iter().copied().flatten();
+            ranges.any(|(first, last)| first <= email && email <= last)
+        };
+        let (before, now) = (&world.emails[&since], &world.emails[&highest]);
+        assert!(!now.iter().any(told));
+        let whole = all.mailboxes.values().all(|m| !m.destroyed);
+        assert!(!whole || before.difference(now).all(told));
+
+        // One mailbox says of itself what the account says of it.
         let nothing = MailboxChanges::default();
         for mailbox in world.pictures[&highest].keys() {
             let one = world.changes(mailbox.0, since, 0).await.unwrap();
@@ -310,6 +332,7 @@ async fn what_came_and_went_is_among_the_vanished() {
         created: vec![(3, 3)],
         updated: vec![(1, 1)],
         vanished: vec![(2, 2)],
+        destroyed_emails: vec![(EmailId(2), EmailId(2))],
         ..MailboxChanges::default()
     };
     assert_eq!(changes.mailboxes, BTreeMap::from([(MailboxId(1), inbox)]));
