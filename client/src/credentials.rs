@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Scope};
 use crate::error::Error;
-use crate::ids::{AccountName, RequestId};
+use crate::ids::{AccountName, ModSeq, RequestId};
 use crate::proto::accounts_client::AccountsClient;
 use crate::proto::credentials_client::CredentialsClient;
 use crate::proto::{
@@ -12,13 +12,13 @@ use crate::proto::{
 };
 
 impl Client {
-    /// Sets an account's password; an empty one removes it.
+    /// Sets an account's password; an empty one removes it. Gives the account's modseq.
     pub async fn set_password(
         &self,
         account: &AccountName,
         password: &str,
         request_id: Option<RequestId>,
-    ) -> Result<(), Error> {
+    ) -> Result<ModSeq, Error> {
         let request = SetPasswordRequest {
             request_id: self.id_or_fresh(request_id),
             account: account.as_str().to_owned(),
@@ -32,7 +32,7 @@ impl Client {
                     .await
             }
         });
-        answer.await.map(drop)
+        answer.await.map(|r| r.modseq)
     }
 
     /// Makes a password for one program. It is shown this once.
@@ -77,13 +77,13 @@ impl Client {
         .await
     }
 
-    /// Removes the password of one program.
+    /// Removes the password of one program. Gives the account's modseq.
     pub async fn remove_app_password(
         &self,
         account: &AccountName,
         name: &str,
         request_id: Option<RequestId>,
-    ) -> Result<(), Error> {
+    ) -> Result<ModSeq, Error> {
         let request = RemoveAppPasswordRequest {
             request_id: self.id_or_fresh(request_id),
             account: account.as_str().to_owned(),
@@ -97,7 +97,7 @@ impl Client {
                     .await
             }
         });
-        answer.await.map(drop)
+        answer.await.map(|r| r.modseq)
     }
 
     /// Whether this is a password of the account, and it may log in. `peer`: the IP address that

@@ -28,6 +28,8 @@ pub struct Opened {
     pub first_unseen: Option<Uid>,
     /// Changes since a modseq below this one are forgotten.
     pub trimmed_modseq: ModSeq,
+    /// The account's modseq at the moment of the read.
+    pub account_modseq: ModSeq,
 }
 
 impl Client {
@@ -262,6 +264,7 @@ impl Client {
             keywords: r.keywords,
             first_unseen: (r.first_unseen != 0).then_some(r.first_unseen),
             trimmed_modseq: r.trimmed_modseq,
+            account_modseq: r.account_modseq,
         })
     }
 }

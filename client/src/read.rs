@@ -77,6 +77,7 @@ pub struct FetchStream {
     request: FetchRequest,
     keywords: BTreeMap<u32, String>,
     highest_modseq: ModSeq,
+    account_modseq: ModSeq,
     stream: Option<Open>,
     pieces: VecDeque<FetchPiece>,
     rows: Option<proto::Rows>,
@@ -146,6 +147,7 @@ impl Client {
             request,
             keywords: BTreeMap::new(),
             highest_modseq: 0,
+            account_modseq: 0,
             stream: None,
             pieces: VecDeque::new(),
             rows: None,
@@ -173,6 +175,11 @@ impl FetchStream {
     /// The mailbox's modseq when the fetch began.
     pub fn highest_modseq(&self) -> ModSeq {
         self.highest_modseq
+    }
+
+    /// The account's modseq at that moment.
+    pub fn account_modseq(&self) -> ModSeq {
+        self.account_modseq
     }
 
     /// The next message or piece of a section; `None` after the last. After an error nothing
@@ -454,7 +461,10 @@ impl FetchStream {
                 match self.begun {
                     true if self.idle_resumes > 0 => rare::hit(Rare::FetchTakenUpAgain),
                     true => {}
-                    false => self.highest_modseq = first.highest_modseq,
+                    false => {
+                        self.highest_modseq = first.highest_modseq;
+                        self.account_modseq = first.account_modseq;
+                    }
                 }
                 self.begun = true;
                 self.stream = Some(Open {

@@ -54,6 +54,8 @@ pub struct Found {
     pub count: u64,
     /// The highest modseq of any match; 0 when there is none.
     pub matched_modseq: ModSeq,
+    /// The account's modseq at the moment of the search.
+    pub account_modseq: ModSeq,
 }
 
 impl Client {
@@ -162,6 +164,7 @@ impl Found {
         if piece.last {
             self.count = piece.count;
             self.matched_modseq = piece.matched_modseq;
+            self.account_modseq = piece.account_modseq;
         }
         Ok(())
     }

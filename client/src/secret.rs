@@ -28,6 +28,7 @@ impl fmt::Debug for AddAppPasswordResponse {
         f.debug_struct("AddAppPasswordResponse")
             .field("password", &Hidden)
             .field("app_password", &self.app_password)
+            .field("modseq", &self.modseq)
             .finish()
     }
 }

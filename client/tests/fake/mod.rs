@@ -294,7 +294,7 @@ impl Messages for FakeNode {
         Ok(self.answer(ListMessagesResponse {
             messages: page,
             next_uid: if next > count { 0 } else { next },
-            mailbox: None,
+            ..ListMessagesResponse::default()
         }))
     }
 

@@ -104,6 +104,7 @@ impl Accounts for Api {
                 mailboxes: usage.mailboxes,
                 unseen: usage.unseen,
                 deleted: usage.deleted,
+                account_modseq: usage.account_modseq,
             })
         })
         .await

@@ -10,6 +10,7 @@ use super::{Api, error};
 use crate::mailbox::MailboxError;
 use crate::mailbox::changes::GetChanges;
 use crate::mailbox::watch::{WatchChange, WatchEvent};
+use crate::types::EmailId;
 
 impl Api {
     pub(super) async fn changes(
@@ -37,6 +38,8 @@ impl Api {
                         created: to_uid_ranges(m.created),
                         updated: to_uid_ranges(m.updated),
                         vanished: to_uid_ranges(m.vanished),
+                        appeared: m.appeared,
+                        destroyed_emails: m.destroyed_emails.into_iter().map(emails).collect(),
                     })
                     .collect(),
                 up_to: changes.up_to,
@@ -73,6 +76,13 @@ impl Api {
             })
         });
         self.answer(Ok(events.boxed()))
+    }
+}
+
+fn emails((first, last): (EmailId, EmailId)) -> proto::EmailRange {
+    proto::EmailRange {
+        first: first.0,
+        last: last.0,
     }
 }
 

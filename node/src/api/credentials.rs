@@ -22,9 +22,10 @@ impl Credentials for Api {
         request: Request<proto::SetPasswordRequest>,
     ) -> Result<Response<proto::SetPasswordResponse>, Status> {
         self.call(request, |ops, r| async move {
-            ops.set_password(&r.request_id, &r.account, r.password)
+            let modseq = ops
+                .set_password(&r.request_id, &r.account, r.password)
                 .await?;
-            Ok(proto::SetPasswordResponse {})
+            Ok(proto::SetPasswordResponse { modseq })
         })
         .await
     }
@@ -34,12 +35,13 @@ impl Credentials for Api {
         request: Request<proto::AddAppPasswordRequest>,
     ) -> Result<Response<proto::AddAppPasswordResponse>, Status> {
         self.call(request, |ops, r| async move {
-            let (password, kept) = ops
+            let drawn = ops
                 .add_app_password(&r.request_id, &r.account, &r.name)
                 .await?;
             Ok(proto::AddAppPasswordResponse {
-                password,
-                app_password: Some(app_password(kept)),
+                password: drawn.password,
+                app_password: Some(app_password(drawn.kept)),
+                modseq: drawn.modseq,
             })
         })
         .await
@@ -50,10 +52,11 @@ impl Credentials for Api {
         request: Request<proto::ListAppPasswordsRequest>,
     ) -> Result<Response<proto::ListAppPasswordsResponse>, Status> {
         self.call(request, |ops, r| async move {
-            let (has_password, kept) = ops.list_app_passwords(&r.account).await?;
+            let known = ops.list_app_passwords(&r.account).await?;
             Ok(proto::ListAppPasswordsResponse {
-                has_password,
-                app_passwords: kept.into_iter().map(app_password).collect(),
+                has_password: known.has_password,
+                app_passwords: known.of_programs.into_iter().map(app_password).collect(),
+                modseq: known.modseq,
             })
         })
         .await
@@ -64,9 +67,10 @@ impl Credentials for Api {
         request: Request<proto::RemoveAppPasswordRequest>,
     ) -> Result<Response<proto::RemoveAppPasswordResponse>, Status> {
         self.call(request, |ops, r| async move {
-            ops.remove_app_password(&r.request_id, &r.account, &r.name)
+            let modseq = ops
+                .remove_app_password(&r.request_id, &r.account, &r.name)
                 .await?;
-            Ok(proto::RemoveAppPasswordResponse {})
+            Ok(proto::RemoveAppPasswordResponse { modseq })
         })
         .await
     }

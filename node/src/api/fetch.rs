@@ -174,6 +174,7 @@ fn batch(batch: FetchBatch, columns: Option<&proto::RowColumns>) -> proto::Fetch
         };
         out.keywords = opening.keywords.into_iter().map(keyword).collect();
         out.highest_modseq = opening.highest_modseq;
+        out.account_modseq = opening.account_modseq;
     }
     out
 }

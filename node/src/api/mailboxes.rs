@@ -178,6 +178,7 @@ impl Mailboxes for Api {
                 keywords: opened.keywords.into_iter().map(keyword).collect(),
                 first_unseen: opened.first_unseen.unwrap_or(0),
                 trimmed_modseq: opened.trimmed_modseq,
+                account_modseq: opened.account_modseq,
             })
         })
         .await

@@ -399,6 +399,7 @@ impl Messages for Api {
                 messages: page.messages.into_iter().map(message).collect(),
                 next_uid: page.next_uid,
                 mailbox: Some(super::mailboxes::mailbox(page.mailbox)),
+                account_modseq: page.account_modseq,
             })
         })
         .await

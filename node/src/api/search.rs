@@ -106,6 +106,7 @@ fn response(piece: Piece) -> proto::SearchResponse {
         last: piece.last.is_some(),
         matched_modseq: total.matched_modseq,
         count: total.count,
+        account_modseq: total.account_modseq,
     }
 }
 

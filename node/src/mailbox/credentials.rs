@@ -25,6 +25,28 @@ pub struct AppPassword {
     pub created_ms: u64,
 }
 
+/// A new password for one program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawn {
+    /// To be shown once.
+    pub password: String,
+    /// What is kept of it.
+    pub kept: AppPassword,
+    /// The account's modseq.
+    pub modseq: ModSeq,
+}
+
+/// Which passwords an account has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordsKept {
+    /// One of its own.
+    pub has_password: bool,
+    /// Those of programs.
+    pub of_programs: Vec<AppPassword>,
+    /// The account's modseq.
+    pub modseq: ModSeq,
+}
+
 /// Who has logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authenticated {
@@ -56,13 +78,14 @@ impl Claimed {
 const REFUSED: MailboxError = MailboxError::BadCredentials { retry_after_ms: 0 };
 
 impl Operations {
-    /// Sets an account's password; an empty one removes it.
+    /// Sets an account's password; an empty one removes it. Gives the account's modseq, as do all
+    /// that change credentials.
     pub async fn set_password(
         &self,
         request_id: &[u8],
         account: &str,
         password: String,
-    ) -> Result<()> {
+    ) -> Result<ModSeq> {
         let request_id = check::request_id(request_id)?;
         let account = check::account("account", account)?;
         if !password.is_empty() {
@@ -91,7 +114,7 @@ impl Operations {
         request_id: &[u8],
         account: &str,
         name: &str,
-    ) -> Result<(String, AppPassword)> {
+    ) -> Result<Drawn> {
         let request_id = check::request_id(request_id)?;
         let account = check::account("account", account)?;
         check_name(name)?;
@@ -103,7 +126,7 @@ impl Operations {
             name: name.to_owned(),
             hash,
         };
-        self.change_credentials(&led, op).await?;
+        let modseq = self.change_credentials(&led, op).await?;
         let view = self.local_view(&led)?;
         let (id, _) = find(&view, &account)?;
         let kept = changes::credentials(&*view.view, view.space, id)?;
@@ -113,7 +136,11 @@ impl Operations {
         match own {
             Some((name, row)) => {
                 let created_ms = row.created_ms;
-                Ok((password, AppPassword { name, created_ms }))
+                Ok(Drawn {
+                    password,
+                    kept: AppPassword { name, created_ms },
+                    modseq,
+                })
             }
             None => Err(MailboxError::Refused(
                 "the application password was made by an earlier try of this request, and is \
@@ -124,10 +151,10 @@ impl Operations {
     }
 
     /// Whether an account has a password, and the names of those of its programs.
-    pub async fn list_app_passwords(&self, account: &str) -> Result<(bool, Vec<AppPassword>)> {
+    pub async fn list_app_passwords(&self, account: &str) -> Result<PasswordsKept> {
         let account = check::account("account", account)?;
         let view = self.read(&self.replica_of(&account)?).await?;
-        let (id, _) = find(&view, &account)?;
+        let (id, row) = find(&view, &account)?;
         let mut kept = changes::credentials(&*view.view, view.space, id)?;
         let all = kept.len();
         kept.retain(|(name, _)| !name.is_empty());
@@ -136,7 +163,11 @@ impl Operations {
             name,
             created_ms: row.created_ms,
         });
-        Ok((has_password, app_passwords.collect()))
+        Ok(PasswordsKept {
+            has_password,
+            of_programs: app_passwords.collect(),
+            modseq: row.highest_modseq,
+        })
     }
 
     /// Removes the password of one program.
@@ -145,7 +176,7 @@ impl Operations {
         request_id: &[u8],
         account: &str,
         name: &str,
-    ) -> Result<()> {
+    ) -> Result<ModSeq> {
         let request_id = check::request_id(request_id)?;
         let account = check::account("account", account)?;
         check_name(name)?;
@@ -178,9 +209,9 @@ impl Operations {
         find(&view, &account).map(|(id, row)| info(id, row))
     }
 
-    async fn change_credentials(&self, led: &Led, op: Op) -> Result<()> {
+    async fn change_credentials(&self, led: &Led, op: Op) -> Result<ModSeq> {
         match self.propose(led, op).await? {
-            Reply::Changed { .. } => Ok(()),
+            Reply::Changed { modseq } => Ok(modseq),
             Reply::Error(e) => Err(from_apply(e, What::AppPassword)),
             other => Err(unexpected(&other)),
         }

@@ -121,6 +121,8 @@ pub struct Opening {
     pub keywords: BTreeMap<u16, String>,
     /// Of the mailbox when the fetch began.
     pub highest_modseq: ModSeq,
+    /// Of the account, then.
+    pub account_modseq: ModSeq,
 }
 
 /// A message, or some of its octets.
@@ -246,6 +248,7 @@ impl Operations {
         let opening = Opening {
             keywords: read::keywords_of(&*view.view, view.space, account_id, (mailbox, &row))?,
             highest_modseq: row.highest_modseq,
+            account_modseq: account_row.highest_modseq,
         };
         let at_hand = match request.is_of_rows() {
             true => {
@@ -259,7 +262,8 @@ impl Operations {
             }
             false => None,
         };
-        let (keywords, highest_modseq) = (opening.keywords.len(), opening.highest_modseq);
+        let keywords = opening.keywords.len();
+        let modseqs = (opening.highest_modseq, opening.account_modseq);
         let (out, batches) = out::channel(opening);
         let work = Work {
             ops: Arc::clone(self),
@@ -268,7 +272,7 @@ impl Operations {
             account: account_id,
             mailbox,
             keywords,
-            highest_modseq,
+            modseqs,
             request,
             view,
             taken: Instant::now(),
@@ -293,7 +297,8 @@ struct Work {
     mailbox: MailboxId,
     /// Keywords that the reader knows.
     keywords: usize,
-    highest_modseq: ModSeq,
+    /// Of the mailbox and of the account when the fetch began.
+    modseqs: (ModSeq, ModSeq),
     request: FetchMessages,
     view: ReadView,
     /// When the view was.
@@ -492,7 +497,8 @@ impl Work {
             self.keywords = keywords.len();
             let opening = Opening {
                 keywords,
-                highest_modseq: self.highest_modseq,
+                highest_modseq: self.modseqs.0,
+                account_modseq: self.modseqs.1,
             };
             self.out.open(opening).await?;
         }

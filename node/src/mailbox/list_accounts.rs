@@ -21,6 +21,8 @@ pub struct Usage {
     pub unseen: u64,
     /// Messages with \Deleted.
     pub deleted: u64,
+    /// The account's modseq.
+    pub account_modseq: ModSeq,
 }
 
 /// An account as callers see it.
@@ -100,6 +102,7 @@ impl Operations {
             mailboxes: row.mailboxes,
             unseen: row.unseen,
             deleted: row.deleted,
+            account_modseq: row.highest_modseq,
         })
     }
 }

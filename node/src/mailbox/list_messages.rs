@@ -6,7 +6,7 @@
 use super::check::MailboxFields;
 use super::create_mailbox::MailboxInfo;
 use super::limits::MAX_PAGE_BYTES;
-use super::list_accounts::page_limit;
+use super::list_accounts::{self, page_limit};
 use super::summary::Summary;
 use super::{MailboxError, Operations, Result, check, list_mailboxes};
 use crate::machine::read;
@@ -43,6 +43,8 @@ pub struct MessagePage {
     pub next_uid: Uid,
     /// The mailbox at the moment of the read.
     pub mailbox: MailboxInfo,
+    /// The account's modseq at that moment.
+    pub account_modseq: ModSeq,
 }
 
 impl Operations {
@@ -60,6 +62,7 @@ impl Operations {
         let mailbox = mailbox.into().check("mailbox")?;
         let range = check::uids("uids", [uids.unwrap_or((1, 0))].into_iter())?[0];
         let read_view = self.read(&self.replica_of(&account)?).await?;
+        let (_, of) = list_accounts::find(&read_view, &account)?;
         let found = list_mailboxes::find(&read_view, &account, &mailbox)?;
         let (view, space) = (&*read_view.view, read_view.space);
         let (account, mailbox) = (found.account, found.mailbox);
@@ -75,6 +78,7 @@ impl Operations {
             messages: Vec::with_capacity(rows.len()),
             next_uid: next.unwrap_or(0),
             mailbox: found.info(&read_view)?,
+            account_modseq: of.highest_modseq,
         };
         let mut bytes = 0;
         for (i, (uid, row)) in rows.into_iter().enumerate() {

@@ -26,6 +26,8 @@ pub struct Opened {
     pub first_unseen: Option<Uid>,
     /// Changes since a modseq below this one are forgotten.
     pub trimmed_modseq: ModSeq,
+    /// The account's.
+    pub account_modseq: ModSeq,
 }
 
 impl Opened {
@@ -66,6 +68,7 @@ impl Operations {
             keywords: keywords.into_iter().collect(),
             first_unseen,
             trimmed_modseq: account_row.trimmed_modseq,
+            account_modseq: account_row.highest_modseq,
         })
     }
 }

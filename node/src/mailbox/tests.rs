@@ -15,6 +15,8 @@ use super::deliver::{DeliverHead, Recipient};
 use super::expunge::Expunge;
 use super::fake::{FakeNode, id, node, node_with, pieces};
 use super::fetch::FetchBlob;
+use super::fetch_messages::FetchMessages;
+use super::search::Search;
 use super::set_flags::SetFlags;
 use super::*;
 use crate::machine::command::{FlagMode, Op};
@@ -726,6 +728,46 @@ async fn huge_uid_sets_go_in_steps_and_a_retry_changes_nothing() {
         .unwrap();
     assert_eq!(ops.expunge(all).await, Ok(first));
     assert_eq!(ops.usage("a@x").await.unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn every_read_tells_the_accounts_modseq() {
+    let (_, ops) = node();
+    account(&ops, "a@x").await;
+    fill(&ops, "a@x", 3).await;
+    ops.create_mailbox(&id(1), "a@x", "Other", &[])
+        .await
+        .unwrap();
+    let modseq = ops.get_account("a@x").await.unwrap().highest_modseq;
+    let opened = ops.open_mailbox("a@x", "INBOX").await.unwrap();
+    assert!(opened.mailbox.highest_modseq < modseq);
+    let page = ops.list_messages("a@x", "INBOX", None, 0, false).await;
+    let fetch = FetchMessages {
+        account: "a@x".to_owned(),
+        mailbox: "INBOX".to_owned(),
+        ..FetchMessages::default()
+    };
+    let fetched = ops.fetch_messages(fetch).await.unwrap();
+    let fetched: Vec<_> = fetched.try_collect().await.unwrap();
+    let search = Search {
+        account: "a@x".to_owned(),
+        mailbox: "INBOX".to_owned(),
+        ..Search::default()
+    };
+    let found = ops.search(search).await.unwrap();
+    let found: Vec<_> = found.try_collect().await.unwrap();
+    assert_eq!(
+        [
+            opened.account_modseq,
+            page.unwrap().account_modseq,
+            fetched[0].opening.as_ref().unwrap().account_modseq,
+            found.last().unwrap().last.unwrap().account_modseq,
+            ops.usage("a@x").await.unwrap().account_modseq,
+            ops.list_app_passwords("a@x").await.unwrap().modseq,
+            ops.list_mailboxes("a@x").await.unwrap().highest_modseq,
+        ],
+        [modseq; 7]
+    );
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub(super) async fn set_password(at: &At<'_>, account: u32, number: u32) {
     };
     let octets = password(number);
     let work = client.set_password(&name, &octets, request_id(request));
-    at.call(call, async { plain(work.await) }).await;
+    at.call(call, async { plain(work.await.map(drop)) }).await;
 }
 
 /// Asks whether a password is right, so many times.
@@ -97,7 +97,7 @@ pub(super) async fn remove_app(at: &At<'_>, account: u32, app: u32, repeat: u32)
             request,
         };
         let work = client.remove_app_password(&name, &program, request_id(request));
-        at.call(call, async { plain(work.await) }).await;
+        at.call(call, async { plain(work.await.map(drop)) }).await;
     }
 }
 

@@ -39,14 +39,18 @@ impl Node {
 
     async fn set(&mut self, password: &str) -> Result<()> {
         let id = self.id();
-        self.ops.set_password(&id, ANN, password.to_owned()).await
+        let set = self.ops.set_password(&id, ANN, password.to_owned());
+        let modseq = set.await?;
+        let account = self.ops.get_account(ANN).await?;
+        assert_eq!(modseq, account.highest_modseq);
+        Ok(())
     }
 
     async fn app(&mut self, name: &str) -> Result<String> {
         let id = self.id();
-        let (password, kept) = self.ops.add_app_password(&id, ANN, name).await?;
-        assert_eq!(kept.name, name);
-        Ok(password)
+        let drawn = self.ops.add_app_password(&id, ANN, name).await?;
+        assert_eq!(drawn.kept.name, name);
+        Ok(drawn.password)
     }
 
     async fn state(&mut self, state: AccountState) {
@@ -114,20 +118,18 @@ async fn programs_have_passwords_of_their_own() {
     assert_eq!(node.login(&mutt).await, Ok(Some("mutt".into())));
     let exists = Err(MailboxError::AlreadyExists(What::AppPassword));
     assert_eq!(node.app("phone").await, exists);
-    let (own, kept) = node.ops.list_app_passwords(ANN).await.unwrap();
-    let names: Vec<&str> = kept.iter().map(|k| k.name.as_str()).collect();
-    assert_eq!((own, names), (false, vec!["mutt", "phone"]));
+    let known = node.ops.list_app_passwords(ANN).await.unwrap();
+    let names: Vec<&str> = known.of_programs.iter().map(|k| k.name.as_str()).collect();
+    assert_eq!((known.has_password, names), (false, vec!["mutt", "phone"]));
     node.set("correct horse").await.unwrap();
-    assert!(node.ops.list_app_passwords(ANN).await.unwrap().0);
+    assert!(node.ops.list_app_passwords(ANN).await.unwrap().has_password);
     let id = node.id();
-    node.ops
-        .remove_app_password(&id, ANN, "phone")
-        .await
-        .unwrap();
+    let removed = node.ops.remove_app_password(&id, ANN, "phone").await;
+    assert!(removed.is_ok());
     assert_eq!(node.login(&phone).await, Err(REFUSED));
     assert_eq!(node.login(&mutt).await, Ok(Some("mutt".into())));
     let again = node.ops.remove_app_password(&id, ANN, "phone").await;
-    assert_eq!(again, Ok(()), "a retry");
+    assert_eq!(again, removed, "a retry");
     let id = node.id();
     let gone = node.ops.remove_app_password(&id, ANN, "phone").await;
     assert_eq!(gone, Err(MailboxError::NotFound(What::AppPassword)));
@@ -136,14 +138,14 @@ async fn programs_have_passwords_of_their_own() {
 #[tokio::test]
 async fn a_drawn_password_is_shown_once() {
     let node = Node::new().await;
-    let (password, _) = node
+    let drawn = node
         .ops
         .add_app_password(&id(1), ANN, "phone")
         .await
         .unwrap();
     let again = node.ops.add_app_password(&id(1), ANN, "phone").await;
     assert!(matches!(again, Err(MailboxError::Refused(_))), "{again:?}");
-    assert_eq!(node.login(&password).await, Ok(Some("phone".into())));
+    assert_eq!(node.login(&drawn.password).await, Ok(Some("phone".into())));
 }
 
 #[tokio::test]

@@ -96,6 +96,8 @@ pub struct Total {
     pub count: u64,
     /// The highest modseq of any; 0 when there is none.
     pub matched_modseq: ModSeq,
+    /// The account's, at the moment of the read.
+    pub account_modseq: ModSeq,
 }
 
 impl Total {
@@ -144,6 +146,7 @@ impl Operations {
             view,
             account,
             mailbox,
+            account_modseq: of.highest_modseq,
             uidnext: row.uidnext,
             rows,
             plan,

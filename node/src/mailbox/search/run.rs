@@ -117,6 +117,7 @@ pub struct Run {
     pub(super) view: ReadView,
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
+    pub(super) account_modseq: ModSeq,
     pub(super) uidnext: Uid,
     /// Of the whole mailbox, where they are at hand.
     pub(super) rows: Option<Rows>,
@@ -195,7 +196,10 @@ impl Run {
             collect: std::mem::replace(&mut self.collect, Collect::uids()),
             pending: Vec::new(),
             told: Instant::now(),
-            total: Total::default(),
+            total: Total {
+                account_modseq: self.account_modseq,
+                ..Total::default()
+            },
             work: 0,
             logged: false,
         };

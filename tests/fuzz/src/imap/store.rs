@@ -345,6 +345,7 @@ impl Store for Stateless {
             keywords: keywords(),
             first_unseen: Some(3),
             trimmed_modseq: 5,
+            account_modseq: MODSEQ,
         }))
     }
 

@@ -513,6 +513,7 @@ impl Store for Fake {
                     .find(|(_, m)| m.flags & 1 == 0)
                     .map(|(uid, _)| *uid),
                 trimmed_modseq: s.trimmed,
+                account_modseq: s.modseq,
             }
         }))
     }

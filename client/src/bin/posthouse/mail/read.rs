@@ -84,6 +84,7 @@ pub async fn list(context: &Context, client: &Client, args: ListArgs) -> Outcome
             mut messages,
             mailbox,
             next_uid,
+            account_modseq: _,
         } = page;
         messages.truncate(left);
         left -= messages.len();
