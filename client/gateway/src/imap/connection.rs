@@ -166,8 +166,12 @@ impl Session {
         self.wire.say(&format!("{tag} {}", done.line()));
         updated?;
         self.wire.relieve(self.door.config.data_timeout()).await?;
-        if done.condition == Condition::Bad {
-            self.errors += 1;
+        match done.condition {
+            Condition::Bad => self.errors += 1,
+            // Programs that ask for messages of an empty mailbox say something BAD now and then, for
+            // as long as they run; between good commands that is no abuse.
+            Condition::Ok if self.login.is_some() => self.errors = 0,
+            Condition::Ok | Condition::No => {}
         }
         match self.errors > self.door.config.errors {
             true => Err(Gone::Abuse),

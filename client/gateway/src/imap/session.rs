@@ -31,7 +31,7 @@ pub struct Session {
     pub(super) enabled: Enabled,
     /// The selected mailbox.
     pub(super) selected: Option<Selected>,
-    /// Bad commands so far.
+    /// Bad commands so far; after the login, since the last good one.
     pub(super) errors: u32,
 }
 

@@ -38,7 +38,8 @@ pub struct Settings {
     pub connections_per_address: usize,
     /// Sessions at a time of one account.
     pub sessions_per_account: usize,
-    /// Bad commands, wrong passwords among them, until the connection is closed.
+    /// Bad commands, wrong passwords among them, until the connection is closed; after the login,
+    /// one after the other.
     pub errors: u32,
     /// Seconds until a client must have logged in.
     pub login_timeout_s: u64,

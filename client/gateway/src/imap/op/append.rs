@@ -44,7 +44,9 @@ pub(in crate::imap) async fn append(s: &mut Session, head: Head) -> Result<Done,
         // RFC 8508, section 3.3: in front of what vanishes.
         s.wire.say(&format!("* OK [{code}] stored"));
         s.update(Ask::Always, true).await?;
-        return Ok(Done::ok("replaced"));
+        // It has removed a message as UID EXPUNGE does, which is answered so (RFC 7162, section
+        // 3.2.9).
+        return s.with_modseq(Done::ok("replaced"), true);
     }
     Ok(Done::ok("stored").code(code))
 }

@@ -76,6 +76,8 @@ struct Told<'a> {
     name: &'a str,
     mailbox: Option<&'a Mailbox>,
     attributes: String,
+    /// It is what was asked for, and not only above it.
+    is_chosen: bool,
     child_info: Option<&'static str>,
 }
 
@@ -111,7 +113,9 @@ pub(super) async fn list(s: &mut Session, command: List) -> Result<Done, Stop> {
             put(s.wire.out(), &format!(" (\"CHILDINFO\" (\"{info}\"))"));
         }
         put(s.wire.out(), "\r\n");
-        if let Some(mailbox) = told.mailbox.filter(|_| !command.return_status.is_empty()) {
+        // Not of parents that are told for their children alone (RFC 5819, section 3).
+        let with_status = told.is_chosen && !command.return_status.is_empty();
+        if let Some(mailbox) = told.mailbox.filter(|_| with_status) {
             status::say(s, mailbox, &command.return_status).await?;
         }
         s.wire.relieve(patience).await?;
@@ -146,6 +150,7 @@ fn select<'a>(names: &'a Names<'a>, command: &List, patterns: &[String]) -> Vec<
             name,
             mailbox: known.mailbox,
             attributes,
+            is_chosen,
             child_info: above.then_some(match command.subscribed {
                 true => "SUBSCRIBED",
                 false => "SPECIAL-USE",

@@ -14,16 +14,18 @@ use crate::imap::session::{Selected, Session};
 use crate::imap::view::{View, set_of};
 use crate::imap::watching::Watching;
 
-/// SELECT or EXAMINE. Whatever comes of it, the mailbox that was selected is no more.
+/// SELECT or EXAMINE. Unless it is BAD, the mailbox that was selected is no more, whatever comes of
+/// it.
 pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Stop> {
     let account = s.account()?;
-    let name = s.name(&command.name)?;
     if command.qresync.is_some() && !s.enabled.qresync {
         return Err(Done::bad("enable QRESYNC first").into());
     }
     if s.selected.take().is_some() {
         s.wire.say("* OK [CLOSED] the mailbox before is closed");
     }
+    // A name that cannot be one is a failure like any other (RFC 9051, section 6.3.2).
+    let name = s.name(&command.name)?;
     if command.condstore {
         s.enabled.condstore = true;
     }

@@ -1,4 +1,4 @@
-//! SORT (RFC 5256; RFC 5957 for DISPLAYFROM and DISPLAYTO).
+//! SORT (RFC 5256; RFC 5957 for DISPLAYFROM and DISPLAYTO; RFC 7162 for MODSEQ).
 
 use posthouse_client::proto::SortKey;
 
@@ -22,6 +22,7 @@ pub(super) async fn sort(s: &mut Session, uid: bool, command: Sort) -> Result<Do
     let found = find(s, &command.search, query).await?;
     let patience = s.door.config.data_timeout();
     put(s.wire.out(), "* SORT");
+    let mut any = false;
     for of in found.sorted {
         let Some(n) = s.selected()?.view.number(of) else {
             continue;
@@ -29,7 +30,12 @@ pub(super) async fn sort(s: &mut Session, uid: bool, command: Sort) -> Result<Do
         let out = s.wire.out();
         put(out, " ");
         number(out, if uid { of } else { n }.into());
+        any = true;
         s.wire.relieve(patience).await?;
+    }
+    // RFC 7162, section 7, `sort-data`: only behind a message that is told.
+    if any && command.search.modseq {
+        put(s.wire.out(), &format!(" (MODSEQ {})", found.modseq));
     }
     put(s.wire.out(), "\r\n");
     Ok(Done::ok("that is all"))

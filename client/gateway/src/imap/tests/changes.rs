@@ -278,3 +278,31 @@ async fn idle_tells_what_the_store_first_kept_to_itself() {
     c.send("done\r\n").await;
     assert!(c.line().await.starts_with("i OK"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sort_by_modseqs_tells_the_highest() {
+    let fake = three();
+    let mut c = Client::inbox(&fake).await;
+    c.ok("FETCH 1 MODSEQ").await;
+    assert_eq!(
+        c.ok("SORT (DATE) UTF-8 MODSEQ 3").await,
+        ["* SORT 3 2 (MODSEQ 4)"]
+    );
+    assert_eq!(c.ok("UID SORT (DATE) UTF-8 MODSEQ 5").await, ["* SORT"]);
+    assert_eq!(c.ok("SORT (DATE) UTF-8 ALL").await, ["* SORT 3 2 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_tells_the_modseq_of_the_removal() {
+    let fake = three();
+    let mut c = Client::connect(&door(&fake, Settings::default())).await;
+    c.ok("LOGIN ann@example.org secret").await;
+    c.ok("ENABLE QRESYNC").await;
+    c.ok("SELECT INBOX").await;
+    let mut lines = c.say("UID REPLACE 2 INBOX {3+}\r\nabc").await;
+    assert_eq!(lines.pop().unwrap(), "OK [HIGHESTMODSEQ 5] replaced");
+    assert_eq!(
+        lines[..2],
+        ["* OK [APPENDUID 101 4] stored", "* VANISHED 2"]
+    );
+}

@@ -75,6 +75,25 @@ async fn sessions_end_when_they_must() {
     assert!(c.line().await.starts_with("* BYE"));
     assert_eq!(c.ended.await.unwrap(), Gone::Abuse);
 
+    // Who has logged in may be wrong as often as it is right in between, but not forever.
+    let mut odd = Client::connect(&imap).await;
+    odd.ok("LOGIN ann@example.org secret").await;
+    odd.ok("SELECT INBOX").await;
+    for _ in 0..10 {
+        for _ in 0..3 {
+            assert!(odd.end("FETCH 1:* FLAGS").await.starts_with("BAD"));
+        }
+        odd.ok("NOOP").await;
+    }
+    for _ in 0..3 {
+        assert!(odd.end("FETCH 1:* FLAGS").await.starts_with("BAD"));
+        assert!(odd.end("CREATE &bad").await.starts_with("NO"));
+    }
+    odd.send("x FETCH 1:* FLAGS\r\n").await;
+    assert!(odd.line().await.starts_with("x BAD"));
+    assert!(odd.line().await.starts_with("* BYE"));
+    assert_eq!(odd.ended.await.unwrap(), Gone::Abuse);
+
     let mut late = Client::connect(&imap).await;
     assert!(late.line().await.starts_with("* BYE"));
     assert_eq!(late.ended.await.unwrap(), Gone::Idle);
@@ -338,4 +357,51 @@ async fn searches_tell_numbers_or_uids() {
         c.ok("SEARCH ALL").await,
         ["* ESEARCH (TAG \"t18\") ALL 1:2"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_select_that_fails_leaves_no_mailbox() {
+    let fake = Fake::new();
+    fake.deliver("Subject: x\r\n\r\n");
+    for (command, code) in [
+        ("SELECT &bad", "NO [CANNOT]"),
+        ("EXAMINE &bad", "NO [CANNOT]"),
+        ("SELECT Nowhere", "NO [NONEXISTENT]"),
+    ] {
+        let mut c = Client::inbox(&fake).await;
+        let lines = c.say(command).await;
+        assert_eq!(lines[0], "* OK [CLOSED] the mailbox before is closed");
+        assert!(lines[1].starts_with(code), "{command}: {lines:?}");
+        assert!(c.end("FETCH 1 FLAGS").await.starts_with("BAD"), "{command}");
+    }
+    // What is no command at all changes nothing.
+    let mut c = Client::inbox(&fake).await;
+    let bad = c.say("SELECT INBOX (QRESYNC (101 4))").await;
+    assert!(bad.len() == 1 && bad[0].starts_with("BAD"), "{bad:?}");
+    assert_eq!(c.ok("FETCH 1 FLAGS").await, ["* 1 FETCH (FLAGS ())"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_is_told_for_its_children_has_no_status() {
+    let fake = Fake::new();
+    let mut c = Client::inbox(&fake).await;
+    for name in ["foo", "foo/x", "bar"] {
+        c.ok(&format!("CREATE {name}")).await;
+    }
+    c.ok("SUBSCRIBE foo/x").await;
+    c.ok("SUBSCRIBE bar").await;
+    let status = "RETURN (STATUS (MESSAGES))";
+    assert_eq!(
+        c.ok(&format!("LIST (SUBSCRIBED RECURSIVEMATCH) \"\" % {status}"))
+            .await,
+        [
+            "* LIST (\\HasNoChildren \\Subscribed) \"/\" bar",
+            "* STATUS bar (MESSAGES 0)",
+            "* LIST (\\HasChildren) \"/\" foo (\"CHILDINFO\" (\"SUBSCRIBED\"))",
+        ]
+    );
+    // Asked for itself, it has one.
+    c.ok("SUBSCRIBE foo").await;
+    let list = format!("LIST (SUBSCRIBED RECURSIVEMATCH) \"\" foo {status}");
+    assert_eq!(c.ok(&list).await[1..], ["* STATUS foo (MESSAGES 0)"]);
 }
