@@ -251,6 +251,17 @@ def special(doors):
     text, said = good(one, "LIST", '(SPECIAL-USE)', '""', '"*"', "RETURN (SUBSCRIBED STATUS (MESSAGES))")
     assert len(said["LIST"]) == 3 and len(said["STATUS"]) == 3, said
     assert command(one, "CREATE", "x", "(USE (\\Nonsense))")[1].startswith("[USEATTR]")
+    # Of a mailbox that exists, as Roundcube says it.
+    ok(one.create("Werbung"))
+    entry = "/private/specialuse"
+    good(one, "SETMETADATA", "Werbung", f'({entry} "\\\\Junk")')
+    assert doors.imapclient(2).find_special_folder(b"\\Junk") == "Werbung"
+    for name, value in [("Werbung", b'"\\\\Junk"'), ("Sent", b'"\\\\Sent"'), ("INBOX", b"NIL")]:
+        text, said = good(one, "GETMETADATA", name, entry)
+        assert said["METADATA"] == [b"%s (/private/specialuse %s)" % (name.encode(), value)], said
+    assert command(one, "SETMETADATA", "Werbung", f'({entry} "\\\\Nonsense")')[0] == "NO"
+    good(one, "SETMETADATA", "Werbung", f"({entry} NIL)")
+    assert doors.imapclient(2).find_special_folder(b"\\Junk") is None
 
 
 def sorting(doors):

@@ -112,6 +112,20 @@ impl Store for Cluster {
         })
     }
 
+    fn set_special_use<'a>(
+        &'a self,
+        account: &'a AccountName,
+        mailbox: MailboxRef,
+        uses: Vec<String>,
+    ) -> Answer<'a, ()> {
+        let id = Some(self.request_id());
+        Box::pin(async move {
+            let client = &self.client;
+            client.set_special_use(account, mailbox, uses, id).await?;
+            Ok(())
+        })
+    }
+
     fn metadata<'a>(
         &'a self,
         account: &'a AccountName,

@@ -61,6 +61,13 @@ pub trait Store: Send + Sync {
         name: &'a MailboxName,
         on: bool,
     ) -> Answer<'a, ()>;
+    /// Sets all special uses of a mailbox.
+    fn set_special_use<'a>(
+        &'a self,
+        account: &'a AccountName,
+        mailbox: MailboxRef,
+        uses: Vec<String>,
+    ) -> Answer<'a, ()>;
     /// Annotations of a mailbox, or of the account.
     fn metadata<'a>(
         &'a self,

@@ -307,6 +307,15 @@ impl Store for Stateless {
         answer(Ok(()))
     }
 
+    fn set_special_use<'a>(
+        &'a self,
+        _: &'a AccountName,
+        mailbox: MailboxRef,
+        _: Vec<String>,
+    ) -> Answer<'a, ()> {
+        answer(find(&mailbox).map(drop))
+    }
+
     fn metadata<'a>(
         &'a self,
         _: &'a AccountName,

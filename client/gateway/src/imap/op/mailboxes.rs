@@ -1,5 +1,7 @@
 //! CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE (RFC 9051, sections 6.3.4 to 6.3.8; RFC 6154).
 
+use posthouse_client::Error;
+
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 
@@ -9,15 +11,22 @@ pub(super) async fn create(s: &mut Session, name: &[u8], uses: Vec<String>) -> R
     let name = s.name(name)?;
     let special = !uses.is_empty();
     let created = s.door.store.create(&account, &name, uses).await;
-    let mailbox = created.map_err(|error| match error {
-        // RFC 6154, section 3.
-        posthouse_client::Error::BadRequest { field, .. } if special && field != "mailbox" => {
-            Done::no("USEATTR", "that use is not possible").into()
-        }
-        error => Stop::from(error),
+    let mailbox = created.map_err(|error| match special {
+        true => of_use(error),
+        false => error.into(),
     })?;
     let code = format!("MAILBOXID (M{})", mailbox.mailbox_id);
     Ok(Done::ok("created").code(code))
+}
+
+/// The answer when special uses could not be set (RFC 6154, section 3).
+pub(super) fn of_use(error: Error) -> Stop {
+    match error {
+        Error::BadRequest { field, .. } if field != "mailbox" => {
+            Done::no("USEATTR", "that use is not possible").into()
+        }
+        error => error.into(),
+    }
 }
 
 /// DELETE; children stay.

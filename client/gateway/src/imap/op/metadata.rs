@@ -1,12 +1,23 @@
 //! GETMETADATA and SETMETADATA (RFC 5464).
+//!
+//! One entry of a mailbox is no annotation: its special uses, which LIST tells as well. By this
+//! entry mail programs change them of a mailbox that exists (RFC 6154, section 4).
 
+use posthouse_client::Error;
 use posthouse_client::ids::{MailboxName, MailboxRef};
 use posthouse_client::proto::Annotation;
 
+use super::mailboxes::of_use;
 use crate::imap::parse::metadata::{GetMetadata, SetMetadata};
-use crate::imap::respond::text::{put, string};
+use crate::imap::respond::done::Condition;
+use crate::imap::respond::text::{one_line, put, string};
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
+
+/// Special uses of a mailbox, as LIST tells them, with spaces between them.
+const SPECIAL_USE: &str = "/private/specialuse";
+/// Octets of all special uses that there are, and more.
+const SPECIAL_USE_BYTES: usize = 1_000;
 
 /// The name of an entry in lower case, if it can be one (RFC 5464, section 3.2).
 fn entry(name: &str) -> Result<String, Stop> {
@@ -50,15 +61,22 @@ pub(super) async fn get(s: &mut Session, command: GetMetadata) -> Result<Done, S
         .map(|e| entry(e))
         .collect::<Result<Vec<_>, _>>()?;
     let mailbox = name.clone().map(MailboxRef::Name);
-    let all = s.door.store.metadata(&account, mailbox).await?;
+    let mut all = s.door.store.metadata(&account, mailbox).await?;
+    let is_asked = |entry: &str| {
+        let depths = asked.iter().filter_map(|asked| depth_below(entry, asked));
+        let mut depths = depths.map(|depth| command.depth.is_none_or(|max| depth <= max.into()));
+        depths.any(|near| near)
+    };
+    if let Some(name) = &name {
+        all.retain(|a| !a.entry.eq_ignore_ascii_case(SPECIAL_USE));
+        if is_asked(SPECIAL_USE) {
+            all.extend(special_use(s, name).await?);
+        }
+    }
     let (mut told, mut longest) = (Vec::new(), 0u64);
     for annotation in &all {
-        let wanted = asked.iter().any(|asked| {
-            let depth = depth_below(&annotation.entry.to_ascii_lowercase(), asked);
-            depth.is_some_and(|d| command.depth.is_none_or(|max| d <= max.into()))
-        });
         let size = annotation.value.len() as u64;
-        if !wanted {
+        if !is_asked(&annotation.entry.to_ascii_lowercase()) {
             continue;
         }
         match command.max_bytes {
@@ -102,6 +120,31 @@ pub(super) async fn get(s: &mut Session, command: GetMetadata) -> Result<Done, S
     })
 }
 
+/// The entry of a mailbox's special uses, if it has any.
+async fn special_use(s: &mut Session, name: &MailboxName) -> Result<Option<Annotation>, Stop> {
+    let listed = s.door.store.mailboxes(&s.account()?).await?;
+    let found = listed.mailboxes.iter().find(|m| m.name == name.as_str());
+    let uses = found.filter(|m| !m.special_use.is_empty());
+    Ok(uses.map(|m| Annotation {
+        entry: SPECIAL_USE.to_owned(),
+        value: m.special_use.join(" ").into(),
+        nil: false,
+    }))
+}
+
+/// Sets all special uses of a mailbox; without a value, none.
+async fn set_special_use(s: &mut Session, mailbox: MailboxRef, value: &[u8]) -> Result<Done, Stop> {
+    let account = s.account()?;
+    let text = std::str::from_utf8(value).ok();
+    let Some(text) = text.filter(|text| text.len() <= SPECIAL_USE_BYTES) else {
+        return Err(Done::no("USEATTR", "that use is not possible").into());
+    };
+    let uses = text.split_ascii_whitespace().map(str::to_owned).collect();
+    let set = s.door.store.set_special_use(&account, mailbox, uses).await;
+    set.map_err(of_use)?;
+    Ok(Done::ok("set"))
+}
+
 /// SETMETADATA: all or none.
 pub(super) async fn set(s: &mut Session, command: SetMetadata) -> Result<Done, Stop> {
     let account = s.account()?;
@@ -120,16 +163,32 @@ pub(super) async fn set(s: &mut Session, command: SetMetadata) -> Result<Done, S
         });
     }
     let mailbox = name.map(MailboxRef::Name);
+    if let Some(mailbox) = &mailbox
+        && let Some(uses) = annotations.iter().find(|a| a.entry == SPECIAL_USE)
+    {
+        // The store sets them by another command than annotations, and both would not be all or
+        // none.
+        return match annotations.len() {
+            1 => set_special_use(s, mailbox.clone(), &uses.value).await,
+            _ => Err(Done::no("CANNOT", "special uses are set by a command of their own").into()),
+        };
+    }
     let set = s
         .door
         .store
         .set_metadata(&account, mailbox, annotations)
         .await;
     set.map_err(|error| match error {
-        posthouse_client::Error::TooLarge { limit, .. } => Stop::from(Done::no(
+        Error::TooLarge { limit, .. } => Stop::from(Done::no(
             &format!("METADATA MAXSIZE {limit}"),
             "the value is too long",
         )),
+        // The store refuses annotations for one reason: they, or their octets, would be too many.
+        Error::Refused { message } => Stop::from(Done {
+            condition: Condition::No,
+            code: "METADATA TOOMANY".to_owned(),
+            text: one_line(&message).into(),
+        }),
         error => error.into(),
     })?;
     Ok(Done::ok("set"))

@@ -1,7 +1,7 @@
 //! Commands that few programs say.
 
 use super::client::{Client, door};
-use super::fake::Fake;
+use super::fake::{ANNOTATIONS, Fake};
 use crate::imap::settings::Settings;
 
 const MAIL: &str = "Subject: x\r\n\r\nbody";
@@ -168,5 +168,93 @@ async fn examine_changes_nothing() {
     assert_eq!(
         c.ok("STATUS INBOX (MESSAGES)").await,
         ["* STATUS INBOX (MESSAGES 0)"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn special_uses_of_a_mailbox_that_exists_are_an_entry() {
+    let fake = Fake::new();
+    let mut c = Client::inbox(&fake).await;
+    c.ok("CREATE Sent").await;
+    c.ok("CREATE Entwurf (USE (\\Drafts))").await;
+    let special = |name: &str, uses: &str| format!("* LIST (\\HasNoChildren{uses}) \"/\" {name}");
+    let value =
+        |name: &str, value: &str| format!("* METADATA {name} (/private/specialuse {value})");
+    let get = |name: &str| format!("GETMETADATA {name} /private/specialuse");
+    assert_eq!(c.ok(&get("Sent")).await, [value("Sent", "NIL")]);
+    assert_eq!(
+        c.ok(&get("Entwurf")).await,
+        [value("Entwurf", "\"\\\\Drafts\"")]
+    );
+    c.ok("SETMETADATA Sent (/Private/SpecialUse \"\\\\Sent \\\\Junk\")")
+        .await;
+    assert_eq!(
+        c.ok("LIST (SPECIAL-USE) \"\" *").await,
+        [
+            special("Entwurf", " \\Drafts"),
+            special("Sent", " \\Sent \\Junk")
+        ]
+    );
+    let both = value("Sent", "\"\\\\Sent \\\\Junk\"");
+    assert_eq!(c.ok(&get("Sent")).await, [both.clone()]);
+    assert_eq!(
+        c.ok("GETMETADATA (DEPTH 1) Sent /private").await,
+        [both.clone()]
+    );
+    assert_eq!(
+        c.end("GETMETADATA (MAXSIZE 5) Sent /private/specialuse")
+            .await,
+        "OK [METADATA LONGENTRIES 11] that is all"
+    );
+    // What is no use changes nothing, and neither does what would be done by halves.
+    for (bad, code) in [
+        ("/private/specialuse \"\\\\Fun\"", "NO [USEATTR]"),
+        ("/private/specialuse \"Sent\"", "NO [USEATTR]"),
+        ("/private/specialuse ~{1+}\r\n\0", "NO [USEATTR]"),
+        (
+            "/private/comment \"x\" /private/specialuse \"\\\\Sent\"",
+            "NO [CANNOT]",
+        ),
+    ] {
+        let end = c.end(&format!("SETMETADATA Sent ({bad})")).await;
+        assert!(end.starts_with(code), "{bad}: {end}");
+    }
+    let long = "\\\\Sent ".repeat(500);
+    let long = format!("SETMETADATA Sent (/private/specialuse \"{long}\")");
+    assert!(c.end(&long).await.starts_with("NO [USEATTR]"));
+    assert_eq!(
+        c.ok("GETMETADATA Sent /private/comment").await,
+        ["* METADATA Sent (/private/comment NIL)"]
+    );
+    assert_eq!(c.ok(&get("Sent")).await, [both]);
+    assert!(
+        c.end("SETMETADATA Nowhere (/private/specialuse \"\\\\Sent\")")
+            .await
+            .starts_with("NO [NONEXISTENT]")
+    );
+    c.ok("SETMETADATA Sent (/private/specialuse NIL)").await;
+    assert_eq!(c.ok(&get("Sent")).await, [value("Sent", "NIL")]);
+    assert_eq!(
+        c.ok("LIST (SPECIAL-USE) \"\" *").await,
+        [special("Entwurf", " \\Drafts")]
+    );
+    // An annotation from before of that name is hidden; the account has no uses.
+    let old = (Some(2), "/private/specialuse".to_owned());
+    fake.annotate(old, "\\Junk");
+    assert_eq!(c.ok(&get("Sent")).await, [value("Sent", "NIL")]);
+    assert_eq!(c.ok(&get("\"\"")).await, [value("\"\"", "NIL")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn annotations_past_their_number_are_too_many() {
+    let fake = Fake::new();
+    let mut c = Client::inbox(&fake).await;
+    for n in 0..ANNOTATIONS {
+        c.ok(&format!("SETMETADATA INBOX (/private/x{n} \"y\")"))
+            .await;
+    }
+    assert_eq!(
+        c.end("SETMETADATA INBOX (/private/x \"y\")").await,
+        "NO [METADATA TOOMANY] limit reached: 5 annotations"
     );
 }

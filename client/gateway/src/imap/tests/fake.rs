@@ -67,6 +67,9 @@ pub struct State {
     pub fetches: u32,
 }
 
+const USES: [&str; 3] = ["\\Sent", "\\Junk", "\\Drafts"];
+/// As many annotations as there can be.
+pub const ANNOTATIONS: usize = 5;
 const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
 
 /// A store of one account: ann@example.org, "secret".
@@ -281,6 +284,12 @@ impl Fake {
         self.change(remove).unwrap();
     }
 
+    /// An annotation of a mailbox by its number, or of the account, is there.
+    pub fn annotate(&self, entry: (Option<u32>, String), value: &'static str) {
+        let value = Bytes::from_static(value.as_bytes());
+        locked(&self.state).annotations.insert(entry, value);
+    }
+
     fn flags(&self, mailbox: &MailboxRef, change: FlagChange) -> Result<FlagsChanged, Error> {
         self.change(|s| {
             let id = s.find(mailbox)?;
@@ -453,6 +462,23 @@ impl Store for Fake {
         }))
     }
 
+    fn set_special_use<'a>(
+        &'a self,
+        _: &'a AccountName,
+        mailbox: MailboxRef,
+        uses: Vec<String>,
+    ) -> Answer<'a, ()> {
+        answer(self.change(|s| {
+            if uses.iter().any(|u| !USES.contains(&u.as_str())) {
+                return Err(Error::bad_request("special_use[0]", "not a special use"));
+            }
+            let id = s.find(&mailbox)?;
+            s.boxes.get_mut(&id).unwrap().special = uses;
+            s.modseq += 1;
+            Ok(())
+        }))
+    }
+
     fn metadata<'a>(
         &'a self,
         _: &'a AccountName,
@@ -479,6 +505,11 @@ impl Store for Fake {
     ) -> Answer<'a, ()> {
         answer(self.change(|s| {
             let id = mailbox.map(|m| s.find(&m)).transpose()?;
+            let more = annotations.iter().filter(|a| !a.nil).count();
+            if s.annotations.len() + more > ANNOTATIONS {
+                let message = format!("limit reached: {ANNOTATIONS} annotations");
+                return Err(Error::Refused { message });
+            }
             for a in annotations {
                 match a.nil {
                     true => s.annotations.remove(&(id, a.entry)),
