@@ -289,6 +289,12 @@ def sorting(doors):
     assert len(ok(raw.uid("FETCH", "$", "(FLAGS)"))) == 2
     text, said = good(raw, "UID", "SEARCH", "RETURN", "(PARTIAL 2:3)", "ALL")
     assert b"PARTIAL (2:3 2:3)" in said["ESEARCH"][0], said
+    text, said = good(raw, "UID", "SEARCH", "RETURN", "(SAVE MIN PARTIAL -1:-1)", "ALL")
+    assert len(ok(raw.uid("FETCH", "$", "(FLAGS)"))) == 2
+    text, said = good(raw, "UID", "FETCH", "1:*", "(FLAGS)", "(PARTIAL -1:-3 CHANGEDSINCE 1)")
+    assert [row.split()[0] for row in said["FETCH"]] == [b"2", b"3", b"4"], said
+    text, said = good(raw, "UID", "SORT", "(ARRIVAL)", "UTF-8", "MODSEQ", "1")
+    assert said["SORT"][0].startswith(b"1 2 3 4 (MODSEQ "), said
 
 
 def annotations(doors):

@@ -1,4 +1,4 @@
-//! FETCH (RFC 9051, section 6.4.5; RFC 3516, 7162, 8474, 8514, 8970).
+//! FETCH (RFC 9051, section 6.4.5; RFC 3516, 7162, 8474, 8514, 8970, 9394).
 //!
 //! Messages stream: a row at a time from the store, its octets piece by piece, to the client. An
 //! answer that breaks off inside a literal ends the connection, since nothing can be told behind
@@ -11,6 +11,7 @@ use posthouse_client::proto::{Envelope, Fetched, FlagMode, SectionData};
 use posthouse_client::{Columns, FlagChange};
 use roaring::RoaringBitmap;
 
+use super::search::{changed, part_of};
 use super::select::vanished_since;
 use crate::imap::parse::Set;
 use crate::imap::parse::date::write_date_time;
@@ -33,10 +34,13 @@ pub(super) async fn fetch(
     mut command: FetchItems,
 ) -> Result<Done, Stop> {
     let view = &s.selected()?.view;
-    let uids = view.resolve(uid, set_of)?;
+    let mut uids = view.resolve(uid, set_of)?;
     let asked = view.uids_below_next(set_of);
     if command.vanished && !(uid && s.enabled.qresync) {
         return Err(Done::bad("VANISHED needs UID FETCH and QRESYNC").into());
+    }
+    if command.partial.is_some() && !uid {
+        return Err(Done::bad("PARTIAL needs UID FETCH").into());
     }
     if uid && !command.items.contains(&Item::Uid) {
         command.items.insert(0, Item::Uid);
@@ -55,6 +59,14 @@ pub(super) async fn fetch(
             set(out, &vanished);
             put(out, "\r\n");
         }
+    }
+    if let Some(range) = command.partial {
+        // RFC 9394, section 3.3: a part of those that have changed. What has vanished is no part
+        // of them, and was told of the whole set.
+        if let Some(since) = command.changed_since {
+            uids = changed(s, uids, since).await?;
+        }
+        uids = part_of(&uids, range);
     }
     if uids.is_empty() {
         return Ok(Done::ok("no such messages"));

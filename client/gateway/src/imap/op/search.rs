@@ -56,14 +56,7 @@ pub(super) async fn search(
     let part = returns.partial.map(|range| part_of(&told, range));
     let ends = ends_of(&uids, &returns);
     if returns.save {
-        // RFC 5182, section 2.4: with MIN and MAX alone, just those are saved.
-        let all = returns.all || returns.count || !(returns.min || returns.max);
-        let saved = match (returns.partial, all) {
-            (Some(range), _) => part_of(&uids, range),
-            (None, true) => uids.clone(),
-            (None, false) => ends.clone(),
-        };
-        s.selected()?.view.saved = saved;
+        s.selected()?.view.saved = saved_of(&uids, &returns);
         if !(returns.all || returns.count || returns.min || returns.max || part.is_some()) {
             return Ok(Done::ok("saved"));
         }
@@ -193,6 +186,36 @@ fn key_of(term: &Term, view: &View, now: u64) -> SearchKey {
     })
 }
 
+/// Those of the messages that have changed since.
+pub(super) async fn changed(
+    s: &mut Session,
+    of: RoaringBitmap,
+    since: u64,
+) -> Result<RoaringBitmap, Stop> {
+    let account = s.account()?;
+    let view = &s.selected()?.view;
+    let from = since.saturating_add(1);
+    let keys = vec![uids(view, &of), key(Key::Modseq(Range { from, to: 0 }))];
+    let query = Query {
+        key: Some(key(Key::AllOf(Keys { keys }))),
+        ..Query::default()
+    };
+    let mailbox = view.mailbox();
+    let found = s.door.store.search(&account, mailbox, query).await?;
+    Ok(found.uids & of)
+}
+
+/// What SAVE keeps: all that was found where all of it is told or counted, otherwise the part and
+/// the ends that are told (RFC 5182, section 2.4; RFC 9394, section 3.2).
+fn saved_of(uids: &RoaringBitmap, returns: &Returns) -> RoaringBitmap {
+    let some = returns.min || returns.max || returns.partial.is_some();
+    if returns.all || returns.count || !some {
+        return uids.clone();
+    }
+    let part = returns.partial.map(|range| part_of(uids, range));
+    ends_of(uids, returns) | part.unwrap_or_default()
+}
+
 /// The first and the last, as far as they are asked for.
 fn ends_of(uids: &RoaringBitmap, returns: &Returns) -> RoaringBitmap {
     let min = uids.min().filter(|_| returns.min);
@@ -201,7 +224,7 @@ fn ends_of(uids: &RoaringBitmap, returns: &Returns) -> RoaringBitmap {
 }
 
 /// Positions of a set, counted from 1, or from its end with negative numbers.
-fn part_of(set: &RoaringBitmap, (first, last): (i64, i64)) -> RoaringBitmap {
+pub(super) fn part_of(set: &RoaringBitmap, (first, last): (i64, i64)) -> RoaringBitmap {
     let n = i64::try_from(set.len()).unwrap_or(i64::MAX);
     // Either end may come first; counted from the end, -1 is the last.
     let (low, high) = (first.min(last), first.max(last));
@@ -242,6 +265,7 @@ async fn highest(s: &mut Session, uids: &RoaringBitmap) -> Result<u64, Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::imap::parse::{Command, Limits, parse};
 
     #[test]
     fn parts_are_counted_from_either_end() {
@@ -257,5 +281,30 @@ mod tests {
         assert_eq!(of((-99, -4)), [2, 4]);
         assert_eq!(of((-99, -6)), [] as [u32; 0]);
         assert_eq!(part_of(&RoaringBitmap::new(), (1, 5)).len(), 0);
+    }
+
+    #[test]
+    fn what_is_told_is_saved() {
+        let set: RoaringBitmap = [2, 4, 6, 8, 10].into_iter().collect();
+        for (options, expected) in [
+            ("SAVE", &[2, 4, 6, 8, 10][..]),
+            ("SAVE MIN", &[2]),
+            ("SAVE MIN MAX", &[2, 10]),
+            ("SAVE PARTIAL -2:-2", &[8]),
+            ("SAVE MIN PARTIAL -2:-2", &[2, 8]),
+            ("SAVE MAX PARTIAL -2:-2", &[8, 10]),
+            ("SAVE MIN MAX PARTIAL 2:3", &[2, 4, 6, 10]),
+            ("SAVE COUNT PARTIAL -2:-2", &[2, 4, 6, 8, 10]),
+            ("SAVE MIN COUNT", &[2, 4, 6, 8, 10]),
+            ("SAVE MAX ALL", &[2, 4, 6, 8, 10]),
+        ] {
+            let command = format!("a SEARCH RETURN ({options}) ALL");
+            let Ok(Command::Search(_, search)) = parse(command.as_bytes(), &Limits::default()).1
+            else {
+                panic!("{command}")
+            };
+            let saved = saved_of(&set, &search.returns.unwrap());
+            assert_eq!(saved.iter().collect::<Vec<_>>(), expected, "{options}");
+        }
     }
 }

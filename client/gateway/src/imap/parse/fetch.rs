@@ -1,4 +1,4 @@
-//! FETCH (RFC 9051, section 6.4.5; RFC 3516, 7162, 8474, 8514, 8970) and the sections of a
+//! FETCH (RFC 9051, section 6.4.5; RFC 3516, 7162, 8474, 8514, 8970, 9394) and the sections of a
 //! message.
 
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use posthouse_client::proto::section::Kind;
 
 use super::command::bounded;
 use super::token::Cursor;
-use super::{Bad, Limits};
+use super::{Bad, Limits, search};
 
 /// What FETCH asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +19,9 @@ pub struct FetchItems {
     pub changed_since: Option<u64>,
     /// Also tell what has vanished since (section 3.2.6).
     pub vanished: bool,
+    /// Only these of the messages, by their positions (RFC 9394, section 3.3): counted from 1 or,
+    /// negative, from the end.
+    pub partial: Option<(i64, i64)>,
 }
 
 /// One item of a message.
@@ -120,6 +123,10 @@ pub fn parse(c: &mut Cursor<'_>, limits: &Limits) -> Result<FetchItems, Bad> {
                     fetch.changed_since = Some(c.number63()?);
                 }
                 "VANISHED" => fetch.vanished = true,
+                "PARTIAL" if fetch.partial.is_none() => {
+                    c.space()?;
+                    fetch.partial = Some(search::positions(c)?);
+                }
                 _ => return Err(Bad("unknown modifier")),
             }
             Ok(())

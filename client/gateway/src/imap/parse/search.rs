@@ -175,15 +175,7 @@ fn options(c: &mut Cursor<'_>) -> Result<Returns, Bad> {
             "SAVE" => returns.save = true,
             "PARTIAL" if returns.partial.is_none() => {
                 c.space()?;
-                let back = c.eat(b'-');
-                let first = i64::from(c.positive()?);
-                c.expect(b':', "a range was expected")?;
-                if c.eat(b'-') != back {
-                    return Err(Bad("both ends of PARTIAL count from the same side"));
-                }
-                let last = i64::from(c.positive()?);
-                // As written: it is told back so.
-                returns.partial = Some(if back { (-first, -last) } else { (first, last) });
+                returns.partial = Some(positions(c)?);
             }
             _ => return Err(Bad("unknown return option")),
         }
@@ -198,6 +190,18 @@ fn options(c: &mut Cursor<'_>) -> Result<Returns, Bad> {
         returns.all = true;
     }
     Ok(returns)
+}
+
+/// Two positions of PARTIAL (RFC 9394, `partial-range`), as written: they are told back so.
+pub(super) fn positions(c: &mut Cursor<'_>) -> Result<(i64, i64), Bad> {
+    let back = c.eat(b'-');
+    let first = i64::from(c.positive()?);
+    c.expect(b':', "a range was expected")?;
+    if c.eat(b'-') != back {
+        return Err(Bad("both ends of PARTIAL count from the same side"));
+    }
+    let last = i64::from(c.positive()?);
+    Ok(if back { (-first, -last) } else { (first, last) })
 }
 
 struct Reader<'l> {

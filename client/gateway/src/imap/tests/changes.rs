@@ -306,3 +306,64 @@ async fn a_replacement_tells_the_modseq_of_the_removal() {
         ["* OK [APPENDUID 101 4] stored", "* VANISHED 2"]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_what_has_changed_is_fetched() {
+    let fake = Fake::new();
+    for _ in 0..6 {
+        fake.deliver(MAIL);
+    }
+    fake.remove(2);
+    let mut c = Client::inbox(&fake).await;
+    let told = |uids: &[u32]| -> Vec<String> {
+        let number = |uid: &u32| if *uid > 2 { uid - 1 } else { *uid };
+        let line = |uid| format!("* {} FETCH (UID {uid} FLAGS ())", number(uid));
+        uids.iter().map(line).collect()
+    };
+    for (set, range, uids) in [
+        ("1:*", "1:2", &[1, 3][..]),
+        ("1:*", "2:1", &[1, 3]),
+        ("1:*", "4:99", &[5, 6]),
+        ("1:*", "6:9", &[]),
+        ("1:*", "-1:-2", &[5, 6]),
+        ("3:4", "-1:-2", &[3, 4]),
+        ("3:5,9", "2:2", &[4]),
+    ] {
+        let command = format!("UID FETCH {set} FLAGS (PARTIAL {range})");
+        assert_eq!(c.ok(&command).await, told(uids), "{command}");
+    }
+    assert!(
+        c.end("FETCH 1:* FLAGS (PARTIAL 1:2)")
+            .await
+            .starts_with("BAD")
+    );
+    // Reading a part marks no more than that.
+    c.ok("UID FETCH 1:* BODY[TEXT] (PARTIAL -1:-1)").await;
+    assert_eq!(c.ok("UID SEARCH SEEN").await, ["* SEARCH 6"]);
+    // Of what has changed, whatever the order of the modifiers.
+    for uid in [1, 4] {
+        fake.flag(uid, "\\Flagged");
+    }
+    c.ok("FETCH 1 MODSEQ").await;
+    for modifiers in [
+        "PARTIAL -2:-3 CHANGEDSINCE 8",
+        "CHANGEDSINCE 8 PARTIAL -2:-3",
+    ] {
+        assert_eq!(
+            c.ok(&format!("UID FETCH 1:* FLAGS ({modifiers})")).await,
+            [
+                "* 1 FETCH (UID 1 FLAGS (\\Flagged) MODSEQ (10))",
+                "* 3 FETCH (UID 4 FLAGS (\\Flagged) MODSEQ (11))",
+            ]
+        );
+    }
+    c.ok("ENABLE QRESYNC").await;
+    assert_eq!(
+        c.ok("UID FETCH 1:* FLAGS (CHANGEDSINCE 7 VANISHED PARTIAL 1:1)")
+            .await,
+        [
+            "* VANISHED (EARLIER) 2",
+            "* 1 FETCH (UID 1 FLAGS (\\Flagged) MODSEQ (10))",
+        ]
+    );
+}
