@@ -20,6 +20,10 @@
 //! and no input makes it panic or hold more than its settings say. A session holds a compressed
 //! set of uids, not a row per message. `\Recent` is not kept: IMAP4rev2 has none, and to
 //! IMAP4rev1 no message is recent.
+//!
+//! NOTIFY (RFC 5465) is not there, and not told by CAPABILITY: a session hears of the mailbox that
+//! it has selected, by IDLE or with any answer. A program that follows several mailboxes opens a
+//! connection for each, or asks by LIST with STATUS, which is one read.
 
 pub mod ahead;
 pub mod cluster;
