@@ -18,6 +18,7 @@
 //! Everything is bounded, and nothing fails: what is cut off is marked by [`Summary::truncated`].
 //! Encoded as one octet of version and the postcard of the struct.
 
+pub mod charset;
 pub mod fields;
 pub mod preview;
 pub mod scan;

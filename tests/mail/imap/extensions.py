@@ -274,10 +274,12 @@ def sorting(doors):
             message = message.replace(b"\r\n\r\n", b"\r\nIn-Reply-To: <letter-1@example.org>\r\n\r\n", 1)
         one.append("INBOX", message)
     other = doors.imapclient(1, "INBOX")
-    assert other.sort("SUBJECT")[:2] == [3, 1], other.sort("SUBJECT")
+    # An A with an accent is an A (RFC 5051), in one character or in two.
+    assert other.sort("SUBJECT") == [2, 3, 1, 4], other.sort("SUBJECT")
     assert other.sort(["REVERSE DATE"]) == [4, 3, 2, 1]
     assert sorted(other.thread("REFERENCES")) == [(1, 4), (2,), (3,)], other.thread("REFERENCES")
     assert other.search(["SUBJECT", "ÄPFEL"], charset="UTF-8") == [2]
+    assert other.search(["SUBJECT", "a\u0308pfel"], charset="UTF-8") == [2]
     assert other.search(["NOT", "SUBJECT", "pear"]) == [2, 3]
     raw = doors.imaplib(2)
     ok(raw.select("INBOX"))

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use super::super::Result;
 use super::super::check::{UidRanges, normalize};
+use super::super::summary::charset::is_undecoded;
 use super::super::summary::{Address, Summary};
 use super::fulltext::{Place, Question};
 use super::key::{Key, Span};
@@ -139,15 +140,6 @@ fn ids(list: &[String], needle: &Needle) -> (String, bool) {
     let known = list.iter().filter(|id| !id.is_empty());
     let text: Vec<String> = known.map(|id| format!("<{id}>")).collect();
     (text.join(" "), needle.has_any(b"@"))
-}
-
-/// Whether a text shows signs of octets in another charset than its field says: replaced
-/// characters, or escapes of ISO-2022 whose first octet is gone.
-fn is_undecoded(text: &str) -> bool {
-    text.contains('\u{fffd}')
-        || ["$B", "$@", "$("]
-            .iter()
-            .any(|escape| text.contains(escape))
 }
 
 /// Who answers a condition that the hot row cannot answer.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::super::limits::PIECE_BYTES;
-use super::super::summary::Summary;
+use super::super::summary::{Summary, charset};
 use super::super::window::{Held, Windows};
 use super::super::{BlobError, MailboxError, Operations};
 use super::fulltext::{Asking, FullText, Lost, Message};
@@ -78,7 +78,7 @@ fn regions(summary: &Summary, body: u64, size: u64) -> Vec<Region> {
             regions.push(Region::Body {
                 octets: part.body..part.end,
                 transfer: part.encoding.clone(),
-                charset: matcher::charset_of(part).to_owned(),
+                charset: charset::of(part).to_owned(),
             });
         }
     }
@@ -110,7 +110,7 @@ impl FullText for Scan {
             return Ok(());
         }
         let summary = message.summary;
-        let charset = matcher::charset(summary);
+        let charset = charset::of_message(&summary.parts);
         let first = octets.chunk(0).await?;
         let body = match summary.parts.first() {
             Some(part) => part.body,

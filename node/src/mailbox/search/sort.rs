@@ -2,11 +2,13 @@
 //!
 //! A match becomes one row of octets whose order is the order that was asked for, so that a sort
 //! by five criteria compares once. Rows are sorted in runs while they come, and the runs are merged
-//! while the answer goes out: nothing takes a long time in one piece. Texts are compared in
-//! capitals, as i;unicode-casemap (RFC 5051) does.
+//! while the answer goes out: nothing takes a long time in one piece. Texts are compared as
+//! i;unicode-casemap (RFC 5051) does, in capitals and decomposed: "Äpfel" stands with the A.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+
+use unicode_normalization::char::{decompose_canonical, decompose_compatible};
 
 use super::super::summary::{Address, Summary};
 use super::super::{MailboxError, Result};
@@ -108,15 +110,30 @@ fn octets(keys: &[SortKey], row: &MessageRow, summary: &Summary) -> Box<[u8]> {
     out.into_boxed_slice()
 }
 
-/// A text in capitals and its end, which comes before all characters.
+/// A text as it is compared, and its end, which comes before all characters.
 fn text(text: &str, out: &mut Vec<u8>) {
     let mut buffer = [0; 4];
     for c in text.chars().filter(|c| *c != '\0') {
-        for c in c.to_uppercase() {
-            out.extend(c.encode_utf8(&mut buffer).as_bytes());
+        match c.is_ascii() {
+            true => out.push(c.to_ascii_uppercase() as u8),
+            // Accents first: some letters that have one are no single character as capitals.
+            false => decompose_canonical(c, |c| {
+                decompose_compatible(capital(c), |c| {
+                    out.extend(c.encode_utf8(&mut buffer).as_bytes());
+                });
+            }),
         }
     }
     out.push(0);
+}
+
+/// The capital of a letter, where that is one character: RFC 5051 goes by the simple mappings.
+fn capital(c: char) -> char {
+    let mut capitals = c.to_uppercase();
+    match (capitals.next(), capitals.next()) {
+        (Some(capital), None) => capital,
+        _ => c,
+    }
 }
 
 /// The local part of the first address, or nothing.
@@ -282,7 +299,7 @@ mod tests {
         // In capitals "_" comes after the letters.
         assert_eq!(sorted(By::From, false, &mails), [4, 1, 5, 2, 3, 6]);
         assert_eq!(sorted(By::From, true, &mails), [6, 3, 2, 1, 5, 4]);
-        assert_eq!(sorted(By::DisplayFrom, false, &mails), [4, 2, 3, 1, 6, 5]);
+        assert_eq!(sorted(By::DisplayFrom, false, &mails), [4, 5, 2, 3, 1, 6]);
         assert_eq!(sorted(By::To, false, &mails), [1, 2, 3, 4, 5, 6]);
     }
 
@@ -297,6 +314,23 @@ mod tests {
         ];
         assert_eq!(sorted(By::Subject, false, &mails), [5, 3, 4, 1, 2]);
         assert_eq!(sorted(By::Subject, true, &mails), [1, 2, 4, 3, 5]);
+    }
+
+    #[test]
+    fn accents_and_case_count_as_unicode_casemap_has_them() {
+        let order = |subjects: &[&str]| {
+            let mails: Vec<String> = subjects
+                .iter()
+                .map(|s| format!("Subject: {s}\n\n"))
+                .collect();
+            let mails: Vec<&str> = mails.iter().map(String::as_str).collect();
+            sorted(By::Subject, false, &mails)
+        };
+        assert_eq!(order(&["pear", "Äpfel", "fig", "apfel"]), [4, 2, 3, 1]);
+        // The same text, in one character and in two: the order is that of the uids.
+        assert_eq!(order(&["b\u{e4}c", "B\u{c4}B", "ba\u{308}b"]), [2, 3, 1]);
+        assert_eq!(order(&["\u{1fb3}b", "\u{1fbc}a"]), [2, 1]);
+        assert_eq!(order(&["ßb", "ßa"]), [2, 1]);
     }
 
     #[test]
