@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! uids ─▶ pages of hot rows ─▶ cold rows, if asked for ─▶ groups of messages, if octets are
-//!                                     │                   asked for: read side by side
+//!                                     │                   needed: read side by side
 //!                                     └────────────────────┴──▶ out: batches of bounded size
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! message whose octets are gone when they are to be read was expunged, and is left out.
 
 mod out;
+mod retell;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use crate::raft::shard::ReadView;
 use crate::rare::{self, Rare};
 use crate::types::*;
 use out::Out;
+use retell::Retelling;
 use sections::Job;
 
 /// Hot rows that are read at once.
@@ -156,7 +158,7 @@ pub struct Cold {
     pub structure: Vec<Part>,
     /// Where asked for.
     pub preview: String,
-    /// Whether the summary had to leave something out.
+    /// Whether something had to be left out.
     pub truncated: bool,
 }
 
@@ -391,7 +393,8 @@ impl Work {
                 }
             }
             let job = self.look(uid, row)?;
-            if !self.request.needs_octets() {
+            // What needs no octets waits only for those before it.
+            if job.octets.is_none() && group.is_empty() {
                 let weight = job.weight;
                 self.out.push(Item::Message(job.message), weight).await?;
                 continue;
@@ -423,32 +426,20 @@ impl Work {
         let mut weight = 48 + 3 * row.keywords.len();
         let mut cold = None;
         let mut octets = None;
+        let mut retelling = None;
         let spots;
         let mut truncated = false;
-        if request.email || request.needs_octets() {
-            let found = self.emails.get(view, space, self.account, row.email)?;
-            let email = found.and_then(|octets| EmailRow::decode(&octets));
-            let email = email.ok_or_else(missing)?;
-            if request.email {
-                weight += 48;
-                cold.get_or_insert_with(Box::<Cold>::default).email =
-                    Some((email.blob, email.thread));
-            }
-            if request.needs_octets() {
-                let ops = Arc::clone(&self.ops);
-                octets = Some(Octets::new(ops, self.led.shard, email.blob, row.size));
-            }
-        }
         if request.needs_summary() {
             let encoded = self.summaries.get(view, space, self.account, row.email)?;
             let encoded = encoded.ok_or_else(missing)?;
-            // A summary of a later version is for readers of that version; its sections are found
-            // by reading the message.
+            // A summary of a later version is for readers of that version; what it tells is found by
+            // reading the message.
             let summary = Summary::decode(&encoded).unwrap_or(Summary {
                 truncated: true,
                 ..Summary::default()
             });
             truncated = summary.truncated;
+            retelling = Retelling::of(request, &summary, &encoded);
             weight += encoded.len();
             let cold = cold.get_or_insert_with(Box::<Cold>::default);
             cold.truncated = truncated;
@@ -465,10 +456,26 @@ impl Work {
         } else {
             spots = sections::find(&request.sections, &[], false, row.size);
         }
+        let needs_octets = request.needs_octets() || retelling.is_some();
+        if request.email || needs_octets {
+            let found = self.emails.get(view, space, self.account, row.email)?;
+            let email = found.and_then(|octets| EmailRow::decode(&octets));
+            let email = email.ok_or_else(missing)?;
+            if request.email {
+                weight += 48;
+                cold.get_or_insert_with(Box::<Cold>::default).email =
+                    Some((email.blob, email.thread));
+            }
+            if needs_octets {
+                let ops = Arc::clone(&self.ops);
+                octets = Some(Octets::new(ops, self.led.shard, email.blob, row.size));
+            }
+        }
         let message = FetchedMessage { uid, row, cold };
         Ok(Job {
             message,
             octets,
+            retelling,
             spots,
             cut: truncated,
             weight,

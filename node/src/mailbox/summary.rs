@@ -15,7 +15,8 @@
 //! overflows the stack on a message nested deep enough; the scanner's memory is bounded by its
 //! limits alone, and its time is linear in the octets.
 //!
-//! Everything is bounded, and nothing fails: what is cut off is marked by [`Summary::truncated`].
+//! Everything is bounded, and nothing fails: what is cut off is marked by [`Summary::truncated`],
+//! and read from the octets again for whoever asks for it.
 //! Encoded as one octet of version and the postcard of the struct.
 
 pub mod charset;
@@ -92,6 +93,18 @@ pub enum Address {
     GroupStart(String),
     /// The group ends.
     GroupEnd,
+}
+
+/// Cuts a list of addresses after so many items; a group that is cut ends all the same.
+fn cut_addresses(list: &mut Vec<Address>, items: usize) {
+    if list.len() > items {
+        list.truncate(items);
+        let mut last = list.iter().rev();
+        let edge = last.find(|a| !matches!(a, Address::Mailbox { .. }));
+        if matches!(edge, Some(Address::GroupStart(_))) {
+            list.push(Address::GroupEnd);
+        }
+    }
 }
 
 /// One MIME part (RFC 2045). Offsets count octets of the stored message.

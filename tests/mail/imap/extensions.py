@@ -322,6 +322,13 @@ def annotations(doors):
     assert body[b"BODYSTRUCTURE"][0:2] == (b"text", b"plain") or body[b"BODYSTRUCTURE"][0].lower() == b"text", body
     age = abs(datetime.datetime.now() - body[b"INTERNALDATE"])
     assert age < datetime.timedelta(minutes=5), age
+    # Raw octets in the charset of the text, and more recipients than a summary holds.
+    many = ", ".join(f"friend{n}@example.org" for n in range(250)).encode()
+    header = b"Subject: \xe6\xe4\xd5\xbe\r\nTo: " + many + b"\r\nContent-Type: text/plain; charset=gbk\r\n"
+    other.append("INBOX", header + b"\r\ntext\r\n")
+    other.noop()
+    envelope = other.fetch([2], ["ENVELOPE"])[2][b"ENVELOPE"]
+    assert envelope.subject == b"=?UTF-8?B?6am/56uZ?=" and len(envelope.to) == 250, envelope
 
 
 if __name__ == "__main__":

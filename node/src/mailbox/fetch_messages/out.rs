@@ -34,7 +34,7 @@ pub(super) struct Out {
 impl Out {
     /// Adds an item of about `bytes` octets; waits while nobody takes the batches.
     pub(super) async fn push(&mut self, item: Item, bytes: usize) -> Result<()> {
-        if self.bytes + bytes > MAX_BATCH_BYTES {
+        if self.bytes > 0 && self.bytes + bytes > MAX_BATCH_BYTES {
             self.send().await?;
         }
         self.batch.items.push(item);

@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::StreamExt;
 
+use super::retell::Retelling;
 use super::{FetchedMessage, Item, Outcome, SectionPiece, Work};
 use crate::mailbox::limits::PIECE_BYTES;
 use crate::mailbox::octets::Octets;
@@ -30,8 +31,10 @@ const KEPT_BYTES: usize = 256 << 10;
 /// A message that is about to go out.
 pub(super) struct Job {
     pub(super) message: FetchedMessage,
-    /// Where sections are asked for.
+    /// Where sections are asked for, or envelope or structure that the summary cuts short.
     pub(super) octets: Option<Octets>,
+    /// For those.
+    pub(super) retelling: Option<Retelling>,
     /// Where the sections are, as far as the summary knows.
     pub(super) spots: Vec<Option<Spot>>,
     /// The summary may have left parts out.
@@ -42,7 +45,8 @@ pub(super) struct Job {
 
 impl Job {
     fn cost(&self) -> u64 {
-        self.message.row.size + self.weight as u64
+        let octets = self.octets.as_ref().map_or(0, Octets::size);
+        octets + self.weight as u64
     }
 
     /// Whether it can join a group.
@@ -119,7 +123,8 @@ impl Work {
         let mut bytes = 0;
         let mut reads = Vec::new();
         for (i, job) in jobs.iter().enumerate() {
-            let needed = job.first_read(&self.request.sections).is_some();
+            let first_read = job.first_read(&self.request.sections);
+            let needed = job.retelling.is_some() || first_read.is_some();
             if let Some(octets) = &job.octets
                 && needed
                 && octets.is_one_chunk()
@@ -139,6 +144,8 @@ impl Work {
             match (chunk, &mut jobs[i].octets) {
                 (Ok(chunk), Some(octets)) => octets.set_only(chunk),
                 (Err(MailboxError::NotFound(What::Blob)), _) => gone[i] = true,
+                // The summary says something all the same.
+                (Err(MailboxError::Corrupt(_)), _) if self.request.sections.is_empty() => (),
                 (Err(e), _) => return Err(e),
                 (Ok(_), None) => (),
             }
@@ -146,10 +153,11 @@ impl Work {
         Ok((held, gone))
     }
 
-    /// Finds parts that the summary had to leave out, and reads the first octets: what can fail
-    /// before the message goes out fails here.
+    /// Finds parts that the summary had to leave out, tells at length what it cuts short, and reads
+    /// the first octets: what can fail before the message goes out fails here.
     async fn prepare(&self, job: &mut Job) -> Result<()> {
         let sections = &self.request.sections;
+        let mut found = None;
         if job.lacks_parts()
             && let Some(octets) = &mut job.octets
         {
@@ -157,6 +165,21 @@ impl Work {
             let parts = octets.scan().await?;
             job.cut = false;
             job.spots = find(sections, &parts, false, octets.size());
+            found = Some(parts);
+        }
+        if let Some(retelling) = job.retelling.take()
+            && let Some(octets) = &mut job.octets
+            && let Some(cold) = &mut job.message.cold
+        {
+            match retelling.tell(&self.request, cold, octets, found).await {
+                Ok(bytes) => job.weight += bytes,
+                // What the summary says stands, and that it is not all.
+                Err(MailboxError::Corrupt(why)) => {
+                    let (account, uid) = (self.account_name.as_str(), job.message.uid);
+                    tracing::warn!(account, uid, why, "the header of a message cannot be read");
+                }
+                Err(e) => return Err(e),
+            }
         }
         if let Some(range) = job.first_read(sections)
             && let Some(octets) = &mut job.octets

@@ -4,31 +4,73 @@
 //! (addresses, dates, encoded words, RFC 2231 parameters). A value is cut before it is read: some
 //! of those readers take more than linear time on values made for it. A reader that panics costs
 //! its field, not the message.
+//!
+//! A block is read in one of two ways: in short, for the summary that is stored with every message
+//! ([`read`]), and at length, for whoever asks for what that leaves out ([`read_at_length`]).
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mail_parser::parsers::MessageStream;
 use mail_parser::parsers::fields::thread::thread_name;
 use mail_parser::{Addr, ContentType, HeaderValue};
 
-use super::{Address, Envelope, Part};
+use super::charset::{decode, in_utf8};
+use super::{Address, Envelope, Part, cut_addresses};
 
-/// Octets of one value that are read.
-const MAX_VALUE_BYTES: usize = 16 << 10;
-/// Octets of a list of addresses or ids that are read.
-const MAX_LIST_BYTES: usize = 64 << 10;
-/// Octets of one decoded text that are kept.
-const MAX_TEXT_BYTES: usize = 1000;
-/// Addresses of one field that are kept.
-const MAX_ADDRESSES: usize = 200;
-/// Octets of one id that are kept.
-const MAX_ID_BYTES: usize = 250;
-/// Ids of one field that are kept; of References, the first and the last.
-const MAX_IDS: usize = 100;
-/// Parameters of one field that are kept.
-const MAX_PARAMS: usize = 32;
+/// How much of the fields is kept.
+#[derive(Debug)]
+struct Limits {
+    /// Octets of a text's value that are read.
+    value_bytes: usize,
+    /// Octets of a list of addresses or ids that are read.
+    list_bytes: usize,
+    /// Octets of one decoded text that are kept.
+    text_bytes: usize,
+    /// Octets of a date that are kept.
+    date_bytes: usize,
+    /// Addresses of one field that are kept.
+    addresses: usize,
+    /// Octets of one id that are kept.
+    id_bytes: usize,
+    /// Ids of one field that are kept; of References, the first and the last.
+    ids: usize,
+    /// Parameters of one field that are kept.
+    params: usize,
+}
+
+/// Of a summary that is stored.
+const SHORT: Limits = Limits {
+    value_bytes: 16 << 10,
+    list_bytes: 64 << 10,
+    text_bytes: 1000,
+    date_bytes: 100,
+    addresses: 200,
+    id_bytes: 250,
+    ids: 100,
+    params: 32,
+};
+/// At length: what a header block can hold, which the scanner bounds.
+const LONG: Limits = Limits {
+    value_bytes: 256 << 10,
+    list_bytes: 256 << 10,
+    text_bytes: 256 << 10,
+    date_bytes: 1000,
+    addresses: 10_000,
+    id_bytes: 1000,
+    ids: 10_000,
+    params: 1000,
+};
+/// Octets of a type or a disposition with its parameters that are read: their reader compares
+/// every parameter with every other.
+const MAX_PARAMS_BYTES: usize = 16 << 10;
+/// Octets of a list of addresses that are read at a time: their reader may look for the end of an
+/// encoded word in all that follows, at each beginning of one. A list in short is read at once.
+const ADDRESSES_AT_A_TIME: usize = SHORT.list_bytes + 1;
 /// Octets of a type, a disposition, an encoding, a parameter's name.
 const MAX_TOKEN_BYTES: usize = 64;
+/// What one item of a list costs of what may be kept at length, beside its octets.
+const ITEM_BYTES: usize = 16;
 
 /// What a header block says beyond the fields of its part.
 #[derive(Debug, Default)]
@@ -45,20 +87,18 @@ pub struct Header {
 
 /// Reads a header block. `of_message`: with an envelope; `digest`: the default type is a message.
 pub fn read(block: &[u8], of_message: bool, digest: bool, part: &mut Part) -> Header {
-    let mut reader = Reader {
-        header: Header::default(),
-        envelope: of_message.then(Box::<Envelope>::default),
-        seen: 0,
+    let room = Room {
+        limits: &SHORT,
+        charset: None,
+        left: usize::MAX,
+        cut: false,
     };
-    for (name, value) in Fields(block) {
-        reader.field(name, value, part);
-    }
-    let Reader {
-        mut header,
+    let (envelope, room) = Reader::read(block, of_message, room, part);
+    let mut header = Header {
         envelope,
-        ..
-    } = reader;
-    header.envelope = envelope;
+        truncated: room.cut,
+        ..Header::default()
+    };
     if part.main_type.is_empty() {
         let (main_type, sub_type) = match digest {
             true => ("message", "rfc822"),
@@ -77,6 +117,27 @@ pub fn read(block: &[u8], of_message: bool, digest: bool, part: &mut Part) -> He
         header.boundary = boundary.trim_ascii_end().as_bytes().to_vec();
     }
     header
+}
+
+/// Reads a header block for its values alone, as much of them as `left` octets have room for, which
+/// it counts down. Octets that are no UTF-8 are taken for `charset`. The envelope, where it is
+/// `of_message`; and whether something was cut all the same.
+pub fn read_at_length(
+    block: &[u8],
+    of_message: bool,
+    charset: &str,
+    left: &mut usize,
+    part: &mut Part,
+) -> (Option<Box<Envelope>>, bool) {
+    let room = Room {
+        limits: &LONG,
+        charset: Some(charset),
+        left: *left,
+        cut: false,
+    };
+    let (envelope, room) = Reader::read(block, of_message, room, part);
+    *left = room.left;
+    (envelope, room.cut)
 }
 
 /// A subject without what replies and lists add to it (RFC 5256, section 2.1), without case.
@@ -116,8 +177,41 @@ fn line_end(block: &[u8], at: usize) -> usize {
     feed.map_or(block.len(), |i| at + i + 1)
 }
 
-struct Reader {
-    header: Header,
+/// What may be kept of a header block.
+struct Room<'a> {
+    limits: &'static Limits,
+    /// Of octets that are no UTF-8; none: they are replaced.
+    charset: Option<&'a str>,
+    /// Octets that may still be kept.
+    left: usize,
+    /// Something was cut.
+    cut: bool,
+}
+
+impl Room<'_> {
+    /// At most `limit` octets of a text, without control characters.
+    fn clip(&mut self, text: &str, limit: usize) -> String {
+        let text = text.trim();
+        let limit = limit.min(self.left);
+        self.cut |= text.len() > limit;
+        let text = &text[..text.floor_char_boundary(limit)];
+        self.left -= text.len();
+        text.chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
+    }
+
+    /// Whether a list may have one more item.
+    fn item(&mut self) -> bool {
+        let left = self.left.checked_sub(ITEM_BYTES);
+        self.cut |= left.is_none();
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+}
+
+struct Reader<'a> {
+    room: Room<'a>,
     envelope: Option<Box<Envelope>>,
     /// One bit for each known field: of a field that occurs twice the first counts.
     seen: u32,
@@ -146,7 +240,24 @@ const KNOWN: [&str; 19] = [
     "content-location",
 ];
 
-impl Reader {
+impl<'a> Reader<'a> {
+    fn read(
+        block: &[u8],
+        of_message: bool,
+        room: Room<'a>,
+        part: &mut Part,
+    ) -> (Option<Box<Envelope>>, Room<'a>) {
+        let mut reader = Reader {
+            room,
+            envelope: of_message.then(Box::<Envelope>::default),
+            seen: 0,
+        };
+        for (name, value) in Fields(block) {
+            reader.field(name, value, part);
+        }
+        (reader.envelope, reader.room)
+    }
+
     fn field(&mut self, name: &[u8], value: &[u8], part: &mut Part) {
         let Some(known) = KNOWN
             .iter()
@@ -161,27 +272,33 @@ impl Reader {
         let name = KNOWN[known];
         let limit = match name {
             "from" | "sender" | "reply-to" | "to" | "cc" | "bcc" | "in-reply-to" | "references" => {
-                MAX_LIST_BYTES
+                self.room.limits.list_bytes
             }
-            _ => MAX_VALUE_BYTES,
+            "content-type" | "content-disposition" => MAX_PARAMS_BYTES,
+            _ => self.room.limits.value_bytes,
         };
-        self.header.truncated |= value.len() > limit;
-        let mut value = value[..value.len().min(limit)].to_vec();
+        self.room.cut |= value.len() > limit;
+        let value = &value[..value.len().min(limit)];
+        let mut value = match self.room.charset {
+            Some(charset) => in_utf8(value, charset),
+            None => Cow::Borrowed(value),
+        }
+        .into_owned();
         if value.last() != Some(&b'\n') {
             value.push(b'\n');
         }
         if guarded(|| self.known(name, &value, part)).is_none() {
-            self.header.truncated = true;
+            self.room.cut = true;
         }
     }
 
     fn known(&mut self, name: &str, value: &[u8], part: &mut Part) {
-        let cut = &mut self.header.truncated;
+        let room = &mut self.room;
         match name {
             "content-type" => {
                 if let HeaderValue::ContentType(t) = MessageStream::new(value).parse_content_type()
                 {
-                    content_type(t, part, cut);
+                    content_type(t, part, room);
                 }
                 return;
             }
@@ -189,26 +306,31 @@ impl Reader {
                 if let HeaderValue::ContentType(d) = MessageStream::new(value).parse_content_type()
                 {
                     part.disposition = token(&d.c_type);
-                    part.disposition_params = params(&d, cut);
+                    part.disposition_params = params(&d, room);
                 }
                 return;
             }
             "content-transfer-encoding" => {
-                let text = text(value, cut);
+                let text = text(value, room);
                 let end = text.find([' ', '\t', ';', '(']).unwrap_or(text.len());
                 part.encoding = token(&text[..end]);
                 return;
             }
-            "content-id" => part.id = first_id(value, cut),
-            "content-description" => part.description = text(value, cut),
-            "content-md5" => part.md5 = clip(&raw_text(value), MAX_TOKEN_BYTES, cut),
-            "content-location" => part.location = text(value, cut),
+            "content-id" => part.id = first_id(value, room),
+            "content-description" => part.description = text(value, room),
+            "content-md5" => part.md5 = room.clip(&raw_text(value), MAX_TOKEN_BYTES),
+            "content-location" => part.location = text(value, room),
             "content-language" => {
                 part.language = raw_text(value)
                     .split(',')
-                    .map(|tag| clip(tag.trim(), MAX_TOKEN_BYTES, cut))
+                    .map(str::trim)
                     .filter(|tag| !tag.is_empty())
-                    .take(MAX_PARAMS)
+                    .take(room.limits.params)
+                    .map(|tag| match room.item() {
+                        true => room.clip(tag, MAX_TOKEN_BYTES),
+                        false => String::new(),
+                    })
+                    .filter(|tag| !tag.is_empty())
                     .collect();
             }
             _ => (),
@@ -217,23 +339,23 @@ impl Reader {
             return;
         };
         match name {
-            "subject" => envelope.subject = text(value, cut),
-            "from" => envelope.from = addresses(value, cut),
-            "sender" => envelope.sender = addresses(value, cut),
-            "reply-to" => envelope.reply_to = addresses(value, cut),
-            "to" => envelope.to = addresses(value, cut),
-            "cc" => envelope.cc = addresses(value, cut),
-            "bcc" => envelope.bcc = addresses(value, cut),
+            "subject" => envelope.subject = text(value, room),
+            "from" => envelope.from = addresses(value, room),
+            "sender" => envelope.sender = addresses(value, room),
+            "reply-to" => envelope.reply_to = addresses(value, room),
+            "to" => envelope.to = addresses(value, room),
+            "cc" => envelope.cc = addresses(value, room),
+            "bcc" => envelope.bcc = addresses(value, room),
             "date" => {
-                envelope.date_text = clip(&raw_text(value), 100, cut);
+                envelope.date_text = room.clip(&raw_text(value), room.limits.date_bytes);
                 envelope.date = match MessageStream::new(value).parse_date() {
                     HeaderValue::DateTime(date) if date.is_valid() => date.to_rfc3339(),
                     _ => String::new(),
                 };
             }
-            "message-id" => envelope.message_id = first_id(value, cut),
-            "in-reply-to" => envelope.in_reply_to = ids(value, cut),
-            "references" => envelope.references = ids(value, cut),
+            "message-id" => envelope.message_id = first_id(value, room),
+            "in-reply-to" => envelope.in_reply_to = ids(value, room),
+            "references" => envelope.references = ids(value, room),
             _ => (),
         }
     }
@@ -242,16 +364,6 @@ impl Reader {
 /// Runs a reader that is not ours; `None` when it panics on its input.
 fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(read)).ok()
-}
-
-/// At most `limit` octets of a text, without control characters.
-fn clip(text: &str, limit: usize, cut: &mut bool) -> String {
-    let text = text.trim();
-    *cut |= text.len() > limit;
-    text[..text.floor_char_boundary(limit)]
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 /// The value as it stands, unfolded.
@@ -263,10 +375,14 @@ fn raw_text(value: &[u8]) -> String {
 }
 
 /// The value with its encoded words decoded (RFC 2047).
-fn text(value: &[u8], cut: &mut bool) -> String {
-    match MessageStream::new(value).parse_unstructured() {
-        HeaderValue::Text(text) => clip(&text, MAX_TEXT_BYTES, cut),
-        _ => String::new(),
+fn text(value: &[u8], room: &mut Room<'_>) -> String {
+    let limit = room.limits.text_bytes;
+    match room.charset {
+        Some(charset) => room.clip(&decode(value, charset), limit),
+        None => match MessageStream::new(value).parse_unstructured() {
+            HeaderValue::Text(text) => room.clip(&text, limit),
+            _ => String::new(),
+        },
     }
 }
 
@@ -284,8 +400,8 @@ fn token(text: &str) -> String {
     }
 }
 
-fn content_type(t: ContentType<'_>, part: &mut Part, cut: &mut bool) {
-    part.params = params(&t, cut);
+fn content_type(t: ContentType<'_>, part: &mut Part, room: &mut Room<'_>) {
+    part.params = params(&t, room);
     let main_type = token(&t.c_type);
     let sub_type = t.c_subtype.as_deref().map(token).unwrap_or_default();
     let (main_type, sub_type) = match (main_type.as_str(), sub_type.as_str()) {
@@ -299,78 +415,117 @@ fn content_type(t: ContentType<'_>, part: &mut Part, cut: &mut bool) {
     (part.main_type, part.sub_type) = (main_type.to_owned(), sub_type.to_owned());
 }
 
-fn params(t: &ContentType<'_>, cut: &mut bool) -> Vec<(String, String)> {
+fn params(t: &ContentType<'_>, room: &mut Room<'_>) -> Vec<(String, String)> {
     let given = t.attributes().unwrap_or_default();
-    *cut |= given.len() > MAX_PARAMS;
-    given
-        .iter()
-        .take(MAX_PARAMS)
-        .map(|a| {
-            let name = clip(&a.name, MAX_TOKEN_BYTES, cut).to_ascii_lowercase();
-            (name, clip(&a.value, MAX_TEXT_BYTES, cut))
-        })
-        .collect()
+    room.cut |= given.len() > room.limits.params;
+    let mut kept = Vec::new();
+    for param in given.iter().take(room.limits.params) {
+        if !room.item() {
+            break;
+        }
+        let name = room.clip(&param.name, MAX_TOKEN_BYTES).to_ascii_lowercase();
+        kept.push((name, room.clip(&param.value, room.limits.text_bytes)));
+    }
+    kept
 }
 
-fn ids(value: &[u8], cut: &mut bool) -> Vec<String> {
+fn ids(value: &[u8], room: &mut Room<'_>) -> Vec<String> {
     let mut found: Vec<String> = match MessageStream::new(value).parse_id() {
         HeaderValue::Text(id) => vec![id.into_owned()],
         HeaderValue::TextList(ids) => ids.into_iter().map(String::from).collect(),
         _ => Vec::new(),
     };
     found.retain(|id| !id.contains(char::is_whitespace));
-    if found.len() > MAX_IDS {
+    if found.len() > room.limits.ids {
         // The first names the thread, the last ones the parent: the middle says least.
-        *cut = true;
-        found.drain(1..=found.len() - MAX_IDS);
+        room.cut = true;
+        found.drain(1..=found.len() - room.limits.ids);
     }
-    found
-        .iter()
-        .map(|id| clip(id, MAX_ID_BYTES, cut))
-        .filter(|id| !id.is_empty())
-        .collect()
+    let mut kept = Vec::with_capacity(found.len());
+    for id in &found {
+        if !room.item() {
+            break;
+        }
+        kept.push(room.clip(id, room.limits.id_bytes));
+    }
+    kept.retain(|id| !id.is_empty());
+    kept
 }
 
-fn first_id(value: &[u8], cut: &mut bool) -> String {
+fn first_id(value: &[u8], room: &mut Room<'_>) -> String {
+    let limit = room.limits.id_bytes;
     match MessageStream::new(value).parse_id() {
-        HeaderValue::Text(id) => clip(&id, MAX_ID_BYTES, cut),
+        HeaderValue::Text(id) => room.clip(&id, limit),
         HeaderValue::TextList(ids) => ids
             .first()
-            .map(|id| clip(id, MAX_ID_BYTES, cut))
+            .map(|id| room.clip(id, limit))
             .unwrap_or_default(),
         _ => String::new(),
     }
 }
 
-fn addresses(value: &[u8], cut: &mut bool) -> Vec<Address> {
+fn addresses(value: &[u8], room: &mut Room<'_>) -> Vec<Address> {
     let mut out = Vec::new();
-    let mailbox = |a: &Addr<'_>, cut: &mut bool| Address::Mailbox {
-        name: clip(a.name.as_deref().unwrap_or_default(), MAX_TEXT_BYTES, cut),
-        address: clip(
-            a.address.as_deref().unwrap_or_default(),
-            MAX_TEXT_BYTES,
-            cut,
-        ),
-    };
-    match MessageStream::new(value).parse_address() {
-        HeaderValue::Address(mail_parser::Address::List(list)) => {
-            out.extend(list.iter().take(MAX_ADDRESSES + 1).map(|a| mailbox(a, cut)));
+    let mut rest = value;
+    while !rest.is_empty() && out.len() <= room.limits.addresses {
+        let end = addresses_end(rest);
+        some_addresses(&rest[..end.unwrap_or(ADDRESSES_AT_A_TIME)], room, &mut out);
+        // Where no line ends with an address, nobody knows where the next one begins.
+        let Some(end) = end else { break };
+        rest = &rest[end..];
+    }
+    room.cut |= !rest.is_empty() || out.len() > room.limits.addresses;
+    cut_addresses(&mut out, room.limits.addresses);
+    out
+}
+
+/// How much of a list of addresses is read at a time: lines, the last of which ends with an
+/// address. `None`: it is longer, and none does.
+fn addresses_end(list: &[u8]) -> Option<usize> {
+    if list.len() <= ADDRESSES_AT_A_TIME {
+        return Some(list.len());
+    }
+    let mut end = ADDRESSES_AT_A_TIME;
+    while let Some(feed) = list[..end].iter().rposition(|&b| b == b'\n') {
+        if list[..feed].trim_ascii_end().ends_with(b",") {
+            return Some(feed + 1);
         }
+        end = feed;
+    }
+    None
+}
+
+/// Adds the addresses of a list to those before, and at most one more than are allowed.
+fn some_addresses(list: &[u8], room: &mut Room<'_>, out: &mut Vec<Address>) {
+    fn add(addresses: &[Addr<'_>], room: &mut Room<'_>, out: &mut Vec<Address>) {
+        let limit = room.limits.text_bytes;
+        for a in addresses {
+            if out.len() > room.limits.addresses || !room.item() {
+                return;
+            }
+            out.push(Address::Mailbox {
+                name: room.clip(a.name.as_deref().unwrap_or_default(), limit),
+                address: room.clip(a.address.as_deref().unwrap_or_default(), limit),
+            });
+        }
+    }
+    let mut list = list.to_vec();
+    list.push(b'\n');
+    match MessageStream::new(&list).parse_address() {
+        HeaderValue::Address(mail_parser::Address::List(list)) => add(&list, room, out),
         HeaderValue::Address(mail_parser::Address::Group(groups)) => {
-            for group in groups.iter().take(MAX_ADDRESSES) {
-                let name = group.name.as_deref().map(|n| clip(n, MAX_TEXT_BYTES, cut));
-                let named = name.is_some();
-                out.extend(name.map(Address::GroupStart));
-                let room = (MAX_ADDRESSES + 1).saturating_sub(out.len());
-                out.extend(group.addresses.iter().take(room).map(|a| mailbox(a, cut)));
-                out.extend(named.then_some(Address::GroupEnd));
+            for group in &groups {
+                if out.len() > room.limits.addresses || !room.item() {
+                    return;
+                }
+                let name = group.name.as_deref();
+                out.extend(name.map(|n| Address::GroupStart(room.clip(n, room.limits.text_bytes))));
+                add(&group.addresses, room, out);
+                out.extend(name.map(|_| Address::GroupEnd));
             }
         }
         _ => (),
     }
-    *cut |= out.len() > MAX_ADDRESSES;
-    out.truncate(MAX_ADDRESSES);
-    out
 }
 
 #[cfg(test)]
@@ -444,9 +599,46 @@ mod tests {
         let ids: String = (0..500).map(|i| format!("<{i}@x>\r\n ")).collect();
         let (_, e, header) = of(&format!("References: {ids}\r\n"));
         assert!(header.truncated);
-        assert_eq!(e.references.len(), MAX_IDS);
+        assert_eq!(e.references.len(), SHORT.ids);
         assert_eq!(e.references[0], "0@x");
-        assert_eq!(e.references[MAX_IDS - 1], "499@x");
+        assert_eq!(e.references[SHORT.ids - 1], "499@x");
+    }
+
+    #[test]
+    fn a_group_that_is_cut_ends_all_the_same() {
+        let many = "a@x, ".repeat(300);
+        let (_, e, header) = of(&format!("To: team: {many};\r\nCc: {many} t: b@x;\r\n"));
+        assert!(header.truncated);
+        assert_eq!(e.to[0], Address::GroupStart("team".into()));
+        assert_eq!(e.to[SHORT.addresses..], [Address::GroupEnd]);
+        assert_eq!(e.cc.len(), SHORT.addresses);
+        assert!(!e.cc.contains(&Address::GroupEnd));
+    }
+
+    #[test]
+    fn at_length_all_of_a_block_is_read_as_far_as_there_is_room() {
+        let many = "person@example.org,\r\n ".repeat(5000);
+        let words = "word ".repeat(1000);
+        let block = format!(
+            "To: {many} last@x\r\nSubject: {words}\r\nContent-Type: x/y; a={}\r\n",
+            "v".repeat(5000)
+        );
+        let read = |mut left: usize| {
+            let mut part = Part::default();
+            let (e, cut) = read_at_length(block.as_bytes(), true, "", &mut left, &mut part);
+            (part, *e.unwrap(), cut, left)
+        };
+        let (part, e, cut, left) = read(1 << 20);
+        assert!(!cut && left > 800_000, "{left}");
+        assert_eq!((e.to.len(), e.subject.len()), (5001, 4999));
+        assert_eq!(part.params[0].1.len(), 5000);
+        let short =
+            "From: Ann <a@x>, g: b@x;\nSubject: =?utf-8?Q?a?=\n b\nDate: x\nReferences: <1@x>\n";
+        let mut part = Part::default();
+        let (told, cut) = read_at_length(short.as_bytes(), true, "gbk", &mut 1000, &mut part);
+        assert!(!cut && *told.unwrap() == of(short).1);
+        let (_, e, cut, left) = read(10_000);
+        assert!(cut && left < ITEM_BYTES && e.to.len() < 300 && e.subject.is_empty());
     }
 
     #[test]

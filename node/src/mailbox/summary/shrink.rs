@@ -4,7 +4,10 @@
 //! thousand named parts must not make it larger than the message. Each step gives up what readers
 //! miss least.
 
-use super::{Envelope, MAX_SUMMARY_BYTES, Summary};
+use super::{Envelope, MAX_SUMMARY_BYTES, Part, Summary, cut_addresses};
+
+/// Parts that are left when there are too many.
+const SOME_PARTS: usize = 200;
 
 /// The steps, from mild to hard. The last one always fits: its few values are bounded by the
 /// limits of the fields.
@@ -35,7 +38,7 @@ const STEPS: [fn(&mut Summary); 6] = [
     },
     |s| {
         lists(&mut s.envelope, 20, 100);
-        s.parts.truncate(200);
+        s.parts.truncate(SOME_PARTS);
     },
     |s| {
         s.parts.truncate(1);
@@ -65,6 +68,15 @@ pub fn to_fit(mut summary: Summary) -> Vec<u8> {
     encoded
 }
 
+/// Whether parts may have been given up of a summary that is not whole: of one with any other
+/// number of parts, none were.
+pub fn may_lack_parts(parts: &[Part]) -> bool {
+    match parts {
+        [one] => one.is_multipart() || one.main_type == "message",
+        parts => parts.is_empty() || parts.len() == SOME_PARTS,
+    }
+}
+
 /// Keeps `items` of each list of an envelope and `octets` of each of their values.
 fn lists(envelope: &mut Envelope, items: usize, octets: usize) {
     let addresses = [
@@ -76,7 +88,7 @@ fn lists(envelope: &mut Envelope, items: usize, octets: usize) {
         &mut envelope.bcc,
     ];
     for list in addresses {
-        list.truncate(items);
+        cut_addresses(list, items);
         for address in list {
             match address {
                 super::Address::Mailbox { name, address } => {
@@ -101,7 +113,7 @@ fn clip(text: &mut String, octets: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Address, Part};
+    use super::super::Address;
     use super::*;
 
     #[test]
