@@ -1,8 +1,10 @@
 //! What clients did and what they were told: the only thing that a user of the store knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use crate::plan::Given;
 
 /// One call of a client, from its first request to its final answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,10 +53,14 @@ pub enum Call {
         /// Its name.
         mailbox: String,
     },
-    /// Delivers to the INBOX of some accounts, by gRPC or by LMTP.
+    /// Delivers to some accounts, by gRPC or by LMTP.
     Deliver {
         /// Accounts, in the order of the answer.
         accounts: Vec<String>,
+        /// Mailbox of each.
+        mailbox: String,
+        /// What the message is given beside.
+        given: Given,
         /// What.
         octets: Octets,
         /// Its request id; `None` when the front door chooses it.
@@ -71,6 +77,8 @@ pub enum Call {
         mailbox: String,
         /// What.
         octets: Octets,
+        /// What it is given beside.
+        given: Given,
         /// Its request id.
         request: [u8; 16],
     },
@@ -191,6 +199,8 @@ pub enum Call {
         mailbox: String,
         /// What.
         items: Vec<Octets>,
+        /// What each is given beside.
+        given: Given,
         /// Its request id.
         request: [u8; 16],
     },
@@ -204,6 +214,8 @@ pub enum Call {
         uid: u32,
         /// What comes.
         octets: Octets,
+        /// What it is given beside.
+        given: Given,
         /// Its request id.
         request: [u8; 16],
     },
@@ -250,6 +262,13 @@ pub enum Call {
     Follow {
         /// Account.
         account: String,
+    },
+    /// What a mail program that stays in a mailbox knows at the end.
+    Stay {
+        /// Account.
+        account: String,
+        /// The name by which it selects the mailbox.
+        mailbox: String,
     },
     /// Sets the password.
     SetPassword {
@@ -337,6 +356,13 @@ pub enum Call {
         /// Account.
         account: String,
     },
+    /// Asks what an account holds.
+    Usage {
+        /// Account.
+        account: String,
+    },
+    /// Lists the accounts of all shards.
+    Accounts,
     /// Lists mailboxes.
     Mailboxes {
         /// Account.
@@ -432,6 +458,17 @@ pub struct Followed {
     pub problems: Vec<String>,
 }
 
+/// What a mail program that stays in a mailbox knows of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Believed {
+    /// Generation of the uids; 0: it is in no mailbox at the moment.
+    pub uid_validity: u32,
+    /// Uids in the order of their numbers, with flags in small letters.
+    pub messages: Vec<(u32, BTreeSet<String>)>,
+    /// What it was told that makes no sense.
+    pub problems: Vec<String>,
+}
+
 /// A message as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageSeen {
@@ -443,8 +480,25 @@ pub struct MessageSeen {
     pub flags: Vec<String>,
     /// Octets.
     pub size: u64,
+    /// When it came, ms since 1970.
+    pub date_ms: u64,
     /// BLAKE3 of the octets, hexadecimal.
     pub blob: String,
+}
+
+/// What an account holds, as it was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UsageSeen {
+    /// Number of mailboxes.
+    pub mailboxes: u64,
+    /// Number of messages.
+    pub messages: u64,
+    /// Number of those not \Seen.
+    pub unseen: u64,
+    /// Number of those with \Deleted.
+    pub deleted: u64,
+    /// Octets of all.
+    pub bytes: u64,
 }
 
 /// Results.
@@ -545,8 +599,14 @@ pub enum Done {
         /// Uid and octets of each; uid 0 stands for what cannot be.
         messages: Vec<(u32, u64)>,
     },
+    /// What an account holds.
+    Usage(UsageSeen),
+    /// Names of accounts, as they were listed, with their modseqs.
+    Accounts(Vec<(String, u64)>),
     /// What a follower knows.
     Followed(Followed),
+    /// What a session knows that stays.
+    Believed(Believed),
     /// Messages in the order of their uids.
     Messages {
         /// Generation of the uids.

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use crate::plan::{
-    CrashPoint, FaultKind, Network, NodePlan, Op, OpKind, Plan, Transport, settings,
+    CrashPoint, FaultKind, Given, Network, NodePlan, Op, OpKind, Plan, Transport, settings,
 };
 
 /// How far shrinking has come.
@@ -271,11 +271,13 @@ impl Search<'_> {
         self.step = "simpler operations";
         self.attempt(|p| p.ops.iter_mut().for_each(without_repeats));
         self.attempt(|p| p.ops.iter_mut().for_each(without_others));
+        self.attempt(|p| p.ops.iter_mut().for_each(given_nothing));
         self.attempt(|p| p.ops.iter_mut().for_each(|op| smaller(op, 100)));
         self.attempt(|p| p.ops.iter_mut().for_each(|op| smaller(op, 5000)));
         for i in 0..self.best.ops.len() {
             self.attempt(|p| without_repeats(&mut p.ops[i]));
             self.attempt(|p| without_others(&mut p.ops[i]));
+            self.attempt(|p| given_nothing(&mut p.ops[i]));
             if size_of(&self.best.ops[i]) > 5000 {
                 self.attempt(|p| smaller(&mut p.ops[i], 100));
                 self.attempt(|p| smaller(&mut p.ops[i], 5000));
@@ -453,6 +455,17 @@ fn without_repeats(op: &mut Op) {
 fn without_others(op: &mut Op) {
     if let OpKind::Deliver { also, .. } | OpKind::Lmtp { also, .. } = &mut op.kind {
         also.clear();
+    }
+}
+
+fn given_nothing(op: &mut Op) {
+    if let Some(given) = op.kind.given_mut() {
+        *given = Given::default();
+    }
+    match &mut op.kind {
+        OpKind::Deliver { into, .. } => *into = None,
+        OpKind::Imap { flags, carry, .. } => (*flags, *carry) = (Vec::new(), None),
+        _ => {}
     }
 }
 

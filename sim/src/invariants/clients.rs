@@ -11,6 +11,7 @@ use super::followers::Followers;
 use super::linear::Linear;
 use super::once::Once;
 use super::resurrection::Resurrection;
+use super::sessions::Sessions;
 use super::uids::Uids;
 use crate::plan::{FaultKind, Plan};
 use crate::workload::body::Expected;
@@ -29,6 +30,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(Uids::new(expected.clone())),
         Box::new(Resurrection::new(expected.clone())),
         Box::new(Crossing::new(expected.clone(), forgets)),
+        Box::new(Sessions::new(expected.clone())),
     ];
     // The specification knows no window: a request that is carried out again after it, rightly,
     // would be an answer without explanation.

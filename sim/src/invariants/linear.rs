@@ -14,6 +14,7 @@
 
 mod agree;
 mod crossing;
+mod evidence;
 pub mod order;
 pub mod rules;
 pub mod search;
@@ -27,10 +28,11 @@ use std::sync::Arc;
 use super::story::{Identity, Stored, Story};
 use super::{Findings, Invariant};
 use crate::history::{Answer, Call, Done, MessageSeen, Record};
+use crate::plan::Given;
 use crate::workload::answer;
-use crate::workload::body::Expected;
-use search::{Evidence, Verdict};
-use spec::{DELETED, INBOX, Message, Name, Op, Ret, SEEN, UNSEEN, Where};
+use crate::workload::body::{Expected, Held};
+use search::Verdict;
+use spec::{DELETED, INBOX, Item, Message, Name, Op, Ret, SEEN, Where};
 
 const NAME: &str = "linear";
 
@@ -71,7 +73,7 @@ impl Invariant for Linear {
             }
             let stable = !story.restructured(&account);
             let known = story.one_generation(&account);
-            let evidence = known.then(|| evidence(&calls, stable));
+            let evidence = known.then(|| evidence::of(&calls, stable));
             match search::search(&calls, evidence.as_ref(), BOUND) {
                 Verdict::Good => {}
                 Verdict::Undecided => {
@@ -98,115 +100,6 @@ impl Invariant for Linear {
             }
         }
     }
-}
-
-/// What answers show of an account of one generation; `stable`: no mailbox of it was renamed or
-/// removed.
-fn evidence(calls: &[search::Call], stable: bool) -> Evidence {
-    let mut evidence = Evidence {
-        stable,
-        ..Evidence::default()
-    };
-    // INBOX has one uidvalidity for ever.
-    let mut keeps = |name: &Arc<str>, era: u32| {
-        if stable || **name == *INBOX {
-            evidence.eras.insert(Arc::clone(name), era);
-        }
-    };
-    for call in calls {
-        match (&call.op, &call.ret) {
-            (Op::Store { mailbox, .. }, Some(Ret::Stored(at, _))) => {
-                keeps(mailbox, at.uid_validity)
-            }
-            (Op::List(name), Some(Ret::Messages { uid_validity, .. })) => {
-                keeps(name, *uid_validity)
-            }
-            (_, Some(Ret::Maildrop { uid_validity, .. })) if *uid_validity != 0 => {
-                keeps(&INBOX.into(), *uid_validity)
-            }
-            (_, Some(Ret::Mailboxes(all))) => {
-                for (name, seen) in &all.mailboxes {
-                    keeps(&name.as_str().into(), seen.uid_validity);
-                }
-            }
-            _ => {}
-        }
-    }
-    for (c, call) in calls.iter().enumerate() {
-        let Some(ret) = &call.ret else { continue };
-        let made: Vec<u64> = match (&call.op, ret) {
-            (Op::Store { .. }, Ret::Stored(at, _)) if at.modseq == 0 => vec![],
-            (Op::Store { replaces, .. }, Ret::Stored(at, _)) => match replaces {
-                Some(_) => vec![at.modseq - 1, at.modseq],
-                None => vec![at.modseq],
-            },
-            (
-                _,
-                Ret::Flags {
-                    modseq, changed, ..
-                },
-            ) if !changed.is_empty() => vec![*modseq],
-            (_, Ret::Expunged { modseq, uids }) if !uids.is_empty() => vec![*modseq],
-            (Op::Carry { away, .. }, Ret::Carried { modseq, to, .. }) if !to.is_empty() => {
-                match away {
-                    true => vec![*modseq - 1, *modseq],
-                    false => vec![*modseq],
-                }
-            }
-            _ => vec![],
-        };
-        for modseq in made {
-            evidence.made.entry(modseq).or_insert(c);
-        }
-        match (&call.op, ret) {
-            (Op::Store { items, .. }, Ret::Stored(at, _)) => {
-                for (uid, (blob, _)) in (at.uid..).zip(items) {
-                    evidence.blobs.insert((at.uid_validity, uid), *blob);
-                }
-            }
-            (
-                Op::List(_),
-                Ret::Messages {
-                    uid_validity,
-                    messages,
-                    ..
-                },
-            ) => {
-                for (uid, message) in messages {
-                    evidence.blobs.insert((*uid_validity, *uid), message.blob);
-                    let touched = evidence.touched.entry(message.modseq);
-                    touched
-                        .or_insert_with(|| (*uid_validity, Default::default()))
-                        .1
-                        .insert(*uid);
-                }
-            }
-            (
-                Op::Land { items, .. },
-                Ret::Landed {
-                    uid_validity,
-                    first,
-                },
-            ) => {
-                for (uid, (blob, _)) in (*first..).zip(items) {
-                    if *blob != UNSEEN {
-                        evidence.blobs.insert((*uid_validity, uid), *blob);
-                    }
-                }
-            }
-            (Op::Fetch(at, uid), Ret::Octets(blob)) => {
-                let era = match at.era {
-                    0 => evidence.eras.get(&at.name).copied(),
-                    era => Some(era),
-                };
-                if let Some(era) = era {
-                    evidence.blobs.insert((era, *uid), *blob);
-                }
-            }
-            _ => {}
-        }
-    }
-    evidence
 }
 
 /// Numbers for names.
@@ -280,7 +173,7 @@ impl<'a> Reader<'a> {
                 let op = Op::Store {
                     mailbox: t.place.1.into(),
                     request: self.requests.of(request),
-                    items: vec![(self.blobs.of(&*t.held.blob), t.held.size)],
+                    items: vec![self.new_message(&t.held, t.given)],
                     replaces: None,
                 };
                 let ret = match t.stored {
@@ -297,10 +190,36 @@ impl<'a> Reader<'a> {
                 };
                 self.add(t.place.0, record, op, ret, None);
             }
+            self.listed(record, r);
             self.call(record, r);
         }
         self.crossings();
         self.calls
+    }
+
+    /// A list of accounts is one question about each of them: a page is of one moment, and no
+    /// account is on two.
+    fn listed(&mut self, record: usize, r: &Record) {
+        let Answer::Done(Done::Accounts(all)) = &r.answer else {
+            return;
+        };
+        let mut known: BTreeMap<&str, Ret> = BTreeMap::new();
+        let created = self.story.history.iter().filter_map(|r| match &r.call {
+            Call::CreateAccount { account } => Some(account.as_str()),
+            _ => None,
+        });
+        known.extend(created.map(|account| (account, Ret::NoAccount)));
+        for (name, modseq) in all {
+            let told = known.entry(name).or_insert(Ret::NoAccount);
+            *told = match told {
+                Ret::NoAccount => Ret::Changed(*modseq),
+                // Twice: that fits nothing.
+                _ => Ret::Exists,
+            };
+        }
+        for (account, ret) in known {
+            self.add(account, record, Op::Listed, Some(ret), None);
+        }
     }
 
     fn call(&mut self, record: usize, r: &Record) {
@@ -343,7 +262,10 @@ impl<'a> Reader<'a> {
             era: *era,
         };
         Some(match call {
-            Call::Deliver { .. } | Call::Append { .. } | Call::Follow { .. } => return None,
+            Call::Deliver { .. }
+            | Call::Append { .. }
+            | Call::Follow { .. }
+            | Call::Stay { .. } => return None,
             Call::CreateAccount { account } => (account, Op::CreateAccount),
             Call::DeleteAccount { account } => (account, Op::DeleteAccount),
             Call::CreateMailbox { account, mailbox } => {
@@ -439,14 +361,15 @@ impl<'a> Reader<'a> {
                 account,
                 mailbox,
                 items,
+                given,
                 request,
             } => {
                 let held = items.iter().map(|octets| self.story.held(*octets));
                 let held: Vec<_> = held.collect();
-                let items = held.iter().map(|h| (self.blobs.of(&*h.blob), h.size));
+                let items = held.iter().map(|h| self.new_message(h, given));
                 let op = Op::Store {
-                    mailbox: mailbox.as_str().into(),
                     items: items.collect(),
+                    mailbox: mailbox.as_str().into(),
                     request: self.requests.of(request),
                     replaces: None,
                 };
@@ -457,12 +380,13 @@ impl<'a> Reader<'a> {
                 mailbox,
                 uid,
                 octets,
+                given,
                 request,
             } => {
                 let held = self.story.held(*octets);
                 let op = Op::Store {
                     mailbox: mailbox.as_str().into(),
-                    items: vec![(self.blobs.of(&*held.blob), held.size)],
+                    items: vec![self.new_message(&held, given)],
                     request: self.requests.of(request),
                     replaces: Some(*uid),
                 };
@@ -593,6 +517,9 @@ impl<'a> Reader<'a> {
                 let floor = order::floor(self.story, account, record);
                 (account, Op::Maildrop { floor })
             }
+            // Told of each account by itself.
+            Call::Accounts => return None,
+            Call::Usage { account } => (account, Op::Usage),
             Call::Mailboxes { account } => (account, Op::Mailboxes),
             Call::List { account, mailbox } => (account, Op::List(mailbox.as_str().into())),
             Call::Fetch {
@@ -721,8 +648,15 @@ impl<'a> Reader<'a> {
                 highest_modseq: *highest_modseq,
                 messages: messages.iter().map(|m| self.message(m)).collect(),
             },
+            Done::Usage(held) => Ret::Usage(*held),
             Done::Octets { blob, .. } => Ret::Octets(self.blobs.of(blob)),
-            Done::Delivered(_) | Done::Messages { .. } | Done::Followed(_) => return None,
+            Done::Delivered(_)
+            | Done::Messages { .. }
+            | Done::Accounts(_)
+            | Done::Believed(_)
+            | Done::Followed(_) => {
+                return None;
+            }
         })
     }
 
@@ -731,10 +665,21 @@ impl<'a> Reader<'a> {
             blob: self.blobs.of(&m.blob),
             size: m.size,
             flags: self.flags(&m.flags),
+            date_ms: m.date_ms,
             modseq: m.modseq,
             open: false,
         };
         (m.uid, Arc::new(message))
+    }
+
+    /// A message that is stored.
+    fn new_message(&mut self, held: &Held, given: &Given) -> Item {
+        Item {
+            blob: self.blobs.of(&*held.blob),
+            size: held.size,
+            flags: self.flags(&given.flags),
+            date_ms: given.date_ms,
+        }
     }
 
     /// Flags are compared without case (RFC 9051, section 2.3.2).

@@ -15,6 +15,7 @@ pub mod once;
 pub mod raft;
 pub mod replicas;
 pub mod resurrection;
+pub mod sessions;
 pub mod story;
 pub mod uids;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::history::{Answer, Call, Done, MessageSeen, Record, StoredAt};
 use crate::invariants::Findings;
+use crate::plan::Given;
 use crate::workload::READER;
 use crate::workload::body::{Expected, Held};
 
@@ -49,6 +50,8 @@ pub struct Try<'a> {
     pub identity: Identity,
     /// What the store must hold of it.
     pub held: Held,
+    /// What it was given beside.
+    pub given: &'a Given,
     /// How it ended.
     pub stored: Stored,
     /// When the first call with this identity for this place was made.
@@ -201,6 +204,8 @@ impl<'a> Story<'a> {
             (
                 Call::Deliver {
                     accounts,
+                    mailbox,
+                    given,
                     octets,
                     request,
                     may_exist,
@@ -222,9 +227,10 @@ impl<'a> Story<'a> {
                     };
                     self.tries.push(Try {
                         record,
-                        place: (account, INBOX),
+                        place: (account, mailbox),
                         identity,
                         held: held.clone(),
+                        given,
                         stored,
                         first_called_ms: r.called_ms,
                         alone: true,
@@ -236,6 +242,7 @@ impl<'a> Story<'a> {
                     account,
                     mailbox,
                     octets,
+                    given,
                     request,
                 },
                 answer,
@@ -250,6 +257,7 @@ impl<'a> Story<'a> {
                     place: (account, mailbox),
                     identity: Identity::Request(*request),
                     held: expected.held(*octets, false),
+                    given,
                     stored,
                     first_called_ms: r.called_ms,
                     alone: true,
@@ -286,6 +294,7 @@ impl<'a> Story<'a> {
                 account,
                 mailbox,
                 items,
+                given,
                 request,
             } => {
                 for (n, octets) in (0..).zip(items) {
@@ -297,7 +306,8 @@ impl<'a> Story<'a> {
                         _ => Stored::Unknown,
                     };
                     let identity = Identity::Part(*request, n);
-                    self.add_try(record, (account, mailbox), identity, *octets, stored);
+                    let what = (*octets, given);
+                    self.add_try(record, (account, mailbox), identity, what, stored);
                 }
             }
             Call::Replace {
@@ -305,6 +315,7 @@ impl<'a> Story<'a> {
                 mailbox,
                 uid,
                 octets,
+                given,
                 request,
             } => {
                 let stored = match answer {
@@ -312,7 +323,8 @@ impl<'a> Story<'a> {
                     _ => Stored::Unknown,
                 };
                 let identity = Identity::Request(*request);
-                self.add_try(record, (account, mailbox), identity, *octets, stored);
+                let what = (*octets, given);
+                self.add_try(record, (account, mailbox), identity, what, stored);
                 let gone = matches!(answer, Answer::Done(_)).then(|| vec![*uid]);
                 self.add_removal(account, record, mailbox, 0, Some(vec![*uid]), gone);
             }
@@ -420,7 +432,7 @@ impl<'a> Story<'a> {
         record: usize,
         place: Place<'a>,
         identity: Identity,
-        octets: crate::history::Octets,
+        (octets, given): (crate::history::Octets, &'a Given),
         stored: Stored,
     ) {
         self.tries.push(Try {
@@ -428,6 +440,7 @@ impl<'a> Story<'a> {
             place,
             identity,
             held: self.expected.held(octets, false),
+            given,
             stored,
             first_called_ms: self.history[record].called_ms,
             alone: false,
@@ -681,6 +694,8 @@ pub(crate) mod tests {
     pub fn deliver(called_ms: u64, body: u64, answer: Answer) -> Record {
         let call = Call::Deliver {
             accounts: vec![ANN.into()],
+            mailbox: INBOX.into(),
+            given: Given::default(),
             octets: octets(body),
             request: Some([body as u8; 16]),
             may_exist: true,
@@ -706,6 +721,7 @@ pub(crate) mod tests {
             modseq,
             flags: Vec::new(),
             size: held.size,
+            date_ms: 0,
             blob: held.blob.to_string(),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Fault, FaultKind, Op, OpKind, Plan, VERSION};
+use super::{Fault, FaultKind, Given, Op, OpKind, Plan, VERSION};
 
 /// Nodes of a plan at most.
 pub const NODES: usize = 9;
@@ -18,6 +18,8 @@ pub const TOTAL_BYTES: u64 = 1 << 30;
 pub const LONGEST_MS: u64 = 3_600_000;
 /// Mailboxes of an account besides INBOX.
 const MAILBOXES: u32 = 31;
+/// The latest date that a message can be given, ms since 1970: in the year 2096.
+const DATE_MS: u64 = 4_000_000_000_000;
 /// A year, ms.
 const YEAR_MS: i64 = 366 * 24 * 3600 * 1000;
 
@@ -227,6 +229,10 @@ impl Plan {
         let size = |size| within(at("size"), size, 0..=MESSAGE_BYTES);
         let body = |body| within(at("body"), body, 0..=i64::MAX as u64);
         let repeat = |times: u32| within(at("repeat"), times.into(), 0..=100);
+        let given = |given: &Given| {
+            texts(&at("given.flags"), &given.flags)?;
+            within(at("given.date_ms"), given.date_ms, 0..=DATE_MS)
+        };
         let also = |also: &[u32]| {
             let mut seen = BTreeSet::from([op.account]);
             for other in also {
@@ -246,6 +252,7 @@ impl Plan {
             OpKind::CreateAccount
             | OpKind::DeleteAccount
             | OpKind::Mailboxes
+            | OpKind::Usage
             | OpKind::ListAppPasswords
             | OpKind::AppLogin { .. }
             | OpKind::SetState { .. } => Ok(()),
@@ -262,7 +269,17 @@ impl Plan {
                 within(at("times"), (*times).into(), 1..=100)?;
                 within(at("password"), (*password).into(), 0..=1000)
             }
-            OpKind::Follow { page } => within(at("page"), (*page).into(), 1..=10_000),
+            OpKind::Stay {
+                mailbox: m,
+                password,
+                ..
+            } => {
+                mailbox(*m, 0)?;
+                within(at("password"), (*password).into(), 0..=1000)
+            }
+            OpKind::Follow { page } | OpKind::Accounts { page } => {
+                within(at("page"), (*page).into(), 1..=10_000)
+            }
             OpKind::MakeMailbox {
                 mailbox: m,
                 uses,
@@ -311,8 +328,10 @@ impl Plan {
                 sizes,
                 body: number,
                 repeat: times,
+                given: beside,
             } => {
                 mailbox(*m, 0)?;
+                given(beside)?;
                 within(at("sizes (their number)"), sizes.len() as u64, 1..=100)?;
                 sizes.iter().try_for_each(|octets| size(*octets))?;
                 body(number.saturating_add(100))?;
@@ -323,9 +342,11 @@ impl Plan {
                 size: octets,
                 body: number,
                 repeat: times,
+                given: beside,
                 ..
             } => {
                 mailbox(*m, 0)?;
+                given(beside)?;
                 size(*octets)?;
                 body(*number)?;
                 repeat(*times)
@@ -335,9 +356,13 @@ impl Plan {
                 password,
                 size: octets,
                 body: number,
+                flags,
+                carry,
                 ..
             } => {
                 mailbox(*m, 0)?;
+                mailbox(carry.map_or(0, |carry| carry.to), 0)?;
+                texts(&at("flags"), flags)?;
                 within(at("password"), (*password).into(), 0..=1000)?;
                 size(*octets)?;
                 body(*number)
@@ -397,8 +422,12 @@ impl Plan {
                 size: octets,
                 body: number,
                 repeat: times,
+                into,
+                given: beside,
             } => {
                 also(others)?;
+                mailbox(into.unwrap_or(0), 0)?;
+                given(beside)?;
                 size(*octets)?;
                 body(*number)?;
                 repeat(*times)
@@ -408,8 +437,10 @@ impl Plan {
                 size: octets,
                 body: number,
                 repeat: times,
+                given: beside,
             } => {
                 mailbox(*m, 0)?;
+                given(beside)?;
                 size(*octets)?;
                 body(*number)?;
                 repeat(*times)
@@ -586,6 +617,8 @@ mod tests {
             size: 1,
             body: 1,
             repeat: 0,
+            into: None,
+            given: Given::default(),
         };
         let twice = Op {
             at_ms: 0,

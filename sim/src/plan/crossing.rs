@@ -9,7 +9,7 @@
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, weighted};
-use super::{FlagMode, LoginState, Op, OpKind, Plan};
+use super::{FlagMode, Given, LoginState, Op, OpKind, Plan};
 use crate::stream::{Stream, stream};
 
 /// The mailboxes of which these operations draw, by their weight.
@@ -115,6 +115,7 @@ impl Draw {
             sizes,
             body,
             repeat: 0,
+            given: Given::default(),
         };
         let begin = begin + scaled(rng, 20, 400);
         self.push(rng, plan, begin, from, append);

@@ -7,7 +7,7 @@
 //! of the same seed unchanged.
 
 use super::{Plan, Transport, VERSION};
-use super::{crossing, faults, mail, programs, rush, settings, topology, workload};
+use super::{crossing, faults, given, mail, programs, rush, settings, stay, topology, workload};
 
 /// What a user has fixed; what is `None` is drawn.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -103,6 +103,8 @@ pub fn generate(seed: u64, choice: &Choice) -> Plan {
     crossing::draw(&mut plan, choice.ops);
     rush::draw(&mut plan, choice.ops);
     programs::draw(&mut plan, choice.ops);
+    given::draw(&mut plan, choice.ops);
+    stay::draw(&mut plan);
     faults::draw(&mut plan, choice.faults);
     plan
 }

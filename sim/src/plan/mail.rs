@@ -7,7 +7,7 @@
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, some, weighted};
-use super::{Cut, FlagMode, LoginState, MANY_PARTS_BYTES, Op, OpKind, Plan, has_many_parts};
+use super::{Cut, FlagMode, Given, LoginState, MANY_PARTS_BYTES, Op, OpKind, Plan, has_many_parts};
 use crate::stream::{Stream, stream};
 
 /// The mailboxes of which these operations draw: INBOX, three others, and children of each.
@@ -260,6 +260,7 @@ impl Writer {
                     sizes,
                     body,
                     repeat,
+                    given: Given::default(),
                 }
             }
             Kind::Replace => {
@@ -271,6 +272,7 @@ impl Writer {
                     size: sizes[0],
                     body,
                     repeat,
+                    given: Given::default(),
                 }
             }
             Kind::Carry => OpKind::Carry {
@@ -343,6 +345,8 @@ impl Writer {
                     body,
                     pick,
                     cut: one_in(rng, 4).then(|| rng.random_range(0..6)),
+                    flags: Vec::new(),
+                    carry: None,
                 }
             }
             Kind::State | Kind::Look => match one_in(rng, 2) {

@@ -11,19 +11,22 @@ mod crossing;
 pub(crate) mod draw;
 mod faults;
 pub mod generate;
+mod given;
 mod mail;
 mod names;
 mod op;
 mod programs;
 mod rush;
 pub mod settings;
+mod stay;
 mod text;
 mod topology;
 mod workload;
 
 pub use check::{MESSAGE_BYTES, PlanError};
 pub use op::{
-    Cut, FlagMode, LmtpCut, LoginState, MANY_PARTS_BYTES, OpKind, SortBy, has_many_parts,
+    Cut, FlagMode, Given, ImapCarry, LmtpCut, LoginState, MANY_PARTS_BYTES, OpKind, SortBy,
+    has_many_parts,
 };
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use posthouse_node::journal::READ_REPEATS;
 
 use super::{
-    CrashPoint, DiskCall, Fault, FaultKind, FlagMode, LmtpCut, Op, OpKind, Plan, RotPlace,
+    CrashPoint, DiskCall, Fault, FaultKind, FlagMode, Given, LmtpCut, Op, OpKind, Plan, RotPlace,
 };
 
 impl LmtpCut {
@@ -21,7 +21,7 @@ impl LmtpCut {
 
 impl OpKind {
     /// All names, as they stand in plans.
-    pub const NAMES: [&str; 37] = [
+    pub const NAMES: [&str; 40] = [
         "create_account",
         "delete_account",
         "create_mailbox",
@@ -59,6 +59,9 @@ impl OpKind {
         "sort",
         "thread",
         "pop3",
+        "stay",
+        "usage",
+        "accounts",
     ];
 
     /// Its name, as it stands in plans.
@@ -101,6 +104,9 @@ impl OpKind {
             OpKind::Sort { .. } => "sort",
             OpKind::Thread { .. } => "thread",
             OpKind::Pop3 { .. } => "pop3",
+            OpKind::Stay { .. } => "stay",
+            OpKind::Usage => "usage",
+            OpKind::Accounts { .. } => "accounts",
         }
     }
 
@@ -138,6 +144,17 @@ impl OpKind {
         }
     }
 
+    /// What its messages are given beside their octets, where they can be.
+    pub fn given_mut(&mut self) -> Option<&mut Given> {
+        match self {
+            OpKind::Deliver { given, .. }
+            | OpKind::Append { given, .. }
+            | OpKind::AppendMany { given, .. }
+            | OpKind::Replace { given, .. } => Some(given),
+            _ => None,
+        }
+    }
+
     /// How many messages it picks, where it picks several.
     fn picks(&self) -> Option<u32> {
         match self {
@@ -167,6 +184,7 @@ impl OpKind {
             | OpKind::Thread { mailbox, .. }
             | OpKind::Sections { mailbox, .. }
             | OpKind::Imap { mailbox, .. }
+            | OpKind::Stay { mailbox, .. }
             | OpKind::Expunge { mailbox, .. }
             | OpKind::List { mailbox, .. }
             | OpKind::Fetch { mailbox, .. } => Some(*mailbox),
@@ -181,14 +199,27 @@ impl Op {
     pub fn words(&self) -> String {
         let more = match &self.kind {
             OpKind::Deliver {
-                also, size, repeat, ..
-            } => format!(" {size} octets{}{}", others(also), again(*repeat)),
+                also,
+                size,
+                repeat,
+                into,
+                given,
+                ..
+            } => {
+                let into = into.map_or(String::new(), |m| format!(" to mailbox {m}"));
+                let (also, again) = (others(also), again(*repeat));
+                format!(" {size} octets{into}{}{also}{again}", given.words())
+            }
             OpKind::Append {
                 mailbox,
                 size,
                 repeat,
+                given,
                 ..
-            } => format!(" {size} octets to mailbox {mailbox}{}", again(*repeat)),
+            } => {
+                let (given, again) = (given.words(), again(*repeat));
+                format!(" {size} octets to mailbox {mailbox}{given}{again}")
+            }
             OpKind::SetFlags {
                 mailbox,
                 mode,
@@ -265,6 +296,20 @@ impl Op {
             "client {client}: {} account {account}{more}",
             self.kind.name()
         )
+    }
+}
+
+impl Given {
+    /// In words, to be put behind others; empty where there is nothing to tell.
+    pub fn words(&self) -> String {
+        let flags = match self.flags.as_slice() {
+            [] => String::new(),
+            flags => format!(" with ({})", flags.join(" ")),
+        };
+        match self.date_ms {
+            0 => flags,
+            date_ms => format!("{flags} of {date_ms} ms"),
+        }
     }
 }
 

@@ -26,6 +26,12 @@ pub enum OpKind {
         body: u64,
         /// Repeat the call so many times afterwards, under the same request id.
         repeat: u32,
+        /// Into this mailbox of each account; none: INBOX.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        into: Option<u32>,
+        /// What it is given beside.
+        #[serde(default, skip_serializing_if = "Given::is_nothing")]
+        given: Given,
     },
     /// Appends to a mailbox.
     Append {
@@ -37,6 +43,9 @@ pub enum OpKind {
         body: u64,
         /// Repeat the call so many times afterwards, under the same request id.
         repeat: u32,
+        /// What it is given beside.
+        #[serde(default, skip_serializing_if = "Given::is_nothing")]
+        given: Given,
     },
     /// Changes flags of one to three messages.
     SetFlags {
@@ -154,6 +163,9 @@ pub enum OpKind {
         body: u64,
         /// Repeat the call so many times afterwards, under the same request id.
         repeat: u32,
+        /// What each is given beside.
+        #[serde(default, skip_serializing_if = "Given::is_nothing")]
+        given: Given,
     },
     /// Appends a message that takes the place of another one.
     Replace {
@@ -167,6 +179,9 @@ pub enum OpKind {
         body: u64,
         /// Repeat the call so many times afterwards, under the same request id.
         repeat: u32,
+        /// What it is given beside.
+        #[serde(default, skip_serializing_if = "Given::is_nothing")]
+        given: Given,
     },
     /// Copies or moves messages to another mailbox.
     Carry {
@@ -275,6 +290,12 @@ pub enum OpKind {
         /// Breaks off after so many commands.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cut: Option<u32>,
+        /// Flags and keywords that the new message is given.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        flags: Vec<String>,
+        /// Where the message that was read goes or is copied, before it is marked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        carry: Option<ImapCarry>,
     },
     /// Lets the account in, freezes or closes it.
     SetState {
@@ -337,6 +358,52 @@ pub enum OpKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cut: Option<u32>,
     },
+    /// Stays in a mailbox from now to the end, as a mail program does that is left open: hears by
+    /// IMAP of what others do there, and knows at the end what a full reading finds.
+    Stay {
+        /// Which.
+        mailbox: u32,
+        /// The password.
+        password: u32,
+        /// Comes back with what it has kept (RFC 7162).
+        qresync: bool,
+        /// Idles; otherwise it asks from time to time.
+        idle: bool,
+    },
+    /// Asks what the account holds.
+    Usage,
+    /// Lists the accounts of all shards.
+    Accounts {
+        /// Accounts of a page.
+        page: u32,
+    },
+}
+
+/// What a new message is given beside its octets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Given {
+    /// Names of flags and keywords.
+    #[serde(default)]
+    pub flags: Vec<String>,
+    /// When it came, ms since 1970; 0: the store's clock tells.
+    #[serde(default)]
+    pub date_ms: u64,
+}
+
+impl Given {
+    /// Whether there is neither.
+    pub fn is_nothing(&self) -> bool {
+        *self == Given::default()
+    }
+}
+
+/// What an IMAP session copies or moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImapCarry {
+    /// Into this mailbox.
+    pub to: u32,
+    /// Whether it leaves where it was.
+    pub away: bool,
 }
 
 /// By what messages are sorted (RFC 5256).

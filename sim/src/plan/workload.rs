@@ -7,7 +7,7 @@
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, some, weighted};
-use super::{FlagMode, LmtpCut, Op, OpKind, Plan};
+use super::{FlagMode, Given, LmtpCut, Op, OpKind, Plan};
 use crate::stream::{Stream, stream};
 
 /// Octets that a run stores at most, about ...
@@ -324,6 +324,8 @@ impl Writer {
                     size,
                     body,
                     repeat,
+                    into: None,
+                    given: Given::default(),
                 }
             }
             Kind::Append => {
@@ -334,6 +336,7 @@ impl Writer {
                     size,
                     body,
                     repeat,
+                    given: Given::default(),
                 }
             }
             Kind::SetFlags => OpKind::SetFlags {

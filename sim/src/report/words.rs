@@ -20,6 +20,8 @@ fn asked(call: &Call) -> String {
         }
         Call::Deliver {
             accounts,
+            mailbox,
+            given,
             octets,
             request,
             may_exist,
@@ -30,16 +32,23 @@ fn asked(call: &Call) -> String {
                 None => ", by LMTP".to_owned(),
             };
             let broken = if *may_exist { "" } else { ", broken off" };
-            format!("deliver {} to {names}{how}{broken}", body(octets))
+            let into = match mailbox.as_str() {
+                "INBOX" => String::new(),
+                other => format!("{other} of "),
+            };
+            let what = format!("{}{}", body(octets), given.words());
+            format!("deliver {what} to {into}{names}{how}{broken}")
         }
         Call::Append {
             account,
             mailbox,
             octets,
+            given,
             request,
         } => {
             let (who, id) = (short(account), id_of(request));
-            format!("append {} to {mailbox} of {who}, {id}", body(octets))
+            let what = format!("{}{}", body(octets), given.words());
+            format!("append {what} to {mailbox} of {who}, {id}")
         }
         Call::SetFlags {
             account,
@@ -140,9 +149,10 @@ fn asked_of_mailboxes(call: &Call) -> String {
             account,
             mailbox,
             items,
+            given,
             request,
         } => {
-            let bodies = list(items.iter().map(body));
+            let bodies = format!("{}{}", list(items.iter().map(body)), given.words());
             let (who, id) = (short(account), id_of(request));
             format!("append {bodies} to {mailbox} of {who}, {id}")
         }
@@ -151,10 +161,12 @@ fn asked_of_mailboxes(call: &Call) -> String {
             mailbox,
             uid,
             octets,
+            given,
             request,
         } => {
             let old = messages(account, mailbox, &[*uid]);
-            format!("replace {old} by {}, {}", body(octets), id_of(request))
+            let new = format!("{}{}", body(octets), given.words());
+            format!("replace {old} by {new}, {}", id_of(request))
         }
         Call::Carry {
             account,
@@ -247,6 +259,11 @@ fn asked_by_programs(call: &Call) -> String {
             let not = if *on { "" } else { "not " };
             format!("thread {mailbox} of {} for {not}{flag}", short(account))
         }
+        Call::Stay { account, mailbox } => {
+            format!("what a session knows of {mailbox} of {}", short(account))
+        }
+        Call::Usage { account } => format!("ask what {} holds", short(account)),
+        Call::Accounts => "list accounts".into(),
         Call::Maildrop { account } => format!("list the maildrop of {}", short(account)),
         other => format!("{other:?}"),
     }
@@ -311,6 +328,15 @@ fn answered(answer: &Answer) -> String {
             } => {
                 let uids: Vec<u32> = messages.iter().map(|(uid, _)| *uid).collect();
                 format!("uids {}, {bytes} octets", numbers(&uids))
+            }
+            Done::Usage(held) => format!(
+                "{} mailboxes, {} messages, {} unseen, {} deleted, {} octets",
+                held.mailboxes, held.messages, held.unseen, held.deleted, held.bytes
+            ),
+            Done::Accounts(all) => list(all.iter().map(|(name, _)| short(name).to_owned())),
+            Done::Believed(believed) => {
+                let uids: Vec<u32> = believed.messages.iter().map(|(uid, _)| *uid).collect();
+                format!("uids {}", numbers(&uids))
             }
             Done::Followed(followed) => format!("known up to modseq {}", followed.modseq),
             Done::Mailboxes(all) => list(all.mailboxes.iter().map(|(name, seen)| {
@@ -379,11 +405,14 @@ fn list(items: impl ExactSizeIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Given;
 
     #[test]
     fn calls_are_short_to_read() {
         let deliver = Call::Deliver {
             accounts: vec!["user0@sim.example".into(), "user3@sim.example".into()],
+            mailbox: "INBOX".into(),
+            given: Given::default(),
             octets: Octets { body: 7, size: 300 },
             request: Some([0xab; 16]),
             may_exist: true,

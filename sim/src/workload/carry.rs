@@ -5,12 +5,18 @@ use posthouse_client::ids::MailboxId;
 use posthouse_client::{AppendOptions, AppendPart};
 
 use crate::history::{Answer, Call, Done, Octets};
+use crate::plan::Given;
 
 use super::known::Place;
 use super::{At, account_id, account_name, answer, mailbox_id, mailbox_name, ranges, request_id};
 
 /// Appends several messages, all or none.
-pub(super) async fn append_many(at: &At<'_>, place: Place, items: &[Octets], repeat: u32) {
+pub(super) async fn append_many(
+    at: &At<'_>,
+    place: Place,
+    (items, given): (&[Octets], &Given),
+    repeat: u32,
+) {
     let request = at.request();
     let bodies: Vec<_> = items.iter().map(|octets| at.octets(*octets)).collect();
     let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
@@ -20,12 +26,13 @@ pub(super) async fn append_many(at: &At<'_>, place: Place, items: &[Octets], rep
             account: account_name(place.0),
             mailbox: mailbox_name(place.1),
             items: items.to_vec(),
+            given: given.clone(),
             request,
         };
         let parts = bodies.iter().map(|body| AppendPart {
             body,
-            flags: Vec::new(),
-            internal_date_ms: 0,
+            flags: given.flags.clone(),
+            internal_date_ms: given.date_ms,
         });
         let parts: Vec<AppendPart> = parts.collect();
         let answer = at
@@ -50,7 +57,13 @@ pub(super) async fn append_many(at: &At<'_>, place: Place, items: &[Octets], rep
 }
 
 /// Appends a message in the place of another one of the same mailbox.
-pub(super) async fn replace(at: &At<'_>, place: Place, pick: u32, octets: Octets, repeat: u32) {
+pub(super) async fn replace(
+    at: &At<'_>,
+    place: Place,
+    pick: u32,
+    (octets, given): (Octets, &Given),
+    repeat: u32,
+) {
     let request = at.request();
     let body = at.octets(octets);
     let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
@@ -63,12 +76,14 @@ pub(super) async fn replace(at: &At<'_>, place: Place, pick: u32, octets: Octets
             mailbox: mailbox_name(place.1),
             uid,
             octets,
+            given: given.clone(),
             request,
         };
         let options = AppendOptions {
+            flags: given.flags.clone(),
+            internal_date_ms: given.date_ms,
             request_id: request_id(request),
             replace: Some((MailboxId(0), uid)),
-            ..AppendOptions::default()
         };
         let answer = at
             .call(call, async {

@@ -17,7 +17,7 @@ use posthouse_gateway::spool::TempSpool;
 use tokio_util::sync::CancellationToken;
 
 use crate::history::{Call, Done, Octets, StoredAt};
-use crate::plan::FlagMode;
+use crate::plan::{FlagMode, Given, ImapCarry};
 
 use super::door::{self, Door, Program};
 use super::known::Place;
@@ -27,7 +27,7 @@ use super::{At, Inner, account_name, credentials, mailbox_name};
 const EPOCH_MS: u64 = 1_736_157_600_000;
 
 /// Opens the door; to be called inside the clients' runtime.
-fn open(inner: &Arc<Inner>, door: Door) {
+pub(super) fn open(inner: &Arc<Inner>, door: Door) {
     let now_ms = Arc::clone(&inner.access.now_ms);
     let clock = Arc::new(move || EPOCH_MS + now_ms());
     let store = Arc::new(Cluster::new(inner.handle(0), clock));
@@ -38,7 +38,7 @@ fn open(inner: &Arc<Inner>, door: Door) {
 }
 
 /// What one session does.
-pub(super) struct Script {
+pub(super) struct Script<'a> {
     /// The mailbox that it selects.
     pub place: Place,
     /// Its password.
@@ -49,10 +49,14 @@ pub(super) struct Script {
     pub pick: u32,
     /// After how many commands it breaks off, without reading the last answer.
     pub cut: Option<u32>,
+    /// Flags that the new message is given.
+    pub flags: &'a [String],
+    /// Where the message that was read goes or is copied.
+    pub carry: Option<ImapCarry>,
 }
 
 /// One session.
-pub(super) async fn imap(at: &At<'_>, script: Script) {
+pub(super) async fn imap(at: &At<'_>, script: Script<'_>) {
     let open = |door| open(at.inner, door);
     let Some(program) = Program::connect(&at.inner.imap, script.cut, open) else {
         return;
@@ -111,7 +115,7 @@ impl Reply {
 }
 
 impl Session<'_, '_> {
-    async fn run(&mut self, script: Script) -> io::Result<()> {
+    async fn run(&mut self, script: Script<'_>) -> io::Result<()> {
         let place = script.place;
         let (account, mailbox) = (account_name(place.0), mailbox_name(place.1));
         self.program.line(literal).await?;
@@ -144,12 +148,16 @@ impl Session<'_, '_> {
         };
         let command = format!("SELECT \"{mailbox}\"");
         let selected = self.said(call, &command, selected).await?;
-        self.append(&account, &mailbox, script.octets).await?;
+        let new = (script.octets, script.flags);
+        self.append(&account, &mailbox, new).await?;
         let era = era.load(Relaxed);
         if !selected || era == 0 {
             return Ok(());
         }
         self.fetch(&account, &mailbox, era, uid).await?;
+        if let Some(carry) = script.carry {
+            self.carry((&account, &mailbox), era, uid, carry).await?;
+        }
         let call = Call::SetFlags {
             account: account.clone(),
             mailbox: mailbox.clone(),
@@ -180,15 +188,29 @@ impl Session<'_, '_> {
         self.command("LOGOUT").await.map(drop)
     }
 
-    async fn append(&mut self, account: &str, mailbox: &str, octets: Octets) -> io::Result<()> {
+    async fn append(
+        &mut self,
+        account: &str,
+        mailbox: &str,
+        (octets, flags): (Octets, &[String]),
+    ) -> io::Result<()> {
         let call = Call::Append {
             account: account.to_owned(),
             mailbox: mailbox.to_owned(),
             octets,
+            given: Given {
+                flags: flags.to_vec(),
+                ..Given::default()
+            },
             request: self.request(0),
         };
         let message = self.at.octets(octets);
-        let mut command = format!("APPEND \"{mailbox}\" {{{}+}}\r\n", message.len()).into_bytes();
+        let flags = match flags {
+            [] => String::new(),
+            flags => format!("({}) ", flags.join(" ")),
+        };
+        let size = message.len();
+        let mut command = format!("APPEND \"{mailbox}\" {flags}{{{size}+}}\r\n").into_bytes();
         command.extend_from_slice(&message);
         let stored = |reply: &Reply| {
             let mut words = reply.text.split("[APPENDUID ").nth(1)?.split([' ', ']']);
@@ -200,6 +222,37 @@ impl Session<'_, '_> {
             }))
         };
         self.recorded(call, &command, stored).await.map(drop)
+    }
+
+    async fn carry(
+        &mut self,
+        (account, mailbox): (&str, &str),
+        era: u32,
+        uid: u32,
+        carry: ImapCarry,
+    ) -> io::Result<()> {
+        let to = mailbox_name(carry.to);
+        let word = if carry.away { "MOVE" } else { "COPY" };
+        let command = format!("UID {word} {uid} \"{to}\"");
+        let call = Call::Carry {
+            account: account.to_owned(),
+            to_account: None,
+            mailbox: mailbox.to_owned(),
+            era,
+            to,
+            to_era: 0,
+            uids: vec![uid],
+            away: carry.away,
+            request: self.request(3),
+        };
+        // OK is also said where there was nothing to carry; otherwise it tells where it is now
+        // (RFC 4315), a move before its answer (RFC 6851).
+        let told = |reply: &Reply| {
+            let untagged = String::from_utf8_lossy(&reply.untagged);
+            let carried = untagged.contains("[COPYUID ") || reply.text.contains("[COPYUID ");
+            carried.then_some(Done::Plain)
+        };
+        self.said(call, &command, told).await.map(drop)
     }
 
     async fn fetch(&mut self, account: &str, mailbox: &str, era: u32, uid: u32) -> io::Result<()> {
@@ -289,7 +342,7 @@ impl Session<'_, '_> {
 }
 
 /// Octets of the literal that a line announces at its end.
-fn literal(line: &[u8]) -> Option<usize> {
+pub(super) fn literal(line: &[u8]) -> Option<usize> {
     let line = line.strip_suffix(b"}\r\n")?;
     let open = line.iter().rposition(|b| *b == b'{')?;
     let digits = std::str::from_utf8(&line[open + 1..]).ok()?;

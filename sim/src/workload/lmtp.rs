@@ -13,9 +13,9 @@ use posthouse_node::env::net::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::history::{Answer, Call, Done, Octets, StoredAt};
-use crate::plan::LmtpCut;
+use crate::plan::{Given, LmtpCut};
 
-use super::{At, GUARD, account_name, answer, body};
+use super::{At, GUARD, account_name, answer, body, mailbox_name};
 
 /// LMTP says no uid.
 const SOMEWHERE: StoredAt = StoredAt {
@@ -39,6 +39,8 @@ pub(super) async fn lmtp(
     let names: Vec<String> = accounts.iter().map(|a| account_name(*a)).collect();
     let call = |may_exist| Call::Deliver {
         accounts: names.clone(),
+        mailbox: mailbox_name(0),
+        given: Given::default(),
         octets,
         request: None,
         may_exist,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! plan.ops ─▶ one task a client ─▶ account deliver append flags expunge read lmtp mailboxes carry
-//!                                        │  search credentials follow imap pop3   (a kind a file)
+//!                                        │  search credentials follow imap stay pop3   (a kind a file)
 //!                                        │  choose targets by `known`, octets by `body`
 //!                                        ▼
 //!                        posthouse_client::Client / LMTP stream ─▶ `answer` ─▶ history::Record
@@ -16,6 +16,7 @@
 pub mod account;
 pub mod answer;
 pub mod append;
+pub mod belief;
 pub mod body;
 pub mod carry;
 pub mod credentials;
@@ -32,6 +33,7 @@ pub mod mailboxes;
 pub mod pop3;
 pub mod read;
 pub mod search;
+pub mod stay;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -100,6 +102,7 @@ struct Inner {
     handles: Mutex<BTreeMap<u32, Client>>,
     under_way: Mutex<UnderWay>,
     followers: Mutex<BTreeMap<u32, Arc<follow::Follower>>>,
+    stayers: Mutex<Vec<Arc<stay::Stayer>>>,
     imap: door::Gateway,
     pop3: door::Gateway,
     /// Passwords of programs that clients were told, by account, in the order of the answers.
@@ -157,6 +160,7 @@ impl Workload {
                 handles: Mutex::default(),
                 under_way: Mutex::default(),
                 followers: Mutex::default(),
+                stayers: Mutex::default(),
                 imap: Mutex::default(),
                 pop3: Mutex::default(),
                 secrets: Mutex::default(),
@@ -238,16 +242,27 @@ impl Inner {
                 size,
                 body,
                 repeat,
+                into,
+                given,
             } => {
-                let to = recipients(account, also);
-                deliver::deliver(&at, &to, octets(*body, *size), *repeat).await
+                let what = deliver::Delivered {
+                    to: recipients(account, also),
+                    into: into.unwrap_or(0),
+                    octets: octets(*body, *size),
+                    given,
+                };
+                deliver::deliver(&at, what, *repeat).await
             }
             OpKind::Append {
                 mailbox,
                 size,
                 body,
                 repeat,
-            } => append::append(&at, (account, *mailbox), octets(*body, *size), *repeat).await,
+                given,
+            } => {
+                let what = (octets(*body, *size), given);
+                append::append(&at, (account, *mailbox), what, *repeat).await
+            }
             OpKind::SetFlags {
                 mailbox,
                 pick,
@@ -393,12 +408,13 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
             sizes,
             body,
             repeat,
+            given,
         } => {
             let items = sizes.iter().zip(*body..);
             let items: Vec<Octets> = items
                 .map(|(size, body)| Octets { body, size: *size })
                 .collect();
-            carry::append_many(at, (account, *mailbox), &items, *repeat).await
+            carry::append_many(at, (account, *mailbox), (&items, given), *repeat).await
         }
         OpKind::Replace {
             mailbox,
@@ -406,12 +422,13 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
             size,
             body,
             repeat,
+            given,
         } => {
             let octets = Octets {
                 body: *body,
                 size: *size,
             };
-            carry::replace(at, (account, *mailbox), *pick, octets, *repeat).await
+            carry::replace(at, (account, *mailbox), *pick, (octets, given), *repeat).await
         }
         OpKind::Carry {
             mailbox,
@@ -490,6 +507,8 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
             body,
             pick,
             cut,
+            flags,
+            carry,
         } => {
             let script = imap::Script {
                 place: (account, *mailbox),
@@ -500,6 +519,8 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
                 },
                 pick: *pick,
                 cut: *cut,
+                flags,
+                carry: *carry,
             };
             imap::imap(at, script).await
         }
@@ -517,6 +538,23 @@ async fn programs(at: &At<'_>, account: u32, kind: &OpKind) {
             credentials::remove_app(at, account, *app, *repeat).await
         }
         OpKind::ListAppPasswords => credentials::list_apps(at, account).await,
+        OpKind::Stay {
+            mailbox,
+            password,
+            qresync,
+            idle,
+        } => {
+            let stay = stay::Stay {
+                account,
+                mailbox: *mailbox,
+                password: *password,
+                qresync: *qresync,
+                idle: *idle,
+            };
+            stay::stay(at, stay);
+        }
+        OpKind::Usage => account::usage(at, account).await,
+        OpKind::Accounts { page } => account::list(at, *page).await,
         OpKind::AppLogin { pick } => credentials::app_login(at, account, *pick).await,
         OpKind::Sort {
             mailbox,

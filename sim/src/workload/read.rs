@@ -127,6 +127,7 @@ fn seen(message: Message) -> MessageSeen {
         modseq: message.modseq,
         flags,
         size: message.size,
+        date_ms: message.internal_date_ms,
         blob: answer::hex(&message.blob_id),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::order;
 use super::rules::Outcome;
 use super::spec::{Account, DELETED, INBOX, Mailbox, Message, Op, Ret, SEEN, UNKNOWN_SIZE, UNSEEN};
-use crate::history::{AccountSeen, MailboxSeen};
+use crate::history::{AccountSeen, MailboxSeen, UsageSeen};
 
 impl Account {
     /// Whether what `op` would answer agrees with what it did answer; and whether something is
@@ -14,6 +14,8 @@ impl Account {
         match (&told.ret, ret) {
             (Ret::Stored(..), Ret::StoredSomewhere)
             | (Ret::Made(..) | Ret::Flags { .. } | Ret::Expunged { .. }, Ret::Done) => Some(false),
+            // IMAP says that it was done, and no more.
+            (Ret::Carried { from, .. }, Ret::Done) => (!from.is_empty()).then_some(false),
             (Ret::Made(..), Ret::Made(validity, id)) => match told.era {
                 Some(era) => self.learns(era, *validity, *id),
                 // It is made by this.
@@ -80,6 +82,10 @@ impl Account {
             {
                 Some(false)
             }
+            (Ret::Usage(told), Ret::Usage(seen)) => {
+                let all = || self.mailboxes.values().flat_map(|m| m.messages.values());
+                may_hold(all, *told, seen).then_some(false)
+            }
             (Ret::Mailboxes(_), Ret::Mailboxes(all)) => self.agrees_with_all(all),
             (
                 Ret::Messages {
@@ -128,6 +134,22 @@ impl Account {
             }
         }
         Some(learns)
+    }
+
+    /// The sums of all counters.
+    pub fn usage(&self) -> UsageSeen {
+        let mut sum = UsageSeen {
+            mailboxes: self.mailboxes.len() as u64,
+            ..UsageSeen::default()
+        };
+        for (name, m) in &self.mailboxes {
+            let seen = self.seen(name, m, 0, 0);
+            sum.messages += seen.messages;
+            sum.unseen += seen.unseen;
+            sum.deleted += seen.deleted;
+            sum.bytes += seen.bytes;
+        }
+        sum
     }
 
     /// Its counters.
@@ -196,13 +218,15 @@ impl Account {
         }
     }
 
-    /// What came from another account is known once it is listed.
+    /// What came from another account is known once it is listed, and so are dates.
     fn learn_messages(&mut self, era: u32, listed: &[(u32, Arc<Message>)]) {
         let mut all = self.mailboxes.values_mut();
         let Some(m) = all.find(|m| m.era == era) else {
             return;
         };
-        if !m.messages.values().any(|m| m.is_vague()) {
+        let undated = |m: &Message| m.date_ms == 0;
+        let mut known = m.messages.values();
+        if !known.any(|m| m.is_vague() || undated(m)) {
             return;
         }
         let m = Arc::make_mut(m);
@@ -218,11 +242,35 @@ fn size(m: &Message) -> Option<u64> {
 }
 
 /// Whether a mailbox with messages of which not all is known may have these counters.
-fn may_be_seen(m: &Mailbox, mut told: MailboxSeen, seen: &MailboxSeen) -> bool {
-    let all = m.messages.values();
-    let open = all.clone().filter(|m| m.open).count() as u64;
+fn may_be_seen(m: &Mailbox, told: MailboxSeen, seen: &MailboxSeen) -> bool {
+    let sums = |of: &MailboxSeen| UsageSeen {
+        mailboxes: 1,
+        messages: of.messages,
+        unseen: of.unseen,
+        deleted: of.deleted,
+        bytes: of.bytes,
+    };
+    let rest = MailboxSeen {
+        unseen: seen.unseen,
+        deleted: seen.deleted,
+        bytes: seen.bytes,
+        ..told.clone()
+    };
+    rest == *seen && may_hold(|| m.messages.values(), sums(&told), &sums(seen))
+}
+
+/// Whether these messages, of which not all is known, may have these counters; `told`: those of what
+/// is known.
+fn may_hold<'a, I>(all: impl Fn() -> I, mut told: UsageSeen, seen: &UsageSeen) -> bool
+where
+    I: Iterator<Item = &'a Arc<Message>>,
+{
+    if told == *seen {
+        return true;
+    }
+    let open = all().filter(|m| m.open).count() as u64;
     let flagged = |flag| {
-        let known = all.clone().filter(|m| !m.open);
+        let known = all().filter(|m| !m.open);
         known.filter(|m| m.flags.contains(&flag)).count() as u64
     };
     let read = flagged(SEEN)..=flagged(SEEN) + open;
@@ -233,7 +281,7 @@ fn may_be_seen(m: &Mailbox, mut told: MailboxSeen, seen: &MailboxSeen) -> bool {
     if open > 0 && deleted.contains(&seen.deleted) {
         told.deleted = seen.deleted;
     }
-    if all.clone().any(|m| size(m).is_none()) && told.bytes <= seen.bytes {
+    if all().any(|m| size(m).is_none()) && told.bytes <= seen.bytes {
         told.bytes = seen.bytes;
     }
     told == *seen

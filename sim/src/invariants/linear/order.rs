@@ -1,8 +1,9 @@
 //! In which order messages may be told: sorted, in threads (RFC 5256), or by POP3 (RFC 1939).
 //!
-//! Not all is known that an order goes by: who knows when a message came? So an order is right
-//! unless it contradicts what is known. Sizes are; and all messages of a run that have a date have
-//! the same one. What is equal goes by uid, also where the order is reversed.
+//! Not all is known that an order goes by: who knows when a message came that was given no date and
+//! that nobody has listed? So an order is right unless it contradicts what is known. Sizes are; and
+//! all messages of a run that have a date in their header have the same one. What is equal goes by
+//! uid, also where the order is reversed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,8 +48,8 @@ impl Order {
     fn key(&self, m: &Mailbox, uid: u32) -> Option<u64> {
         let message = m.messages.get(&uid)?;
         match self.by {
-            // Clocks of several nodes tell it.
-            SortBy::Arrival => None,
+            // Where none was given, clocks of several nodes tell it.
+            SortBy::Arrival => (message.date_ms != 0).then_some(message.date_ms),
             SortBy::Size => (message.size != UNKNOWN_SIZE).then_some(message.size),
             SortBy::Date => self.dated.contains(&message.blob).then_some(0),
         }

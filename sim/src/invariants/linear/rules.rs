@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::spec::{
-    Account, First, INBOX, Landing, Mailbox, Message, Name, Op, Ret, UNTOLD, Where, combined,
+    Account, First, INBOX, Item, Landing, Mailbox, Message, Name, Op, Ret, UNTOLD, Where, combined,
 };
 use crate::history::{AccountSeen, StoredAt};
 use crate::plan::{FlagMode, LoginState};
@@ -100,6 +100,8 @@ impl Op {
         matches!(
             self,
             Op::Mailboxes
+                | Op::Usage
+                | Op::Listed
                 | Op::List(_)
                 | Op::Fetch(..)
                 | Op::Search(..)
@@ -342,6 +344,8 @@ impl Account {
         let mailbox = |name: &Arc<str>| self.mailboxes.get(name).ok_or(Ret::NoMailbox);
         let ret = match op {
             // Compared in place: an account may be large.
+            Op::Usage => Ret::Usage(self.usage()),
+            Op::Listed => Ret::Changed(self.modseq),
             Op::Mailboxes => Ret::Mailboxes(Box::<AccountSeen>::default()),
             Op::List(name) => {
                 let m = mailbox(name)?;
@@ -498,7 +502,7 @@ impl Account {
     fn store(
         &self,
         mailbox: &Arc<str>,
-        items: &[(Name, u64)],
+        items: &[Item],
         replaces: Option<u32>,
     ) -> Result<Outcome, Ret> {
         if self.state == LoginState::Closed {
@@ -508,10 +512,11 @@ impl Account {
         if replaces.is_some_and(|uid| !m.messages.contains_key(&uid)) {
             return Err(Ret::NoMessage);
         }
-        let new = |(blob, size): &(Name, u64)| Message {
-            blob: *blob,
-            size: *size,
-            flags: Vec::new(),
+        let new = |item: &Item| Message {
+            blob: item.blob,
+            size: item.size,
+            flags: item.flags.clone(),
+            date_ms: item.date_ms,
             modseq: 0,
             open: false,
         };
@@ -546,6 +551,7 @@ impl Account {
             blob: *blob,
             size: *size,
             flags: Vec::new(),
+            date_ms: 0,
             modseq: 0,
             open: true,
         };

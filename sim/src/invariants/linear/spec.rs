@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::order::Order;
 use super::rules::{Outcome, Step};
-use crate::history::{AccountSeen, StoredAt};
+use crate::history::{AccountSeen, StoredAt, UsageSeen};
 use crate::plan::{FlagMode, LoginState};
 
 /// A flag, blob or request, as a number.
@@ -108,8 +108,8 @@ pub enum Op {
         mailbox: Arc<str>,
         /// Under which identity.
         request: Name,
-        /// What: octets and their number.
-        items: Vec<(Name, u64)>,
+        /// What.
+        items: Vec<Item>,
         /// A message of the same mailbox that goes.
         replaces: Option<u32>,
     },
@@ -180,6 +180,10 @@ pub enum Op {
     SetPassword(u32, Name),
     /// Sets who may log in.
     SetState(LoginState, Name),
+    /// Reads the sums of all counters.
+    Usage,
+    /// Looks whether the account is there, and where its modseq is.
+    Listed,
     /// Reads the counters of all mailboxes.
     Mailboxes,
     /// Reads all messages of a mailbox.
@@ -313,6 +317,8 @@ pub enum Ret {
         /// Which.
         uids: Vec<u32>,
     },
+    /// What the account holds.
+    Usage(UsageSeen),
     /// The account's mailboxes.
     Mailboxes(Box<AccountSeen>),
     /// A mailbox whole.
@@ -341,6 +347,19 @@ pub enum Ret {
     Annotations(BTreeMap<String, String>),
 }
 
+/// A message that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its octets.
+    pub blob: Name,
+    /// Their number.
+    pub size: u64,
+    /// The flags that it is given, sorted.
+    pub flags: Vec<Name>,
+    /// The date that it is given; 0: none.
+    pub date_ms: u64,
+}
+
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
@@ -350,6 +369,8 @@ pub struct Message {
     pub size: u64,
     /// Sorted.
     pub flags: Vec<Name>,
+    /// When it came; 0: nobody has told.
+    pub date_ms: u64,
     /// The change that touched it last.
     pub modseq: u64,
     /// Its flags are not known: it came from another account, and nothing has shown it since.
@@ -372,6 +393,7 @@ impl Message {
     /// Whether it may be this one.
     pub fn may_be(&self, other: &Message) -> bool {
         self.modseq == other.modseq
+            && (self.date_ms == 0 || self.date_ms == other.date_ms)
             && (self.open || self.flags == other.flags)
             && (self.blob == UNSEEN || self.blob == other.blob)
             && (self.size == UNKNOWN_SIZE || self.size == other.size)

@@ -4,13 +4,24 @@ use rand::RngExt;
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
 use super::search::{Call as C, search};
-use super::spec::{Account, Fit};
+use super::spec::{Account, Fit, Item};
 use super::*;
 use crate::history::StoredAt;
 use crate::invariants::story::tests::*;
 use crate::plan::FlagMode;
 
+mod given;
 mod programs;
+
+/// A message that is given nothing beside its octets.
+fn item(blob: Name, size: u64) -> Item {
+    Item {
+        blob,
+        size,
+        flags: Vec::new(),
+        date_ms: 0,
+    }
+}
 
 fn judged(history: &[Record]) -> Vec<String> {
     let violations = judge(Linear::new(Expected::default(), false), history);
@@ -309,7 +320,7 @@ fn draw(seed: u64) -> Vec<Drawn> {
                 Op::Store {
                     mailbox: INBOX.into(),
                     request: request as Name + 1,
-                    items: vec![(1, 5); items],
+                    items: vec![item(1, 5); items],
                     replaces,
                 }
             }
@@ -421,7 +432,7 @@ fn the_search_agrees_with_stateright() {
             .collect();
         let expected = by_stateright(&drawn);
         let deleted = calls.iter().any(|c| c.op == Op::DeleteAccount);
-        for evidence in [None, (!deleted).then(|| evidence(&calls, true))] {
+        for evidence in [None, (!deleted).then(|| evidence::of(&calls, true))] {
             let found = match search(&calls, evidence.as_ref(), 1_000_000) {
                 Verdict::Good => true,
                 Verdict::Bad { .. } => false,
@@ -483,7 +494,7 @@ fn names_and_moves_follow_the_rules() {
     let (ret, _) = does(&|request| Op::Store {
         mailbox: "c".into(),
         request,
-        items: vec![(1, 5), (2, 6)],
+        items: vec![item(1, 5), item(2, 6)],
         replaces: None,
     });
     let first = StoredAt {
@@ -520,7 +531,7 @@ fn names_and_moves_follow_the_rules() {
     does(&|request| Op::Store {
         mailbox: INBOX.into(),
         request,
-        items: vec![(3, 7)],
+        items: vec![item(3, 7)],
         replaces: None,
     });
     let (_, after) = does(&|_| Op::MoveInbox { made: 1000 });
@@ -567,7 +578,7 @@ fn inbox_is_renamed_once_nothing_is_left_to_move() {
     does(Op::Store {
         mailbox: INBOX.into(),
         request: 3,
-        items: vec![(1, 5)],
+        items: vec![item(1, 5)],
         replaces: None,
     });
     assert_eq!(does(Op::MoveInbox { made: 1 }), Ret::Done);

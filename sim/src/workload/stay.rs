@@ -1,0 +1,326 @@
+//! A mail program that stays: it selects a mailbox, hears of what others do there by IDLE and NOOP,
+//! and comes back when it loses its connection, with what it has kept where it speaks QRESYNC
+//! (RFC 2177, 7162).
+//!
+//! What it is told must make sense to it at every moment ([`super::belief`]); and at the end it
+//! must know what a full reading finds, whichever nodes have led meanwhile
+//! ([`crate::invariants::sessions`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::history::{Answer, Believed, Call, Done};
+
+use super::belief::{Belief, Known, Told};
+use super::door::Program;
+use super::imap::{self, literal};
+use super::{At, Inner, account_name, credentials, mailbox_name};
+
+/// Before it comes back: a password is not tried more often.
+const AWAY: Duration = Duration::from_millis(1500);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(700);
+/// How long it idles.
+const IDLE: Duration = Duration::from_secs(3);
+/// How long it waits for an answer: longer than a cluster needs to find a leader, so that the
+/// session is still the same then.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Problems that are kept.
+const PROBLEMS: usize = 5;
+
+/// A mailbox as the final reading found it: uids with flags.
+pub(super) type Final = Vec<(u32, BTreeSet<String>)>;
+
+/// Which mailbox, and how.
+pub(super) struct Stay {
+    /// Whose.
+    pub account: u32,
+    /// Which.
+    pub mailbox: u32,
+    /// The password.
+    pub password: u32,
+    /// It speaks QRESYNC.
+    pub qresync: bool,
+    /// It idles; otherwise it asks.
+    pub idle: bool,
+}
+
+/// A program that stays.
+pub struct Stayer {
+    stay: Stay,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    belief: Belief,
+    /// The mailbox is selected.
+    open: bool,
+    problems: Vec<String>,
+}
+
+/// Begins to stay.
+pub(super) fn stay(at: &At<'_>, stay: Stay) {
+    let stayer = Arc::new(Stayer {
+        stay,
+        state: Mutex::default(),
+    });
+    at.inner.stayers.lock().push(Arc::clone(&stayer));
+    let inner = Arc::downgrade(at.inner);
+    tokio::spawn(async move {
+        while let Some(inner) = inner.upgrade() {
+            stayer.come(&inner).await;
+            drop(inner);
+            tokio::time::sleep(AWAY).await;
+        }
+    });
+}
+
+/// Waits until every program that stays knows what is there, and records what it knows. `finals`:
+/// what is there, by account and uidvalidity.
+pub(super) async fn finish(
+    inner: &Arc<Inner>,
+    finals: &BTreeMap<(u32, u32), Final>,
+    until: Instant,
+) {
+    let stayers = inner.stayers.lock().clone();
+    for stayer in stayers {
+        while !stayer.knows(finals) && Instant::now() < until {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let at = At {
+            inner,
+            op: None,
+            client: super::READER,
+        };
+        let call = Call::Stay {
+            account: account_name(stayer.stay.account),
+            mailbox: mailbox_name(stayer.stay.mailbox),
+        };
+        at.call(call, async {
+            Answer::Done(Done::Believed(stayer.believed()))
+        })
+        .await;
+    }
+}
+
+impl Stayer {
+    /// Whether it knows what is there. Who is in no mailbox at the moment may be kept out for good:
+    /// that is not waited for.
+    fn knows(&self, finals: &BTreeMap<(u32, u32), Final>) -> bool {
+        let believed = self.believed();
+        let there = finals.get(&(self.stay.account, believed.uid_validity));
+        believed.uid_validity == 0 || there == Some(&believed.messages)
+    }
+
+    fn believed(&self) -> Believed {
+        let state = self.state.lock();
+        let flags = |m: &Known| match &m.flags {
+            Some(flags) => flags.clone(),
+            None => BTreeSet::from(["not told".to_owned()]),
+        };
+        let messages = state.belief.messages.iter().filter(|_| state.open);
+        Believed {
+            uid_validity: match state.open {
+                true => state.belief.uid_validity,
+                false => 0,
+            },
+            messages: messages.map(|m| (m.uid, flags(m))).collect(),
+            problems: state.problems.clone(),
+        }
+    }
+
+    /// One connection.
+    async fn come(&self, inner: &Arc<Inner>) {
+        let open = |door| imap::open(inner, door);
+        let Some(program) = Program::connect(&inner.imap, None, open) else {
+            return;
+        };
+        let mut connection = Connection {
+            stayer: self,
+            program,
+            tag: 0,
+        };
+        let Err(why) = connection.run().await;
+        tracing::debug!(%why, "a connection of a program that stays has ended");
+        let mut state = self.state.lock();
+        state.open = false;
+        match self.stay.qresync {
+            true => state.belief.keep(),
+            false => state.belief = Belief::default(),
+        }
+    }
+
+    /// Takes a line that came while the mailbox was open.
+    fn hear(&self, line: &[u8], expunges: bool) -> io::Result<()> {
+        if line.starts_with(b"* BYE") {
+            return Err(io::Error::other("the door closes"));
+        }
+        let mut state = self.state.lock();
+        let heard = state.belief.hear(Told::read(line), expunges);
+        state.judge(heard)
+    }
+}
+
+impl State {
+    /// What makes no sense is a problem; after it, the program begins anew.
+    fn judge(&mut self, heard: Result<(), String>) -> io::Result<()> {
+        heard.map_err(|what| {
+            if self.problems.len() < PROBLEMS {
+                self.problems.push(what.clone());
+            }
+            self.belief = Belief::default();
+            io::Error::other(what)
+        })
+    }
+}
+
+/// One connection of a program that stays.
+struct Connection<'a> {
+    stayer: &'a Stayer,
+    program: Program,
+    tag: u32,
+}
+
+impl Connection<'_> {
+    /// Stays as long as the connection does.
+    async fn run(&mut self) -> Result<std::convert::Infallible, io::Error> {
+        let stay = &self.stayer.stay;
+        self.program.line(literal).await?;
+        let (account, octets) = (
+            account_name(stay.account),
+            credentials::password(stay.password),
+        );
+        self.answer(&format!("LOGIN {account} \"{octets}\""))
+            .await?;
+        if stay.qresync {
+            self.answer("ENABLE QRESYNC").await?;
+        }
+        self.select().await?;
+        loop {
+            let unknown = self.stayer.state.lock().belief.unknown();
+            if let Some((first, last)) = unknown {
+                // By numbers: until it is answered, nothing may be told to be gone.
+                let command = format!("FETCH {first}:{last} (UID FLAGS)");
+                self.tell(&command, false).await?;
+            }
+            match stay.idle {
+                true => self.idle().await?,
+                false => {
+                    tokio::time::sleep(PAUSE).await;
+                    self.tell("NOOP", true).await?;
+                }
+            }
+        }
+    }
+
+    async fn select(&mut self) -> io::Result<()> {
+        let mailbox = mailbox_name(self.stayer.stay.mailbox);
+        let (mut command, qresync) = (format!("SELECT \"{mailbox}\""), self.stayer.stay.qresync);
+        {
+            let mut state = self.stayer.state.lock();
+            state.belief.qresync = qresync;
+            let (era, modseq) = (state.belief.uid_validity, state.belief.modseq);
+            if qresync && era != 0 && modseq != 0 {
+                command.push_str(&format!(" (QRESYNC ({era} {modseq}))"));
+            }
+        }
+        let lines = self.answer(&command).await?;
+        let mut state = self.stayer.state.lock();
+        let told = lines.iter().map(|line| Told::read(line)).collect();
+        let opened = state.belief.open(told);
+        state.judge(opened)?;
+        state.open = true;
+        Ok(())
+    }
+
+    /// Gives a command in the open mailbox; it may be refused.
+    async fn tell(&mut self, command: &str, expunges: bool) -> io::Result<()> {
+        let tag = self.say(command).await?;
+        self.ended(&tag, expunges).await
+    }
+
+    /// Hears of what happens for a while.
+    async fn idle(&mut self) -> io::Result<()> {
+        let tag = self.say("IDLE").await?;
+        let until = Instant::now() + IDLE;
+        // It begins with what has happened up to now, which may take as long as any answer.
+        let latest = until + PATIENCE;
+        let mut begun = false;
+        loop {
+            let line = self.program.line(literal);
+            let end = if begun { until } else { latest };
+            match tokio::time::timeout_at(end, line).await {
+                Ok(Ok(line)) if line.starts_with(b"+ ") => begun = true,
+                Ok(Ok(line)) => self.stayer.hear(&line, true)?,
+                Ok(Err(e)) => return Err(e),
+                Err(_) if begun => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        self.program.say(&[b"DONE".as_slice()]).await?;
+        self.ended(&tag, true).await
+    }
+
+    /// Hears of what happens until the answer with this tag has come.
+    async fn ended(&mut self, tag: &str, expunges: bool) -> io::Result<()> {
+        let stayer = self.stayer;
+        let status = in_time(async {
+            loop {
+                let line = self.program.line(literal).await?;
+                match line.strip_prefix(tag.as_bytes()) {
+                    Some(status) => return Ok(String::from_utf8_lossy(status).into_owned()),
+                    None => stayer.hear(&line, expunges)?,
+                }
+            }
+        })
+        .await?;
+        let belief = &mut self.stayer.state.lock().belief;
+        if let Some(code) = Told::code(status.trim_end()) {
+            belief.hear(code, false).map_err(io::Error::other)?;
+        }
+        belief.end();
+        Ok(())
+    }
+
+    async fn say(&mut self, command: &str) -> io::Result<String> {
+        self.tag += 1;
+        let tag = format!("s{} ", self.tag);
+        self.program
+            .say(&[tag.as_bytes(), command.as_bytes()])
+            .await?;
+        Ok(tag)
+    }
+
+    /// What a command is answered before any mailbox is open: the lines without its tag. A refusal
+    /// is an error.
+    async fn answer(&mut self, command: &str) -> io::Result<Vec<Vec<u8>>> {
+        let tag = self.say(command).await?;
+        in_time(async {
+            let mut lines = Vec::new();
+            loop {
+                let line = self.program.line(literal).await?;
+                let Some(status) = line.strip_prefix(tag.as_bytes()) else {
+                    lines.push(line);
+                    continue;
+                };
+                return match status.starts_with(b"OK") {
+                    true => Ok(lines),
+                    false => Err(io::Error::other(String::from_utf8_lossy(status))),
+                };
+            }
+        })
+        .await
+    }
+}
+
+/// What a command brings.
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(PATIENCE, work).await?
+}
