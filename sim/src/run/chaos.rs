@@ -1,12 +1,17 @@
 //! Carries the faults of a plan out, and takes back those that end.
+//!
+//! - [`join`]: nodes that are added in the run. [`image`]: old images, and what restoring one demands
+//!   of the other nodes.
+
+mod image;
+mod join;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use self::image::unseen;
+use self::join::Token;
 use super::budget::{Budget, destroys};
 use super::cluster::Cluster;
 use super::nodes::{DATA, NodeSlot};
@@ -54,9 +59,6 @@ enum Later {
     /// A process that does not belong there ends.
     EndExtra(usize),
 }
-
-/// The token of a node that is about to join.
-type Token = Arc<Mutex<Option<Result<String, String>>>>;
 
 /// The chaos of one run.
 pub struct Chaos {
@@ -194,6 +196,7 @@ impl Chaos {
             if let Some(life) = &cluster.stage.host(host).life {
                 life.die_at_poll(u64::MAX >> 1);
             }
+            cluster.stage.net().disarm(host);
             if node.retired.is_none() {
                 node.wanted = true;
                 node.start_at_ms = node.start_at_ms.min(now);
@@ -230,7 +233,7 @@ impl Chaos {
             }
             Later::Restore(n, fault) => self.restore(n, fault, cluster),
             Later::Join { zone, replaces } => {
-                if let Some(token) = ask_for_token(cluster) {
+                if let Some(token) = join::ask_for_token(cluster) {
                     self.joining.push((zone, replaces, token));
                 }
             }
@@ -242,61 +245,6 @@ impl Chaos {
             }
         }
         let _ = now;
-    }
-
-    /// New nodes start once they have their token.
-    fn admit(&mut self, cluster: &mut Cluster) {
-        let mut waiting = Vec::new();
-        for (zone, replaces, token) in std::mem::take(&mut self.joining) {
-            match token.lock().take() {
-                None => waiting.push((zone, replaces, Arc::clone(&token))),
-                Some(Err(_)) => {
-                    // No majority gave one: the operator asks again later.
-                    let at = cluster.now_ms() + 2_000;
-                    self.later(at, Later::Join { zone, replaces });
-                }
-                Some(Ok(token)) => {
-                    let host = cluster.stage.add_host(zone);
-                    let mut slot = NodeSlot::new(&cluster.plan, host, zone);
-                    let member = cluster.nodes.iter().find(|n| n.serves());
-                    let member = member.or(cluster.nodes.first());
-                    slot.config.join = member.map(NodeSlot::addr).unwrap_or_default();
-                    slot.config.join_token = token;
-                    slot.wanted = true;
-                    let number = cluster.nodes.len() as u32;
-                    if let Some(old) = replaces {
-                        cluster.replacements.insert(number, old);
-                    }
-                    cluster.nodes.push(slot);
-                }
-            }
-        }
-        self.joining.extend(waiting);
-    }
-
-    /// A token lasts by the clock that is furthest ahead in the cluster: when that one jumps, a node
-    /// that has not used its token yet gets another, as it says that it needs.
-    fn renew(&mut self, cluster: &mut Cluster) {
-        for n in 0..cluster.nodes.len() {
-            let slot = &mut cluster.nodes[n];
-            let refused = std::mem::take(&mut slot.token_refused);
-            let needs = refused && !slot.joined && slot.retired.is_none();
-            if needs && !self.renewing.iter().any(|(of, _)| *of == n) {
-                let token = ask_for_token(cluster);
-                self.renewing.extend(token.map(|token| (n, token)));
-            }
-        }
-        let mut waiting = Vec::new();
-        for (n, token) in std::mem::take(&mut self.renewing) {
-            let given = token.lock().take();
-            match given {
-                None => waiting.push((n, token)),
-                // No majority gave one: when the old one is refused again, the operator asks again.
-                Some(Err(_)) => {}
-                Some(Ok(token)) => cluster.nodes[n].config.join_token = token,
-            }
-        }
-        self.renewing = waiting;
     }
 
     fn strike(&mut self, number: usize, kind: FaultKind, cluster: &mut Cluster) {
@@ -694,99 +642,6 @@ impl Chaos {
         );
     }
 
-    /// Puts the image that was taken for a fault in the place of a node's directory, unless that
-    /// would break what restoring an image demands of the others.
-    fn restore(&mut self, n: u32, number: usize, cluster: &mut Cluster) {
-        let forgotten = self.forgotten(number, n, cluster);
-        let forgotten = forgotten.or_else(|| self.coming(n, cluster));
-        let Some((_, disk, index)) = self.images.remove(&number) else {
-            return;
-        };
-        let node = &cluster.nodes[n as usize];
-        let host = node.host;
-        let why = if node.retired.is_some() {
-            Some("the node is gone".to_owned())
-        } else if node.is_up(&cluster.stage) {
-            Some("the node has started meanwhile".to_owned())
-        } else {
-            forgotten.or_else(|| unasked(n, cluster))
-        };
-        if let Some(why) = why {
-            cluster.stats.held_back += 1;
-            let event = EventKind::Fault {
-                fault: number as u32,
-                what: format!("the old image of node {n} is put in place"),
-                until_ms: None,
-                held_back: Some(why),
-            };
-            cluster.event(Some(n), event);
-            return;
-        }
-        cluster.stage.host(host).disk.restore(&disk);
-        cluster.stage.host(host).index.restore(&index);
-        cluster.nodes[n as usize].images += 1;
-        self.asking.insert(n);
-    }
-
-    /// Why a fault must not strike now, if it must not: a node with an old image still asks the others
-    /// what it has promised. None of them may end, stand still or be out of reach before it has its
-    /// answers, or nobody could tell it any more. It may end itself.
-    fn asked(&self, kind: &FaultKind, cluster: &Cluster) -> Option<String> {
-        if !cluster.plan.budget {
-            return None;
-        }
-        let count = cluster.plan.nodes.len() as u32;
-        let own = match kind {
-            FaultKind::Crash { node, .. }
-            | FaultKind::RestartLoop { node, .. }
-            | FaultKind::Stop { node, .. } => Some(*node % count),
-            _ => None,
-        };
-        let asking = self.asking.iter().find(|n| own != Some(**n))?;
-        Some(format!(
-            "node {asking} has an old image and asks what it has promised"
-        ))
-    }
-
-    /// Why a node that starts now with an old image may not hear from all others what it has promised,
-    /// because of what has begun already and is still to come.
-    fn coming(&self, n: u32, cluster: &Cluster) -> Option<String> {
-        if !cluster.plan.budget {
-            return None;
-        }
-        let mut nodes = cluster.nodes.iter().zip(0u32..).filter(|(_, o)| *o != n);
-        let ends = nodes.find(|(node, o)| {
-            let dies = |later: &Later| matches!(later, Later::Die(of, ..) if of == o);
-            let stops = node.is_up(&cluster.stage) && !node.serves();
-            stops || node.short_lives.is_some() || self.later.values().any(dies)
-        });
-        if let Some((_, other)) = ends {
-            return Some(format!("node {other} may end before it is asked"));
-        }
-        let clogs = |later: &Later| matches!(later, Later::Clog(..));
-        let clogged = self.later.values().any(clogs);
-        clogged.then(|| "what it has promised cannot be asked for on a broken network".to_owned())
-    }
-
-    /// Why nobody may remember what a node has promised since the image for fault `number` was
-    /// taken, if there is one. Promises are remembered in memory alone, those of a follower by its
-    /// leader alone (`node/ARCHITECTURE.md`): a process that has ended since has taken its share of
-    /// them along, and no node could know of an image that it is old.
-    fn forgotten(&self, number: usize, n: u32, cluster: &Cluster) -> Option<String> {
-        let (since, ..) = self.images.get(&number)?;
-        if !cluster.plan.budget {
-            return None;
-        }
-        let lately = cluster.events.iter().rev();
-        let mut lately = lately.take_while(|e| e.at_ms >= *since);
-        lately.find_map(|event| match (&event.kind, event.node) {
-            (EventKind::Ended { .. }, Some(other)) if other != n => {
-                Some(format!("node {other} has ended since the image was taken"))
-            }
-            _ => None,
-        })
-    }
-
     /// A node dies and loses its directory, but for what `keep` says; a new one joins instead.
     fn lose(
         &mut self,
@@ -808,15 +663,6 @@ impl Chaos {
     }
 }
 
-/// An operator asks for a token.
-fn ask_for_token(cluster: &mut Cluster) -> Option<Token> {
-    let client = cluster.client().with_deadline(Duration::from_secs(20));
-    cluster.spawn_on(HostId::CLIENTS, async move {
-        let token = client.create_join_token(0).await;
-        token.map(|t| t.token).map_err(|e| e.to_string())
-    })
-}
-
 /// The segment that the journal writes.
 fn newest_segment(files: &[(PathBuf, u64)]) -> Option<PathBuf> {
     let segments = files.iter().map(|(path, _)| path);
@@ -824,33 +670,6 @@ fn newest_segment(files: &[(PathBuf, u64)]) -> Option<PathBuf> {
         .filter(|p| p.extension().is_some_and(|e| e == "seg"))
         .max()
         .cloned()
-}
-
-/// Why a node that starts now could not ask all others what it has promised, where that must not be.
-fn unasked(n: u32, cluster: &Cluster) -> Option<String> {
-    if !cluster.plan.budget {
-        return None;
-    }
-    if !cluster.stage.net().links().calm() {
-        return Some("what it has promised cannot be asked for on a broken network".to_owned());
-    }
-    let now = cluster.stage.now_us();
-    let mut others = cluster.nodes.iter().zip(0u32..).filter(|(_, o)| *o != n);
-    let paused = others.find(|(node, _)| cluster.stage.host(node.host).paused_until_us > now);
-    paused.map(|(_, other)| format!("node {other} stands still and cannot be asked"))
-}
-
-/// Why a copy of a node that starts now could not find the original, where it must: two processes
-/// that stand for one node give its votes twice, and nothing but the copy's start prevents that.
-fn unseen(n: u32, cluster: &Cluster) -> Option<String> {
-    if !cluster.plan.budget {
-        return None;
-    }
-    let node = &cluster.nodes[n as usize];
-    if !node.serves() || cluster.stage.host(node.host).paused_until_us > cluster.stage.now_us() {
-        return Some("a copy could not find the original, which does not answer".to_owned());
-    }
-    unasked(n, cluster)
 }
 
 fn death(power: bool) -> Death {

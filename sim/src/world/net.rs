@@ -135,6 +135,11 @@ impl Net {
         self.0.armed.lock().insert(host, (n, fence));
     }
 
+    /// The process dies of no packet any more.
+    pub fn disarm(&self, host: HostId) {
+        self.0.armed.lock().remove(&host);
+    }
+
     pub(super) fn sent(&self, from: HostId) {
         let mut armed = self.0.armed.lock();
         if let Some((left, fence)) = armed.get_mut(&from) {
