@@ -14,6 +14,13 @@ use crate::types::{NodeId, ReplicaId, ShardId};
 /// keys and rows of its index. Version 1 had no threads, subscriptions, annotations or passwords.
 const VERSION: u32 = 2;
 
+/// What the file ends with: the CRC-32 of all octets before it, in eight digits. A digit that rots
+/// leaves JSON whole, and a node under another's number, or one that takes part with a replica that is
+/// lost, endangers mail.
+const CHECK: &str = ",\n  \"crc32\": \"";
+/// And after the digits.
+const CHECK_END: &str = "\"\n}";
+
 /// Content of `DIR/identity.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityFile {
@@ -104,6 +111,7 @@ impl IdentityFile {
             path: path.clone(),
             cause,
         };
+        let (content, vouched) = checked(&content).map_err(invalid)?;
         // The version first: other versions may have other fields.
         let Versioned { version } =
             serde_json::from_slice(&content).map_err(|e| invalid(e.to_string()))?;
@@ -117,14 +125,33 @@ impl IdentityFile {
             serde_json::from_slice(&content).map_err(|e| invalid(e.to_string()))?;
         file.cluster_id()
             .ok_or_else(|| invalid("the cluster id is not a UUID".into()))?;
+        if !vouched {
+            file.knows_all_of(&content).map_err(invalid)?;
+        }
         Ok(Some(file))
+    }
+
+    /// Refuses what has a key that no file without a checksum can have: what is left of a checksum
+    /// that is damaged itself.
+    fn knows_all_of(&self, content: &[u8]) -> Result<(), String> {
+        let object = |read: Result<serde_json::Value, serde_json::Error>| match read {
+            Ok(serde_json::Value::Object(keys)) => Ok(keys),
+            Ok(_) => Err("it is not an object".into()),
+            Err(e) => Err(e.to_string()),
+        };
+        let known = object(serde_json::to_value(self))?;
+        let found = object(serde_json::from_slice(content))?;
+        match found.keys().find(|key| !known.contains_key(*key)) {
+            Some(key) => Err(format!("`{key}` means nothing there")),
+            None => Ok(()),
+        }
     }
 
     /// Writes it durably.
     pub async fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
         let path = path(dir);
-        let content = serde_json::to_vec_pretty(self).expect("an identity always encodes");
-        disk.replace(&path, content.into())
+        let content = serde_json::to_string_pretty(self).expect("an identity always encodes");
+        disk.replace(&path, with_check(&content).into())
             .await
             .map_err(|cause| IdentityError::Io { path, cause })
     }
@@ -133,6 +160,30 @@ impl IdentityFile {
     pub fn cluster_id(&self) -> Option<[u8; 16]> {
         parse_uuid(&self.cluster_id)
     }
+}
+
+/// The text of an identity, with its checksum as the last key.
+fn with_check(content: &str) -> String {
+    let head = content
+        .strip_suffix("\n}")
+        .expect("an identity is an object");
+    let crc = crc32fast::hash(head.as_bytes());
+    format!("{head}{CHECK}{crc:08x}{CHECK_END}")
+}
+
+/// The text without its checksum, which must fit, and whether there was one: files from before have
+/// none.
+fn checked(content: &[u8]) -> Result<(Vec<u8>, bool), String> {
+    let tail = CHECK.len() + 8 + CHECK_END.len();
+    let (head, tail) = content.split_at(content.len().saturating_sub(tail));
+    let crc = tail.strip_prefix(CHECK.as_bytes());
+    let Some(crc) = crc.and_then(|rest| rest.strip_suffix(CHECK_END.as_bytes())) else {
+        return Ok((content.to_vec(), false));
+    };
+    if crc != format!("{:08x}", crc32fast::hash(head)).as_bytes() {
+        return Err("its checksum does not fit, so the file is damaged".into());
+    }
+    Ok(([head, b"\n}"].concat(), true))
 }
 
 /// The file of a node that runs, changed by one at a time: no change undoes another.
@@ -271,6 +322,49 @@ mod tests {
         let e = IdentityFile::load(&RealDisk, dir.path()).await.unwrap_err();
         assert!(matches!(e, IdentityError::Format { found: 1, .. }), "{e}");
         assert!(e.to_string().contains("has format 1"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn damage_to_one_octet_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ours = IdentityFile::new([7; 16], NodeId(3), false);
+        let lost = |n| (ShardId(n), ReplicaId::new(NodeId(3), n));
+        ours.lost = [lost(1), lost(2)].into();
+        ours.peers = [(NodeId(1), "10.0.0.1:6600".into())].into();
+        ours.save(&RealDisk, dir.path()).await.unwrap();
+        let whole = std::fs::read(path(dir.path())).unwrap();
+        for at in 0..whole.len() {
+            for flip in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= flip;
+                std::fs::write(path(dir.path()), &damaged).unwrap();
+                let read = IdentityFile::load(&RealDisk, dir.path()).await;
+                let said = read.expect_err("damage is found").to_string();
+                assert!(
+                    said.contains("restore it from a copy"),
+                    "{at} {flip}: {said}"
+                );
+            }
+            std::fs::write(path(dir.path()), &whole[..at]).unwrap();
+            let read = IdentityFile::load(&RealDisk, dir.path()).await;
+            assert!(read.is_err(), "cut at {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_from_before_there_was_a_checksum_gets_one_when_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = IdentityFile::new([7; 16], NodeId(3), false);
+        let old = serde_json::to_string_pretty(&ours).unwrap();
+        std::fs::write(path(dir.path()), &old).unwrap();
+        let read = IdentityFile::load(&RealDisk, dir.path()).await.unwrap();
+        assert_eq!(read.as_ref(), Some(&ours));
+        let kept = KeptIdentity::new(Arc::new(RealDisk), dir.path().to_owned(), ours);
+        kept.change(|file| file.held = true).await.unwrap();
+        let now = std::fs::read_to_string(path(dir.path())).unwrap();
+        assert!(now.contains("crc32"), "{now}");
+        let read = IdentityFile::load(&RealDisk, dir.path()).await.unwrap();
+        assert!(read.is_some_and(|file| file.held));
     }
 
     #[tokio::test]

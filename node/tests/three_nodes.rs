@@ -194,9 +194,9 @@ impl Cluster {
         if late {
             let path = image.join("identity.json");
             let text = std::fs::read_to_string(&path).unwrap();
-            let (head, rest) = text.split_once("\"peers\": {").unwrap();
-            let (_, tail) = rest.split_once('}').unwrap();
-            std::fs::write(path, format!("{head}\"peers\": {{}}{tail}")).unwrap();
+            // As a version wrote it that had no checksum yet.
+            let (head, _) = text.split_once("\"peers\": {").unwrap();
+            std::fs::write(path, format!("{head}\"peers\": {{}}\n}}")).unwrap();
         }
         self.start(n).await;
         self.whole().await;
@@ -235,6 +235,7 @@ impl Cluster {
         let path = self.places[n].config.data.join("identity.json");
         let mut file: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        file.as_object_mut().unwrap().remove("crc32");
         file["lost"] = serde_json::json!([[1, node << 32 | before]]);
         std::fs::write(&path, file.to_string()).unwrap();
         self.start(n).await;

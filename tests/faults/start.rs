@@ -158,10 +158,20 @@ async fn an_identity_that_cannot_be_read() {
         )
         .await;
     }
-    // A directory of an earlier format.
+    // One digit of it has rotted.
     let text = String::from_utf8(whole.clone()).unwrap();
-    let old = text.replace("\"version\": 2", "\"version\": 1");
-    assert_ne!(old, text);
+    let rotten = text.replace("\"version\": 2", "\"version\": 3");
+    assert_ne!(rotten, text);
+    fs::write(&path, rotten).unwrap();
+    refused(
+        cluster.dir(),
+        &["--data", &data, "--listen", &listen],
+        &["checksum", "restore it"],
+    )
+    .await;
+    // A directory of an earlier format, whose file had no checksum.
+    let (unchecked, _) = text.split_once(",\n  \"crc32\"").unwrap();
+    let old = format!("{unchecked}\n}}").replace("\"version\": 2", "\"version\": 1");
     fs::write(&path, old).unwrap();
     refused(
         cluster.dir(),
