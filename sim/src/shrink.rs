@@ -350,8 +350,19 @@ fn fewer_nodes(plan: &mut Plan, nodes: usize) {
             FaultKind::PowerCut { nodes, .. } | FaultKind::Clog { nodes, .. } => {
                 nodes.retain(|n| *n < most);
             }
-            FaultKind::Partition { groups, .. } => {
+            FaultKind::Partition {
+                groups,
+                late,
+                clients,
+                ..
+            } => {
                 groups.iter_mut().for_each(|g| g.retain(|n| *n < most));
+                let moved = |old: u32| {
+                    let (before, from) = groups.split_at(old as usize);
+                    let left = before.iter().filter(|g| !g.is_empty()).count() as u32;
+                    from.first().is_some_and(|g| !g.is_empty()).then_some(left)
+                };
+                (*late, *clients) = (late.and_then(moved), clients.and_then(moved));
                 groups.retain(|g| !g.is_empty());
             }
             FaultKind::OneWay { from, to, .. } | FaultKind::SlowLink { from, to, .. } => {
@@ -431,6 +442,47 @@ fn simpler_faults(kind: &FaultKind) -> Vec<FaultKind> {
             let fewer = (0..nodes.len()).filter(|_| nodes.len() > 1).map(without);
             nodes.iter().map(one).chain(fewer).collect()
         }
+        FaultKind::AddNode {
+            zone,
+            first_life: Some(_),
+        } => vec![FaultKind::AddNode {
+            zone,
+            first_life: None,
+        }],
+        FaultKind::DiskLost {
+            node,
+            down_ms,
+            first_life: Some(_),
+        } => vec![FaultKind::DiskLost {
+            node,
+            down_ms,
+            first_life: None,
+        }],
+        FaultKind::Partition {
+            groups,
+            ms,
+            late,
+            clients,
+        } if late.is_some() || clients.is_some() => {
+            let cut = |late, clients| FaultKind::Partition {
+                groups: groups.clone(),
+                ms,
+                late,
+                clients,
+            };
+            vec![cut(None, None), cut(late, None), cut(None, clients)]
+        }
+        FaultKind::OneWay {
+            from,
+            to,
+            ms,
+            clients: Some(_),
+        } => vec![FaultKind::OneWay {
+            from,
+            to,
+            ms,
+            clients: None,
+        }],
         FaultKind::Rot {
             node,
             sectors,

@@ -155,6 +155,11 @@ impl MemoryStore {
         rows.seq - rows.flushed
     }
 
+    /// Octets of the keys and values in them.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.inner.lock().unflushed_bytes
+    }
+
     /// Number of the newest batch.
     pub fn newest(&self) -> u64 {
         self.inner.lock().seq

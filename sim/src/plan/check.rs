@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Fault, FaultKind, Given, Op, OpKind, Plan, VERSION};
+use super::{CrashPoint, Fault, FaultKind, FirstLife, Given, Op, OpKind, Plan, VERSION};
 
 /// Nodes of a plan at most.
 pub const NODES: usize = 9;
@@ -507,14 +507,7 @@ impl Plan {
             within(at("ms or down_ms"), ms, 0..=LONGEST_MS)?;
         }
         match &fault.kind {
-            FaultKind::Crash { point, .. } => {
-                use super::CrashPoint::*;
-                let n = match point {
-                    Now => 1,
-                    Poll { n } | Write { n } | Sync { n } | Send { n } => *n,
-                };
-                within(at("n"), n, 1..=1_000_000_000)
-            }
+            FaultKind::Crash { point, .. } => check_point(&at("n"), *point),
             FaultKind::RestartLoop { times, polls, .. } => {
                 within(at("times"), (*times).into(), 1..=1000)?;
                 within(at("polls"), *polls, 1..=1_000_000_000)
@@ -524,8 +517,16 @@ impl Plan {
                 self.check_nodes(&at("nodes"), nodes)?;
                 within(at("each_ms"), *each_ms, 0..=LONGEST_MS)
             }
-            FaultKind::Partition { groups, .. } => {
-                self.check_nodes(&at("groups"), &groups.concat())
+            FaultKind::Partition {
+                groups,
+                late,
+                clients,
+                ..
+            } => {
+                self.check_nodes(&at("groups"), &groups.concat())?;
+                let last = groups.len() as u64 - 1;
+                within(at("late"), late.unwrap_or(0).into(), 0..=last)?;
+                within(at("clients"), clients.unwrap_or(0).into(), 0..=last)
             }
             FaultKind::OneWay { from, to, .. } => self.check_nodes(&at("from, to"), &[*from, *to]),
             FaultKind::SlowLink {
@@ -562,13 +563,18 @@ impl Plan {
                 true => Ok(()),
                 false => Err(wrong(at("ppm"), ppm, "-500000 to 500000")),
             },
-            FaultKind::AddNode { zone } => within(at("zone"), (*zone).into(), 0..=NODES as u64 - 1),
+            FaultKind::AddNode { zone, first_life } => {
+                within(at("zone"), (*zone).into(), 0..=NODES as u64 - 1)?;
+                check_first_life(&at("first_life"), first_life)
+            }
+            FaultKind::DiskLost { first_life, .. } => {
+                check_first_life(&at("first_life"), first_life)
+            }
             FaultKind::Stop { .. }
             | FaultKind::Pause { .. }
             | FaultKind::HalfOpen { .. }
             | FaultKind::DiskStall { .. }
             | FaultKind::Misdirect { .. }
-            | FaultKind::DiskLost { .. }
             | FaultKind::Wiped { .. }
             | FaultKind::Copied { .. }
             | FaultKind::WrongCluster { .. }
@@ -576,6 +582,21 @@ impl Plan {
             | FaultKind::MoveLeaders { .. } => Ok(()),
         }
     }
+}
+
+fn check_point(place: &str, point: CrashPoint) -> Result<(), PlanError> {
+    use CrashPoint::*;
+    let n = match point {
+        Now => 1,
+        Poll { n } | Write { n } | Sync { n } | Flush { n } | Send { n } => n,
+    };
+    within(place, n, 1..=1_000_000_000)
+}
+
+fn check_first_life(place: &str, life: &Option<FirstLife>) -> Result<(), PlanError> {
+    let Some(life) = life else { return Ok(()) };
+    check_point(&format!("{place}.n"), life.point)?;
+    within(format!("{place}.down_ms"), life.down_ms, 0..=LONGEST_MS)
 }
 
 #[cfg(test)]
@@ -605,7 +626,14 @@ mod tests {
         let said = refused(|p| p.faults = vec![fault(FaultKind::Copied { node })]);
         assert!(said.contains("faults[0].node cannot be 77"), "{said}");
         let groups = vec![vec![0], vec![0]];
-        let said = refused(|p| p.faults = vec![fault(FaultKind::Partition { groups, ms: 1 })]);
+        let said = refused(|p| {
+            p.faults = vec![fault(FaultKind::Partition {
+                groups,
+                ms: 1,
+                late: None,
+                clients: None,
+            })]
+        });
         assert!(said.contains("different nodes"), "{said}");
         let kind = FaultKind::ClockJump {
             node: 0,

@@ -7,7 +7,9 @@ use posthouse_node::journal::READ_REPEATS;
 use rand::RngExt;
 
 use super::draw::{one_in, scaled, shuffled, some, weighted};
-use super::{CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport, rush};
+use super::{
+    CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport, bystanders, rush,
+};
 use crate::stream::{Stream, stream};
 
 /// Faults of one sort.
@@ -89,6 +91,8 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
         let more = &mut stream(plan.seed, "faults-more", i as u64);
         scene.sharpen(more, &mut first);
         let company = scene.company(more, at_ms, &first);
+        scene.index(&mut first, i as u64);
+        scene.identity(&mut first, i as u64);
         drawn.push(Fault { at_ms, kind: first });
         drawn.extend(company);
         for node in others.into_iter().skip(1).filter(|n| Some(*n) != aim) {
@@ -105,6 +109,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
     drawn.extend(scene.around_large());
     drawn.extend(scene.around_crossings());
     drawn.extend(scene.around_rush());
+    bystanders::draw(plan.seed, &mut drawn);
     drawn.sort_by_key(|f| f.at_ms);
     plan.faults = drawn;
 }
@@ -253,6 +258,7 @@ impl Scene<'_> {
                 from: ends[0],
                 to: ends[1],
                 ms,
+                clients: None,
             };
         }
         let groups = match rng.random_range(0..6) {
@@ -270,7 +276,7 @@ impl Scene<'_> {
             _ => split(&shuffled(rng, self.nodes), 2),
         };
         let groups = groups.into_iter().filter(|g| !g.is_empty()).collect();
-        FaultKind::Partition { groups, ms }
+        cut(groups, ms)
     }
 
     fn zones(&self) -> Vec<Vec<u32>> {
@@ -352,6 +358,7 @@ impl Scene<'_> {
                     ],
                 ),
                 count: weighted(rng, &[(3, 1), (1, 3)]),
+                index: false,
             },
         }
     }
@@ -383,6 +390,7 @@ impl Scene<'_> {
         match rng.random_range(0..4) {
             0 => FaultKind::AddNode {
                 zone: rng.random_range(0..=zones.min(2)),
+                first_life: None,
             },
             1 => FaultKind::Stop {
                 node: self.node(rng),
@@ -411,7 +419,11 @@ impl Scene<'_> {
         let node = self.node(rng);
         let down_ms = self.down(rng);
         match rng.random_range(0..6) {
-            0 | 1 => FaultKind::DiskLost { node, down_ms },
+            0 | 1 => FaultKind::DiskLost {
+                node,
+                down_ms,
+                first_life: None,
+            },
             2 => FaultKind::Wiped {
                 node,
                 keep_identity: one_in(rng, 2),
@@ -465,6 +477,7 @@ impl Scene<'_> {
                     node: *node,
                     call: DiskCall::Read,
                     count: rng.random_range(READ_REPEATS + 1..=3 * READ_REPEATS),
+                    index: false,
                 };
             }
             FaultKind::Rot {
@@ -494,6 +507,41 @@ impl Scene<'_> {
         }
     }
 
+    /// Some blows at a disk meet the index, which has files of its own.
+    fn index(&self, kind: &mut FaultKind, i: u64) {
+        let rng = &mut stream(self.plan.seed, "faults-index", i);
+        let destroys = kind.is_destructive();
+        match kind {
+            FaultKind::DiskError { index, .. } if !destroys => *index = one_in(rng, 2),
+            // So little that a flush does not fit, and what the journal has allocated still does.
+            FaultKind::DiskFull { left, .. } if *left > 0 && one_in(rng, 2) => {
+                *left = scaled(rng, 1 << 10, 4 << 20);
+            }
+            FaultKind::Crash { point, .. }
+                if matches!(point, CrashPoint::Write { .. } | CrashPoint::Sync { .. })
+                    && one_in(rng, 4) =>
+            {
+                *point = CrashPoint::Flush {
+                    n: rng.random_range(1..=3),
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// Rot that a start follows at once may be in what the start reads first.
+    fn identity(&self, kind: &mut FaultKind, i: u64) {
+        let rng = &mut stream(self.plan.seed, "faults-identity", i);
+        match kind {
+            FaultKind::Rot {
+                index: false,
+                place,
+                ..
+            } if *place != RotPlace::Files && one_in(rng, 4) => *place = RotPlace::Identity,
+            _ => {}
+        }
+    }
+
     fn company(&self, rng: &mut Stream, at_ms: u64, kind: &FaultKind) -> Vec<Fault> {
         let last = self.plan.duration_ms;
         let at = |at_ms: u64, kind| Fault {
@@ -519,7 +567,7 @@ impl Scene<'_> {
                     let groups = vec![vec![*node], others];
                     let groups = groups.into_iter().filter(|g| !g.is_empty()).collect();
                     let ms = rng.random_range(3000..=8000);
-                    vec![at(at_ms, FaultKind::Partition { groups, ms })]
+                    vec![at(at_ms, cut(groups, ms))]
                 }
                 // As far as replication tolerates it, somebody else has lost the same.
                 1 | 2 if self.plan.replication >= 5 && self.nodes >= 5 => {
@@ -697,6 +745,15 @@ impl Scene<'_> {
 /// A node sends many packets for each write.
 fn scaled_send(call: u64) -> u64 {
     call * 10
+}
+
+fn cut(groups: Vec<Vec<u32>>, ms: u64) -> FaultKind {
+    FaultKind::Partition {
+        groups,
+        ms,
+        late: None,
+        clients: None,
+    }
 }
 
 fn split(nodes: &[u32], groups: usize) -> Vec<Vec<u32>> {

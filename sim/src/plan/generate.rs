@@ -112,7 +112,7 @@ pub fn generate(seed: u64, choice: &Choice) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{FaultKind, OpKind};
+    use crate::plan::{CrashPoint, FaultKind, OpKind, RotPlace};
 
     #[test]
     fn the_same_seed_gives_the_same_plan() {
@@ -197,5 +197,59 @@ mod tests {
             })
         });
         assert!(majority > 10, "{majority}");
+        let struck = |what: &dyn Fn(&FaultKind) -> bool| {
+            share(&|p| p.faults.iter().any(|fault| what(&fault.kind)))
+        };
+        use FaultKind::*;
+        let places: [(&str, &dyn Fn(&FaultKind) -> bool); 7] = [
+            (
+                "clients on a side",
+                &|k| matches!(k, Partition { clients, .. } if clients.is_some()),
+            ),
+            (
+                "clients at an end",
+                &|k| matches!(k, OneWay { clients, .. } if clients.is_some()),
+            ),
+            (
+                "new nodes on a side",
+                &|k| matches!(k, Partition { late, .. } if late.is_some()),
+            ),
+            ("death of a new node", &|k| {
+                matches!(
+                    k,
+                    AddNode {
+                        first_life: Some(_),
+                        ..
+                    } | DiskLost {
+                        first_life: Some(_),
+                        ..
+                    }
+                )
+            }),
+            ("error of the index", &|k| {
+                matches!(k, DiskError { index: true, .. })
+            }),
+            ("death in a flush", &|k| {
+                matches!(
+                    k,
+                    Crash {
+                        point: CrashPoint::Flush { .. },
+                        ..
+                    }
+                )
+            }),
+            ("rot of an identity", &|k| {
+                matches!(
+                    k,
+                    Rot {
+                        place: RotPlace::Identity,
+                        ..
+                    }
+                )
+            }),
+        ];
+        for (name, what) in places {
+            assert!(struck(what) >= 5, "{name}: {}", struck(what));
+        }
     }
 }

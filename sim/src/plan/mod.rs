@@ -6,6 +6,7 @@
 //! packet, which sectors a power failure takes) is drawn from streams named after its place and
 //! seeded by [`Plan::seed`], so that a plan with one fault less is still the same world.
 
+mod bystanders;
 mod check;
 mod crossing;
 pub(crate) mod draw;
@@ -216,11 +217,39 @@ pub enum CrashPoint {
         /// Which.
         n: u64,
     },
+    /// In the middle of the n-th flush of its index.
+    Flush {
+        /// Which.
+        n: u64,
+    },
     /// When the n-th packet from it is on its way.
     Send {
         /// Which.
         n: u64,
     },
+}
+
+/// How a node that has just been added dies for the first time, counted from its first start on: at
+/// times after the cluster has taken its token, and before it hears who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstLife {
+    /// Where.
+    #[serde(flatten)]
+    pub point: CrashPoint,
+    /// Whether its machine loses power.
+    pub power: bool,
+    /// How long it stays away.
+    pub down_ms: u64,
+}
+
+/// One end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Who sends.
+    From,
+    /// Who receives.
+    To,
 }
 
 /// Which direction of the disk a fault strikes.
@@ -250,6 +279,9 @@ pub enum RotPlace {
     Votes,
     /// In entries of sealed segments that no flush of the index has caught up with.
     Unflushed,
+    /// In the file that says who the node is. Elsewhere it is spared: a node that cannot start with it
+    /// is gone.
+    Identity,
 }
 
 /// What goes wrong. Durations are in ms; `node` is a number of the plan, modulo the number of nodes.
@@ -301,12 +333,17 @@ pub enum FaultKind {
         ms: u64,
     },
     /// Hosts of different groups do not reach each other; who is in no group reaches everyone.
-    /// Clients are in no group.
     Partition {
         /// The groups.
         groups: Vec<Vec<u32>>,
         /// How long.
         ms: u64,
+        /// In which of the groups nodes are that have joined in the run, or join meanwhile.
+        #[serde(default)]
+        late: Option<u32>,
+        /// In which of the groups the clients are.
+        #[serde(default)]
+        clients: Option<u32>,
     },
     /// What one node sends to another is lost.
     OneWay {
@@ -316,6 +353,9 @@ pub enum FaultKind {
         to: u32,
         /// How long.
         ms: u64,
+        /// At which end the clients stand, too: what they send, or what is sent to them, is lost as well.
+        #[serde(default)]
+        clients: Option<End>,
     },
     /// Everything from and to a node is held and comes later, one node after the other
     /// (swizzle-clogging).
@@ -382,6 +422,9 @@ pub enum FaultKind {
         call: DiskCall,
         /// How many.
         count: u32,
+        /// Of the index instead of the files; what syncs there is a flush.
+        #[serde(default)]
+        index: bool,
     },
     /// The disk has no space left, or little.
     DiskFull {
@@ -416,6 +459,9 @@ pub enum FaultKind {
         node: u32,
         /// How long until the new one joins.
         down_ms: u64,
+        /// How the new one dies at first, if it does.
+        #[serde(default)]
+        first_life: Option<FirstLife>,
     },
     /// The process dies and the operator wipes its data directory, or all but the identity, and
     /// starts it as if nothing had happened.
@@ -480,6 +526,9 @@ pub enum FaultKind {
     AddNode {
         /// In this zone.
         zone: u32,
+        /// How it dies at first, if it does.
+        #[serde(default)]
+        first_life: Option<FirstLife>,
     },
     /// The operator moves the leadership of every shard away from a node.
     MoveLeaders {

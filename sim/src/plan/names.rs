@@ -3,7 +3,8 @@
 use posthouse_node::journal::READ_REPEATS;
 
 use super::{
-    CrashPoint, DiskCall, Fault, FaultKind, FlagMode, Given, LmtpCut, Op, OpKind, Plan, RotPlace,
+    CrashPoint, DiskCall, End, Fault, FaultKind, FirstLife, FlagMode, Given, LmtpCut, Op, OpKind,
+    Plan, RotPlace,
 };
 
 impl LmtpCut {
@@ -401,9 +402,12 @@ impl FaultKind {
 
     /// Whether octets that were synced may be lost by it.
     pub fn is_destructive(&self) -> bool {
-        if let FaultKind::DiskError { call, count, .. } = self {
-            // What is refused so often counts as lost.
-            return *call == DiskCall::Read && *count > READ_REPEATS;
+        if let FaultKind::DiskError {
+            call, count, index, ..
+        } = self
+        {
+            // What is refused so often counts as lost. The index ends its process instead.
+            return *call == DiskCall::Read && *count > READ_REPEATS && !index;
         }
         matches!(
             self,
@@ -534,12 +538,35 @@ impl FaultKind {
             }
             FaultKind::Stop { down_ms, .. } => format!("{node}stops, down {down_ms} ms"),
             FaultKind::Pause { ms, .. } => format!("{node}stands still for {ms} ms"),
-            FaultKind::Partition { groups, ms } => {
-                let groups: Vec<String> = groups.iter().map(|g| list(g)).collect();
+            FaultKind::Partition {
+                groups,
+                ms,
+                late,
+                clients,
+            } => {
+                let also = |g: usize, who: &str, of: &Option<u32>| match *of == Some(g as u32) {
+                    true => format!(",{who}"),
+                    false => String::new(),
+                };
+                let group = |(g, nodes): (usize, &Vec<u32>)| {
+                    let late = also(g, "new nodes", late);
+                    format!("{}{late}{}", list(nodes), also(g, "clients", clients))
+                };
+                let groups: Vec<String> = groups.iter().enumerate().map(group).collect();
                 format!("partition {} for {ms} ms", groups.join(" | "))
             }
-            FaultKind::OneWay { from, to, ms } => {
-                format!("nothing from node {from} reaches node {to} for {ms} ms")
+            FaultKind::OneWay {
+                from,
+                to,
+                ms,
+                clients,
+            } => {
+                let (from_too, to_too) = match clients {
+                    Some(End::From) => (" and the clients", ""),
+                    Some(End::To) => ("", " and the clients"),
+                    None => ("", ""),
+                };
+                format!("nothing from node {from}{from_too} reaches node {to}{to_too} for {ms} ms")
             }
             FaultKind::Clog { nodes, each_ms } => {
                 format!("nodes {} are clogged, {each_ms} ms apart", list(nodes))
@@ -569,13 +596,16 @@ impl FaultKind {
                     "{node}disk is {times} times slower for {ms} ms, each read by {each} ms"
                 ),
             },
-            FaultKind::DiskError { call, count, .. } => {
+            FaultKind::DiskError {
+                call, count, index, ..
+            } => {
                 let call = format!("{call:?}").to_lowercase();
-                format!("{node}disk: the next {count} {call} calls fail")
+                let what = if *index { "index" } else { "disk" };
+                format!("{node}{what}: the next {count} {call} calls fail")
             }
             FaultKind::DiskFull { ms, left, .. } => match left {
                 0 => format!("{node}disk is full for {ms} ms"),
-                left => format!("{node}disk has {} MiB left for {ms} ms", left >> 20),
+                left => format!("{node}disk has {} KiB left for {ms} ms", left >> 10),
             },
             FaultKind::Rot {
                 sectors,
@@ -587,14 +617,20 @@ impl FaultKind {
                 (_, RotPlace::Files) => format!("{node}{sectors} sectors of its files rot"),
                 (_, RotPlace::Seals) => format!("{node}up to {sectors} seals of segments rot"),
                 (_, RotPlace::Segment) => format!("{node}a whole segment rots"),
+                (_, RotPlace::Identity) => format!("{node}identity rots"),
                 (_, RotPlace::Votes) => format!("{node}up to {sectors} votes rot"),
                 (_, RotPlace::Unflushed) => {
                     format!("{node}up to {sectors} entries rot that its index lacks")
                 }
             },
             FaultKind::Misdirect { .. } => format!("{node}next write goes astray"),
-            FaultKind::DiskLost { down_ms, .. } => {
-                format!("{node}loses its disk; a new node joins after {down_ms} ms")
+            FaultKind::DiskLost {
+                down_ms,
+                first_life,
+                ..
+            } => {
+                let dies = first_life.map_or(String::new(), |life| life.words());
+                format!("{node}loses its disk; a new node joins after {down_ms} ms{dies}")
             }
             FaultKind::Wiped {
                 keep_identity,
@@ -631,7 +667,10 @@ impl FaultKind {
             FaultKind::ClockFreeze { ms, .. } => {
                 format!("{node}wall clock stands still for {ms} ms")
             }
-            FaultKind::AddNode { zone } => format!("a node is added in zone {zone}"),
+            FaultKind::AddNode { zone, first_life } => {
+                let dies = first_life.map_or(String::new(), |life| life.words());
+                format!("a node is added in zone {zone}{dies}")
+            }
             FaultKind::MoveLeaders { .. } => format!("{node}hands its leaderships over"),
         }
     }
@@ -644,6 +683,14 @@ impl Fault {
     }
 }
 
+impl FirstLife {
+    fn words(&self) -> String {
+        let dies = if self.power { "loses power" } else { "dies" };
+        let (point, down_ms) = (self.point.words(), self.down_ms);
+        format!(" and {dies} {point}, down {down_ms} ms")
+    }
+}
+
 impl CrashPoint {
     fn words(&self) -> String {
         match self {
@@ -651,6 +698,7 @@ impl CrashPoint {
             CrashPoint::Poll { n } => format!("before poll {n}"),
             CrashPoint::Write { n } => format!("within write {n}"),
             CrashPoint::Sync { n } => format!("before sync {n}"),
+            CrashPoint::Flush { n } => format!("within flush {n} of its index"),
             CrashPoint::Send { n } => format!("when packet {n} has left"),
         }
     }

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::image::unseen;
-use self::join::Token;
+use self::join::{Newcomer, Token};
 use super::budget::{Budget, destroys};
 use super::cluster::Cluster;
 use super::nodes::{DATA, NodeSlot};
 use super::rot;
 use crate::outcome::EventKind;
-use crate::plan::{CrashPoint, Fault, FaultKind, Plan, RotPlace};
+use crate::plan::{CrashPoint, End, Fault, FaultKind, FirstLife, Plan, RotPlace};
 use crate::stream::stream;
 use crate::world::HostId;
 use crate::world::disk::{Armed, Decay, Image as DiskImage};
@@ -54,8 +54,8 @@ enum Later {
     Image(u32, usize),
     /// That image takes the place of the directory of a node that is about to start.
     Restore(u32, usize),
-    /// A new node joins; in whose place.
-    Join { zone: u32, replaces: Option<u32> },
+    /// A new node joins.
+    Join(Newcomer),
     /// A process that does not belong there ends.
     EndExtra(usize),
 }
@@ -71,7 +71,9 @@ pub struct Chaos {
     images: BTreeMap<usize, (u64, DiskImage, IndexImage)>,
     /// Nodes that start with an old image and ask the others what they have promised since.
     asking: BTreeSet<u32>,
-    joining: Vec<(u32, Option<u32>, Token)>,
+    joining: Vec<(Newcomer, Token)>,
+    /// Cuts, and in which group of each a node is that joins now.
+    cuts: Vec<(u64, u32)>,
     /// Nodes that get another token.
     renewing: Vec<(usize, Token)>,
     /// Processes beside the nodes of the cluster.
@@ -95,6 +97,7 @@ impl Chaos {
             images: BTreeMap::new(),
             asking: BTreeSet::new(),
             joining: Vec::new(),
+            cuts: Vec::new(),
             renewing: Vec::new(),
             extra: Vec::new(),
             draws: stream(plan.seed, "chaos", 0),
@@ -151,7 +154,7 @@ impl Chaos {
 
     /// Whether operators still have something to do.
     pub fn is_busy(&self) -> bool {
-        let joins = self.later.values().any(|l| matches!(l, Later::Join { .. }));
+        let joins = self.later.values().any(|l| matches!(l, Later::Join(_)));
         joins || !self.joining.is_empty()
     }
 
@@ -173,7 +176,7 @@ impl Chaos {
                 }
                 // A node that heals comes back with the directory that it has.
                 Later::Die(n, ..) | Later::Restore(n, _) => nodes.contains(n),
-                Later::Join { .. } | Later::EndExtra(_) => false,
+                Later::Join(_) | Later::EndExtra(_) => false,
             };
             if !done {
                 kept.insert(key, what);
@@ -232,9 +235,9 @@ impl Chaos {
                 self.images.insert(fault, image);
             }
             Later::Restore(n, fault) => self.restore(n, fault, cluster),
-            Later::Join { zone, replaces } => {
+            Later::Join(newcomer) => {
                 if let Some(token) = join::ask_for_token(cluster) {
-                    self.joining.push((zone, replaces, token));
+                    self.joining.push((newcomer, token));
                 }
             }
             Later::EndExtra(i) => {
@@ -277,6 +280,9 @@ impl Chaos {
             return;
         }
         *cluster.stats.faults.entry(name).or_default() += 1;
+        if let Some(node) = destroyed {
+            cluster.nodes[(node % count) as usize].may_refuse = true;
+        }
         let (node, until_ms) = self.apply(number, kind, cluster);
         let event = EventKind::Fault {
             fault: number as u32,
@@ -287,9 +293,10 @@ impl Chaos {
         cluster.event(node, event);
     }
 
-    fn rule(&mut self, cluster: &Cluster, rule: Rule, until: u64) {
+    fn rule(&mut self, cluster: &Cluster, rule: Rule, until: u64) -> u64 {
         let number = cluster.stage.net().links().add(rule);
         self.later(until, Later::Rule(number));
+        number
     }
 
     /// Carries one fault out; on which node, and until when it lasts.
@@ -346,19 +353,40 @@ impl Chaos {
                 self.later(now + 6_000, Later::GiveUp(host));
                 (Some(node % count), Some(now + ms))
             }
-            FaultKind::Partition { groups, ms } => {
-                let mut group_of = BTreeMap::new();
+            FaultKind::Partition {
+                groups,
+                ms,
+                late,
+                clients,
+            } => {
+                let joined = cluster.nodes.iter().skip(count as usize);
+                let joined = joined.filter_map(|node| Some((node.host, late?)));
+                let mut group_of: BTreeMap<HostId, u32> = joined.collect();
+                group_of.extend(clients.map(|group| (HostId::CLIENTS, group)));
                 for (g, nodes) in groups.iter().enumerate() {
                     for n in nodes {
                         group_of.insert(host_of(cluster, *n), g as u32);
                     }
                 }
-                self.rule(cluster, Rule::Partition(group_of), now + ms);
+                let rule = self.rule(cluster, Rule::Partition(group_of), now + ms);
+                self.cuts.extend(late.map(|group| (rule, group)));
                 (None, Some(now + ms))
             }
-            FaultKind::OneWay { from, to, ms } => {
-                let rule = Rule::OneWay(host_of(cluster, from), host_of(cluster, to));
-                self.rule(cluster, rule, now + ms);
+            FaultKind::OneWay {
+                from,
+                to,
+                ms,
+                clients,
+            } => {
+                let ends = (host_of(cluster, from), host_of(cluster, to));
+                self.rule(cluster, Rule::OneWay(ends.0, ends.1), now + ms);
+                let also = clients.map(|end| match end {
+                    End::From => Rule::OneWay(HostId::CLIENTS, ends.1),
+                    End::To => Rule::OneWay(ends.0, HostId::CLIENTS),
+                });
+                if let Some(rule) = also {
+                    self.rule(cluster, rule, now + ms);
+                }
                 (Some(from % count), Some(now + ms))
             }
             FaultKind::Clog { nodes, each_ms } => {
@@ -416,12 +444,13 @@ impl Chaos {
                 node,
                 call,
                 count: calls,
+                index,
             } => {
-                cluster
-                    .stage
-                    .host(host_of(cluster, node))
-                    .disk
-                    .fail_next(call, calls);
+                let h = cluster.stage.host(host_of(cluster, node));
+                match index {
+                    true => h.index.fail_next(call, calls),
+                    false => h.disk.fail_next(call, calls),
+                }
                 (Some(node % count), None)
             }
             FaultKind::DiskFull { node, ms, left } => {
@@ -476,9 +505,14 @@ impl Chaos {
                     .misdirect_next();
                 (Some(node % count), None)
             }
-            FaultKind::DiskLost { node, down_ms } => {
+            FaultKind::DiskLost {
+                node,
+                down_ms,
+                first_life,
+            } => {
                 let n = node % count;
                 self.lose(n, cluster, &|_| false, "its disk is lost", down_ms);
+                self.replace(n, cluster, down_ms, first_life);
                 cluster.nodes[n as usize].wanted = false;
                 cluster.nodes[n as usize].retired = Some("its disk is lost".into());
                 (Some(n), Some(now + down_ms))
@@ -492,10 +526,10 @@ impl Chaos {
                 let identity = Path::new(DATA).join("identity.json");
                 let keep = |path: &Path| keep_identity && path == identity;
                 self.lose(n, cluster, &keep, "its directory is wiped", down_ms);
+                self.replace(n, cluster, down_ms, None);
                 let member = cluster.nodes[((n + 1) % count) as usize].addr();
                 let slot = &mut cluster.nodes[n as usize];
                 slot.start_at_ms = now + down_ms;
-                slot.may_refuse = true;
                 if !keep_identity {
                     // An operator who starts it as before; its token is used up.
                     slot.config.join = member;
@@ -515,7 +549,6 @@ impl Chaos {
                 let back = now + down_ms.max(1);
                 cluster.kill(n, Death::Kill, back, "an old image is restored");
                 self.later(back, Later::Restore(n, number));
-                cluster.nodes[n as usize].may_refuse = true;
                 if alone_ms > 0 {
                     let until = back + alone_ms;
                     let others = cluster.nodes.iter().map(|node| (node.host, 0));
@@ -581,14 +614,8 @@ impl Chaos {
                 self.later(now + ms, Later::Thaw(host));
                 (Some(node % count), Some(now + ms))
             }
-            FaultKind::AddNode { zone } => {
-                self.later(
-                    now,
-                    Later::Join {
-                        zone,
-                        replaces: None,
-                    },
-                );
+            FaultKind::AddNode { zone, first_life } => {
+                self.later(now, Later::Join(Newcomer { zone, first_life }));
                 (None, None)
             }
             FaultKind::MoveLeaders { node } => {
@@ -633,6 +660,7 @@ impl Chaos {
                 h.disk
                     .arm(Armed { call, n }, Box::new(move || fence.kill()));
             }
+            CrashPoint::Flush { n } => h.index.arm(n, fence),
             CrashPoint::Send { n } => cluster.stage.net().arm(host, n, fence),
         }
         cluster.nodes[n as usize].start_at_ms = back;
@@ -642,7 +670,7 @@ impl Chaos {
         );
     }
 
-    /// A node dies and loses its directory, but for what `keep` says; a new one joins instead.
+    /// A node dies and loses its directory, but for what `keep` says.
     fn lose(
         &mut self,
         n: u32,
@@ -657,9 +685,13 @@ impl Chaos {
         let h = cluster.stage.host(host);
         h.disk.wipe(keep);
         h.index.wipe();
+    }
+
+    /// A new node joins in the zone of this one.
+    fn replace(&mut self, n: u32, cluster: &Cluster, down_ms: u64, first_life: Option<FirstLife>) {
         let zone = cluster.plan.nodes[n as usize].zone;
-        let replaces = Some(n);
-        self.later(now + down_ms, Later::Join { zone, replaces });
+        let at = cluster.now_ms() + down_ms;
+        self.later(at, Later::Join(Newcomer { zone, first_life }));
     }
 }
 

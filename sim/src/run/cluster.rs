@@ -42,8 +42,6 @@ pub struct Cluster {
     records: Arc<Mutex<Vec<Record>>>,
     /// The numbers that the cluster gave to the nodes, by those of the plan.
     pub node_ids: BTreeMap<u32, u32>,
-    /// Number of nodes that took the place of others, by the number of the one they replace.
-    pub replacements: BTreeMap<u32, u32>,
 }
 
 impl Cluster {
@@ -64,7 +62,6 @@ impl Cluster {
             cluster_id: None,
             records: Arc::default(),
             node_ids: BTreeMap::new(),
-            replacements: BTreeMap::new(),
         }
     }
 
@@ -115,6 +112,7 @@ impl Cluster {
             }
         }
         for n in 0..self.nodes.len() {
+            let was_gone = self.nodes[n].retired.is_some();
             if let Some(event) = self.nodes[n].turn(&mut self.stage) {
                 if let Some(running) = self.nodes[n].running() {
                     self.node_ids.insert(n as u32, running.node.0);
@@ -125,6 +123,12 @@ impl Cluster {
                     }
                 }
                 self.event(Some(n as u32), event);
+                let node = &self.nodes[n];
+                let refused = node.retired.clone().filter(|_| !was_gone);
+                if let Some(why) = refused.filter(|_| !node.may_refuse) {
+                    let what = format!("refuses to start for good, and nothing has hurt it: {why}");
+                    self.violated("liveness", Some(n as u32), what);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use posthouse_node::api::cluster::Running;
 use posthouse_node::config::Config;
+use posthouse_node::identity::IdentityError;
 use posthouse_node::node::{Node, StartError};
 use posthouse_node::raft::fault::Fault;
 use tokio_util::sync::CancellationToken;
@@ -245,9 +246,10 @@ async fn process(
         Err(e) => match e {
             StartError::Stopped => End::Stopped,
             StartError::Fault(Fault::IndexDamaged(_)) => End::Again,
-            StartError::Copied { .. } | StartError::Gone { .. } | StartError::Anonymous(_) => {
-                End::Refused(e.to_string())
-            }
+            StartError::Copied { .. }
+            | StartError::Gone { .. }
+            | StartError::Anonymous(_)
+            | StartError::Identity(IdentityError::Invalid { .. }) => End::Refused(e.to_string()),
             _ => End::Failed(e.to_string()),
         },
     };

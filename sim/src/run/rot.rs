@@ -5,7 +5,7 @@
 //! last there cannot be told from a torn tail.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures::future::FutureExt;
 use posthouse_node::journal::{Journal, RecordKind};
@@ -14,6 +14,7 @@ use posthouse_node::types::Location;
 use rand::RngExt;
 
 use super::cluster::Cluster;
+use super::nodes::DATA;
 use crate::plan::RotPlace;
 use crate::stream::Stream;
 use crate::world::disk::{Decay, SimDisk};
@@ -43,6 +44,14 @@ pub fn strike(
             let sealed = pick(sealed(disk), 1, draws).into_iter();
             let struck = sealed.map(|path| disk.rot_range(&path, 0..u64::MAX, true, Decay::Synced));
             struck.flatten().collect()
+        }
+        RotPlace::Identity => {
+            let path = Path::new(DATA).join("identity.json");
+            let octets = disk
+                .content(&path)
+                .map_or(0, |content| content.len() as u64);
+            let struck = disk.rot_range(&path, 0..octets, false, Decay::Synced);
+            struck.into_iter().collect()
         }
         // Where votes and entries lie only a node that runs can tell.
         RotPlace::Votes => running.map_or_else(Vec::new, |running| {

@@ -72,7 +72,11 @@ pub fn lost_disk_and_rebuild(seed: u64) -> Plan {
     let mut plan = Base::usual("lost-disk-and-rebuild", seed).plan();
     let rng = &mut draws(&plan);
     let order = shuffled(rng, 5);
-    let lost = |node, down_ms| FaultKind::DiskLost { node, down_ms };
+    let lost = |node, down_ms| FaultKind::DiskLost {
+        node,
+        down_ms,
+        first_life: None,
+    };
     let first = rng.random_range(1500..3500);
     strike(
         &mut plan,

@@ -15,6 +15,8 @@ pub fn split_brain(seed: u64) -> Plan {
     let cut = |groups: &[&[u32]], ms| FaultKind::Partition {
         groups: groups.iter().map(|g| group(g)).collect(),
         ms,
+        late: None,
+        clients: None,
     };
     let ms = rng.random_range(2500..4500);
     strike(
@@ -39,6 +41,8 @@ pub fn flapping_link(seed: u64) -> Plan {
         let kind = FaultKind::Partition {
             groups: vec![vec![alone], others.clone()],
             ms: rng.random_range(100..350),
+            late: None,
+            clients: None,
         };
         faults.push((800 + turn * 500, kind));
     }
@@ -53,9 +57,17 @@ pub fn one_way_mirror(seed: u64) -> Plan {
     let rng = &mut draws(&plan);
     let from = rng.random_range(0..5u32);
     let ms = rng.random_range(4000..9000);
-    let lost = (0..5)
-        .filter(|to| *to != from)
-        .map(|to| (1500, FaultKind::OneWay { from, to, ms }));
+    let lost = (0..5).filter(|to| *to != from).map(|to| {
+        (
+            1500,
+            FaultKind::OneWay {
+                from,
+                to,
+                ms,
+                clients: None,
+            },
+        )
+    });
     strike(&mut plan, lost);
     plan
 }

@@ -159,7 +159,10 @@ pub fn growing_cluster(seed: u64) -> Plan {
         power: true,
         down_ms: 1500,
     };
-    let add = |zone| FaultKind::AddNode { zone };
+    let add = |zone| FaultKind::AddNode {
+        zone,
+        first_life: None,
+    };
     strike(
         &mut plan,
         [

@@ -71,6 +71,13 @@ impl Links {
         self.next_rule
     }
 
+    /// One more host is in this group of a partition, as long as that is in force.
+    pub fn take_in(&mut self, number: u64, host: HostId, group: u32) {
+        if let Some(Rule::Partition(groups)) = self.rules.get_mut(&number) {
+            groups.insert(host, group);
+        }
+    }
+
     /// Ends a rule.
     pub fn remove(&mut self, number: u64) {
         self.rules.remove(&number);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{Chaos, Later};
+use crate::plan::FirstLife;
 use crate::run::cluster::Cluster;
 use crate::run::nodes::NodeSlot;
 use crate::world::HostId;
@@ -13,35 +14,57 @@ use crate::world::HostId;
 /// The token of a node that is about to join.
 pub(super) type Token = Arc<Mutex<Option<Result<String, String>>>>;
 
+/// A node that is about to join.
+pub(super) struct Newcomer {
+    /// Where it stands.
+    pub zone: u32,
+    /// How it dies at first, if it does.
+    pub first_life: Option<FirstLife>,
+}
+
 impl Chaos {
     /// New nodes start once they have their token.
     pub(super) fn admit(&mut self, cluster: &mut Cluster) {
         let mut waiting = Vec::new();
-        for (zone, replaces, token) in std::mem::take(&mut self.joining) {
-            match token.lock().take() {
-                None => waiting.push((zone, replaces, Arc::clone(&token))),
+        for (newcomer, token) in std::mem::take(&mut self.joining) {
+            let given = token.lock().take();
+            match given {
+                None => waiting.push((newcomer, token)),
                 Some(Err(_)) => {
                     // No majority gave one: the operator asks again later.
                     let at = cluster.now_ms() + 2_000;
-                    self.later(at, Later::Join { zone, replaces });
+                    self.later(at, Later::Join(newcomer));
                 }
-                Some(Ok(token)) => {
-                    let host = cluster.stage.add_host(zone);
-                    let mut slot = NodeSlot::new(&cluster.plan, host, zone);
-                    let member = cluster.nodes.iter().find(|n| n.serves());
-                    let member = member.or(cluster.nodes.first());
-                    slot.config.join = member.map(NodeSlot::addr).unwrap_or_default();
-                    slot.config.join_token = token;
-                    slot.wanted = true;
-                    let number = cluster.nodes.len() as u32;
-                    if let Some(old) = replaces {
-                        cluster.replacements.insert(number, old);
-                    }
-                    cluster.nodes.push(slot);
-                }
+                Some(Ok(token)) => self.start(newcomer, token, cluster),
             }
         }
         self.joining.extend(waiting);
+    }
+
+    fn start(&mut self, newcomer: Newcomer, token: String, cluster: &mut Cluster) {
+        let host = cluster.stage.add_host(newcomer.zone);
+        for (rule, group) in &self.cuts {
+            cluster.stage.net().links().take_in(*rule, host, *group);
+        }
+        let mut slot = NodeSlot::new(&cluster.plan, host, newcomer.zone);
+        let member = cluster.nodes.iter().find(|n| n.serves());
+        let member = member.or(cluster.nodes.first());
+        slot.config.join = member.map(NodeSlot::addr).unwrap_or_default();
+        slot.config.join_token = token;
+        slot.wanted = true;
+        let n = cluster.nodes.len() as u32;
+        cluster.nodes.push(slot);
+        let Some(life) = newcomer.first_life else {
+            return;
+        };
+        // A node with an old image may ask this one, too, what it has promised.
+        if self.over || (cluster.plan.budget && !self.asking.is_empty()) {
+            cluster.stats.held_back += 1;
+            return;
+        }
+        let event = cluster.nodes[n as usize].start(&mut cluster.stage);
+        cluster.event(Some(n), event);
+        self.crash(n, life.point, life.power, life.down_ms, cluster);
     }
 
     /// A token lasts by the clock that is furthest ahead in the cluster: when that one jumps, a node

@@ -249,9 +249,9 @@ impl SimDisk {
         self.0.state.lock().faults.full = full;
     }
 
-    /// Whether somebody said that no space is left.
-    pub fn is_full(&self) -> bool {
-        self.0.state.lock().faults.full
+    /// Octets that are free.
+    pub fn free_bytes(&self) -> u64 {
+        self.free(&self.0.state.lock())
     }
 
     /// Something beside the files takes up so many octets.

@@ -14,9 +14,10 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -25,6 +26,7 @@ use posthouse_node::index::memory::{MemoryIndex, MemoryStore};
 use posthouse_node::index::{Batch, Family, Index, IndexError, IndexOpener, Next, View};
 use rand::RngExt;
 
+use crate::plan::DiskCall;
 use crate::stream::{Stream, stream};
 use crate::world::disk::{Device, SimDisk};
 use crate::world::fence::Fence;
@@ -43,6 +45,8 @@ struct Shared {
     disk: SimDisk,
     /// Whether the open index is rotten: asked for each row that is read.
     rotten: AtomicBool,
+    /// How many of the next reads fail.
+    failing_reads: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -53,6 +57,8 @@ struct State {
     next: u64,
     failing_writes: u32,
     failing_flushes: u32,
+    /// In which flush from now on a process dies.
+    armed: Option<(u64, Fence)>,
     timing: Stream,
 }
 
@@ -95,12 +101,14 @@ impl SimIndex {
         SimIndex(Arc::new(Shared {
             disk: disk.clone(),
             rotten: AtomicBool::new(false),
+            failing_reads: AtomicU32::new(0),
             state: Mutex::new(State {
                 stores: BTreeMap::new(),
                 open: None,
                 next: 1,
                 failing_writes: 0,
                 failing_flushes: 0,
+                armed: None,
                 timing: stream(seed, "index.timing", host),
             }),
         }))
@@ -120,6 +128,7 @@ impl SimIndex {
         let mut rng = self.0.disk.event_stream("index.crash");
         let mut state = self.0.state.lock();
         state.open = None;
+        state.armed = None;
         for rows in state.stores.values() {
             let keep = survivors(rows.store.unflushed(), power, &mut rng);
             rows.store.crash(keep);
@@ -150,21 +159,28 @@ impl SimIndex {
         }
     }
 
-    /// The next `count` writes fail.
-    pub fn fail_next_write(&self, count: u32) {
-        self.0.state.lock().failing_writes += count;
+    /// The next `count` calls of this kind fail with EIO; what syncs here is a flush.
+    pub fn fail_next(&self, call: DiskCall, count: u32) {
+        let mut state = self.0.state.lock();
+        match call {
+            DiskCall::Read => self.0.failing_reads.store(count, Ordering::Relaxed),
+            DiskCall::Write => state.failing_writes = count,
+            DiskCall::Sync => state.failing_flushes = count,
+        }
     }
 
-    /// The next `count` flushes fail.
-    pub fn fail_next_flush(&self, count: u32) {
-        self.0.state.lock().failing_flushes += count;
+    /// The process with this fence dies in the `n`-th flush from now on.
+    pub fn arm(&self, n: u64, fence: Fence) {
+        self.0.state.lock().armed = Some((n, fence));
     }
 
-    /// Forgets failures that wait.
+    /// Forgets failures that wait, and the flush in which a process is to die.
     pub fn heal(&self) {
         let mut state = self.0.state.lock();
+        self.0.failing_reads.store(0, Ordering::Relaxed);
         state.failing_writes = 0;
         state.failing_flushes = 0;
+        state.armed = None;
     }
 
     /// The rows of the running process, for checks.
@@ -285,6 +301,17 @@ struct Guard {
 }
 
 impl Guard {
+    /// A read fails where the drive refuses it, or finds damage.
+    fn read(&self, damaged: impl FnOnce(Family, &[u8]) -> bool) -> Result<(), IndexError> {
+        let failing = &self.index.0.failing_reads;
+        let left = failing.load(Ordering::Relaxed);
+        if left > 0 {
+            failing.store(left - 1, Ordering::Relaxed);
+            return Err(eio());
+        }
+        self.check(damaged)
+    }
+
     fn check(&self, damaged: impl FnOnce(Family, &[u8]) -> bool) -> Result<(), IndexError> {
         if !self.index.0.rotten.load(Ordering::Relaxed) {
             return Ok(());
@@ -301,11 +328,11 @@ impl Guard {
     }
 
     fn row(&self, family: Family, key: &[u8]) -> Result<(), IndexError> {
-        self.check(|f, k| f == family && k == key)
+        self.read(|f, k| f == family && k == key)
     }
 
     fn range(&self, family: Family, from: &[u8], to: &[u8]) -> Result<(), IndexError> {
-        self.check(|f, k| f == family && from <= k && k < to)
+        self.read(|f, k| f == family && from <= k && k < to)
     }
 }
 
@@ -368,15 +395,39 @@ impl OpenIndex {
         } else {
             self.device.occupy(0).await;
         }
-        if take(&mut self.guard.index.0.state.lock().failing_flushes) {
-            return Err(IndexError::Failed("IO error: Input/output error".into()));
+        let shared = &self.guard.index.0;
+        if self.store.unflushed() > 0 && take_last(&mut shared.state.lock().armed) {
+            return pending().await;
         }
-        if self.store.unflushed() > 0 && self.guard.index.0.disk.is_full() {
+        if take(&mut shared.state.lock().failing_flushes) {
+            return Err(eio());
+        }
+        let needs = self.store.unflushed_bytes().max(1);
+        if self.store.unflushed() > 0 && needs > shared.disk.free_bytes() {
             return Err(IndexError::Failed("IO error: No space left".into()));
         }
         self.store.flush_upto(upto);
         Ok(())
     }
+}
+
+/// What RocksDB makes of EIO.
+fn eio() -> IndexError {
+    IndexError::Failed("IO error: Input/output error".into())
+}
+
+/// Counts down to the death of a process; whether this was its end.
+fn take_last(armed: &mut Option<(u64, Fence)>) -> bool {
+    let Some((left, fence)) = armed else {
+        return false;
+    };
+    *left = left.saturating_sub(1);
+    let last = *left == 0;
+    if last {
+        fence.kill();
+        *armed = None;
+    }
+    last
 }
 
 /// Takes one of so many, if there is one.
@@ -429,7 +480,7 @@ impl Index for OpenIndex {
             return Ok(());
         }
         if take(&mut self.guard.index.0.state.lock().failing_writes) {
-            return Err(IndexError::Failed("IO error: Input/output error".into()));
+            return Err(eio());
         }
         self.inner.write(batch)
     }

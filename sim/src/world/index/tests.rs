@@ -247,18 +247,53 @@ fn failures_come_as_ordered() {
     let world = World::new(6);
     run(async {
         let index = world.open(&Fence::default()).await.unwrap();
-        world.index.fail_next_write(1);
+        world.index.fail_next(DiskCall::Write, 1);
         let refused = index.write(Batch::default());
         assert!(matches!(refused, Err(IndexError::Failed(_))));
         write(&*index, 1);
-        world.index.fail_next_flush(1);
+        world.index.fail_next(DiskCall::Sync, 1);
         assert!(index.flush().await.is_err());
         world.disk.full(true);
         assert!(index.flush().await.is_err(), "no space");
         world.disk.full(false);
-        world.index.fail_next_flush(1);
+        world.disk.leave(2);
+        assert!(index.flush().await.is_err(), "too little space");
+        world.disk.leave(1 << 10);
+        index.flush().await.unwrap();
+        write(&*index, 2);
+        world.index.fail_next(DiskCall::Sync, 1);
         world.index.heal();
         index.flush().await.unwrap();
         assert_eq!(world.index.store().unwrap().unflushed(), 0);
+        world.index.fail_next(DiskCall::Read, 2);
+        assert!(index.get(Family::State, b"x").is_err());
+        let view = index.view();
+        let mut visit = |_: &[u8], _: &[u8]| Next::Continue;
+        assert!(view.scan(Family::State, b"", b"z", &mut visit).is_err());
+        view.scan(Family::State, b"", b"z", &mut visit).unwrap();
+    });
+}
+
+#[test]
+fn a_process_dies_in_a_flush_that_has_rows_and_in_none_once_it_has_healed() {
+    let world = World::new(7);
+    run(async {
+        let fence = Fence::default();
+        let index = world.open(&fence).await.unwrap();
+        world.index.arm(2, fence.clone());
+        index.flush().await.unwrap();
+        write(&*index, 1);
+        index.flush().await.unwrap();
+        write(&*index, 2);
+        let dies = tokio::time::timeout(Duration::from_secs(60), index.flush());
+        assert!(dies.await.is_err() && fence.is_dead());
+        world.die(&fence, false);
+        let fence = Fence::default();
+        let index = world.open(&fence).await.unwrap();
+        world.index.arm(1, fence.clone());
+        world.index.heal();
+        write(&*index, 3);
+        index.flush().await.unwrap();
+        assert!(!fence.is_dead());
     });
 }
