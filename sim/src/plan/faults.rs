@@ -8,7 +8,8 @@ use rand::RngExt;
 
 use super::draw::{one_in, scaled, shuffled, some, weighted};
 use super::{
-    CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport, bystanders, rush,
+    CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport, bystanders, lasting,
+    rush,
 };
 use crate::stream::{Stream, stream};
 
@@ -110,6 +111,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
     drawn.extend(scene.around_crossings());
     drawn.extend(scene.around_rush());
     bystanders::draw(plan.seed, &mut drawn);
+    lasting::draw(plan, &mut drawn);
     drawn.sort_by_key(|f| f.at_ms);
     plan.faults = drawn;
 }

@@ -112,7 +112,7 @@ pub fn generate(seed: u64, choice: &Choice) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{CrashPoint, FaultKind, OpKind, RotPlace};
+    use crate::plan::{CrashPoint, Fault, FaultKind, OpKind, RotPlace};
 
     #[test]
     fn the_same_seed_gives_the_same_plan() {
@@ -251,5 +251,17 @@ mod tests {
         for (name, what) in places {
             assert!(struck(what) >= 5, "{name}: {}", struck(what));
         }
+        let long = share(&|p| p.duration_ms >= 60_000);
+        assert!((10..45).contains(&long), "{long}");
+        let lasting = share(&|p| {
+            let passes = |f: &Fault| match f.kind {
+                Pause { ms, .. } | DiskStall { ms, .. } | ClockFreeze { ms, .. } => {
+                    ms >= 20_000 && f.at_ms + ms < p.duration_ms
+                }
+                _ => false,
+            };
+            p.duration_ms >= 60_000 && p.faults.iter().any(passes)
+        });
+        assert!(lasting * 10 >= long * 8, "{lasting} of {long}");
     }
 }

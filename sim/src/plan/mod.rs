@@ -13,6 +13,7 @@ pub(crate) mod draw;
 mod faults;
 pub mod generate;
 mod given;
+mod lasting;
 mod mail;
 mod names;
 mod op;

@@ -54,6 +54,11 @@ pub fn draw(seed: u64, choice: &Choice) -> Shape {
     let transport = choice.transport.unwrap_or(drawn);
     let drawn = rng.random_range(8..=20) * 1000;
     let duration_ms = choice.duration_ms.unwrap_or(drawn);
+    let long = &mut stream(seed, "topology-long", 0);
+    let duration_ms = match one_in(long, 40) && choice.duration_ms.is_none() {
+        true => long.random_range(60..=90) * 1000,
+        false => duration_ms,
+    };
     // Mostly in turn; sometimes one zone holds more than its share.
     let uneven = one_in(rng, 5);
     let place = |node: u32, drawn: u32| match uneven && node >= zones {
