@@ -44,9 +44,14 @@ pub fn slow_follower(seed: u64) -> Plan {
     plan
 }
 
-/// Sectors rot on every node, but never on two at once without time to mend.
+/// Sectors rot on every node, but never on two at once without time to mend. The budget counts a node
+/// as hurt for good and would spare all but two, so it is off: with five replicas a record is lost only
+/// where three of them rot in the same place before anybody has mended one.
 pub fn rot_everywhere(seed: u64) -> Plan {
-    let mut plan = Base::usual("rot-everywhere", seed).plan();
+    let mut base = Base::usual("rot-everywhere", seed);
+    base.replication = 5;
+    let mut plan = base.plan();
+    plan.budget = false;
     plan.settings.scrub_every_ms = 1000;
     let rng = &mut draws(&plan);
     let order = shuffled(rng, 5);
@@ -67,9 +72,12 @@ pub fn rot_everywhere(seed: u64) -> Plan {
     plan
 }
 
-/// Two disks in a row: the second goes when the first has been replaced.
-pub fn lost_disk_and_rebuild(seed: u64) -> Plan {
-    let mut plan = Base::usual("lost-disk-and-rebuild", seed).plan();
+/// Two disks in a row: the second goes when a new node has joined for the first. What the lost nodes
+/// held is not copied to the new ones: three of five replicas have to do.
+pub fn lost_disks(seed: u64) -> Plan {
+    let mut base = Base::usual("lost-disks", seed);
+    base.replication = 5;
+    let mut plan = base.plan();
     let rng = &mut draws(&plan);
     let order = shuffled(rng, 5);
     let lost = |node, down_ms| FaultKind::DiskLost {

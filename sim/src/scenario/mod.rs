@@ -73,9 +73,9 @@ const ALL: [Scenario; 22] = [
         plan: stops::leader_hunt,
     },
     Scenario {
-        name: "lost-disk-and-rebuild",
-        about: "a disk is lost, a new node takes its place, then another disk is lost",
-        plan: disks::lost_disk_and_rebuild,
+        name: "lost-disks",
+        about: "a disk is lost, a new node joins, then another disk is lost, with five replicas",
+        plan: disks::lost_disks,
     },
     Scenario {
         name: "nine-nodes-five-replicas",
