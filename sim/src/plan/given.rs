@@ -135,9 +135,12 @@ mod tests {
     use super::super::generate::{Choice, generate};
     use super::*;
 
+    /// What a delivery is given, and its mailbox.
+    type Drawn = (Given, Option<u32>);
+
     #[test]
     fn they_add_to_what_is_drawn_and_change_nothing_of_it() {
-        let mut all = Vec::new();
+        let mut all: Vec<Drawn> = Vec::new();
         for seed in 0..100 {
             let with = generate(seed, &Choice::default());
             let mut bare = with.clone();
@@ -159,7 +162,7 @@ mod tests {
             assert_eq!(bare.ops.len(), with.ops.len());
             assert!(bare.ops.iter().all(|op| with.ops.contains(op)), "{seed}");
         }
-        let share = |what: &dyn Fn(&(Given, Option<u32>)) -> bool| {
+        let share = |what: &dyn Fn(&Drawn) -> bool| {
             all.iter().filter(|g| what(g)).count() * 100 / all.len()
         };
         assert!(share(&|(given, _)| !given.flags.is_empty()) > 20);

@@ -334,6 +334,7 @@ fn answered(answer: &Answer) -> String {
                 held.mailboxes, held.messages, held.unseen, held.deleted, held.bytes
             ),
             Done::Accounts(all) => list(all.iter().map(|(name, _)| short(name).to_owned())),
+            Done::Believed(believed) if believed.uid_validity == 0 => "in no mailbox".into(),
             Done::Believed(believed) => {
                 let uids: Vec<u32> = believed.messages.iter().map(|(uid, _)| *uid).collect();
                 format!("uids {}", numbers(&uids))

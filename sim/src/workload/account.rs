@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 
 use crate::history::{Answer, Call, Done, UsageSeen};
 
-use super::{At, account_id, account_name, answer, mailbox_id, mailbox_name, request_id};
+use super::{At, DOMAIN, account_id, account_name, answer, mailbox_id, mailbox_name, request_id};
 
 /// Creates an account.
 pub(super) async fn create(at: &At<'_>, account: u32) {
@@ -97,6 +97,8 @@ pub(super) async fn list(at: &At<'_>, page: u32) {
             Ok(pages) => {
                 let all = pages.into_iter().flatten();
                 let all = all.map(|account| (account.name, account.highest_modseq));
+                // The run has accounts of its own, by which it sees that the cluster serves.
+                let all = all.filter(|(name, _)| name.ends_with(DOMAIN));
                 Answer::Done(Done::Accounts(all.collect()))
             }
             Err(e) => answer::of(e),

@@ -123,9 +123,12 @@ struct Begun {
     call: Call,
 }
 
+/// The domain of all accounts of a plan.
+const DOMAIN: &str = "sim.example";
+
 /// The name of an account of the plan.
 pub fn account_name(account: u32) -> String {
-    format!("user{account}@sim.example")
+    format!("user{account}@{DOMAIN}")
 }
 
 /// The name of a mailbox of the plan; 0 is INBOX.
