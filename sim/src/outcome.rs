@@ -93,6 +93,10 @@ pub enum EventKind {
     },
 }
 
+/// Accounts by what a judge could say of them, by the judge's name: `judged`, or why not, or not of
+/// all of it.
+pub type Judged = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// Counts of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
@@ -110,6 +114,9 @@ pub struct Stats {
     pub polls: u64,
     /// Rare situations of the product, by name.
     pub rare: BTreeMap<String, u64>,
+    /// Of how many accounts the judges that may have to be silent could say something.
+    #[serde(default)]
+    pub judged: Judged,
 }
 
 /// The result of one run.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::choice::Subject;
 use super::engine::Finished;
 use super::output::{octets, span};
-use crate::outcome::{EventKind, Outcome};
+use crate::outcome::{EventKind, Judged, Outcome};
 use crate::plan::{Plan, settings};
 use crate::version::version;
 
@@ -78,6 +78,15 @@ fn counts(map: &BTreeMap<String, u64>) -> String {
     }
 }
 
+/// Of how many accounts the judges could say something, a line each.
+pub fn judged(judged: &Judged) -> String {
+    let lines = judged.iter().map(|(name, said)| {
+        let all: u64 = said.values().sum();
+        format!("  {name:<9} {all} accounts: {}\n", counts(said))
+    });
+    lines.collect()
+}
+
 /// What happened, by kind.
 pub fn events(outcome: &Outcome) -> String {
     let stats = &outcome.stats;
@@ -107,7 +116,7 @@ pub fn events(outcome: &Outcome) -> String {
         stats.packets,
         stats.polls,
         stats.rare.len(),
-    )
+    ) + &judged(&stats.judged)
 }
 
 /// Passed or not, and why.
@@ -164,6 +173,7 @@ pub fn object(finished: &Finished, subject: &Subject) -> Value {
         "packets": stats.packets,
         "polls": stats.polls,
         "rare": stats.rare,
+        "judged": stats.judged,
         "version": version(),
         "reproduce": subject.line(),
     })

@@ -10,6 +10,7 @@ use super::choice::Subject;
 use super::engine::{Engine, Finished, Limits, Next, run_all, twice};
 use super::exit::{Failure, Outcome, STUCK, usage};
 use super::{marks, output, summary};
+use crate::outcome::Judged;
 use crate::plan::generate::{Choice, generate};
 use crate::run::Options;
 
@@ -91,6 +92,8 @@ pub struct Tally {
     pub failed: Vec<(u64, Vec<String>)>,
     /// Rare situations, how often, by name.
     pub rare: BTreeMap<String, u64>,
+    /// Of how many accounts the judges could say something.
+    pub judged: Judged,
     /// What was violated first, for each failure.
     whats: BTreeMap<u64, String>,
 }
@@ -103,6 +106,12 @@ impl Tally {
         self.cpu += finished.cpu;
         for (name, n) in &outcome.stats.rare {
             *self.rare.entry(name.clone()).or_default() += n;
+        }
+        for (name, said) in &outcome.stats.judged {
+            let of = self.judged.entry(name.clone()).or_default();
+            for (said, n) in said {
+                *of.entry(said.clone()).or_default() += n;
+            }
         }
         if let Some(first) = outcome.violations.first() {
             let mut seen = BTreeSet::new();
@@ -238,6 +247,7 @@ pub fn run(engine: &Engine, seeds: Seeds, choice: &Choice, args: &SweepArgs) -> 
         tally.speed()
     ))?;
     output::print(&never(&tally))?;
+    output::print(&summary::judged(&tally.judged))?;
     conclude(&tally, choice, false)
 }
 

@@ -24,21 +24,16 @@ const WINDOW_MS: u64 = (5 * 24 - 1) * 3600 * 1000;
 pub fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     let expected = Expected::default();
     let forgets = may_forget(plan);
-    let mut all: Vec<Box<dyn Invariant>> = vec![
+    vec![
         Box::new(Acknowledged::new(expected.clone())),
         Box::new(Once::new(expected.clone(), forgets)),
         Box::new(Uids::new(expected.clone())),
         Box::new(Resurrection::new(expected.clone())),
         Box::new(Crossing::new(expected.clone(), forgets)),
         Box::new(Sessions::new(expected.clone())),
-    ];
-    // The specification knows no window: a request that is carried out again after it, rightly,
-    // would be an answer without explanation.
-    if !forgets {
-        all.push(Box::new(Followers::new(expected.clone())));
-        all.push(Box::new(Linear::new(expected, strangers(plan))));
-    }
-    all
+        Box::new(Followers::new(expected.clone(), forgets)),
+        Box::new(Linear::new(expected, strangers(plan), forgets)),
+    ]
 }
 
 /// Whether clocks may take the store past its window for retries, so that it may rightly carry a

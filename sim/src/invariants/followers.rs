@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::story::Story;
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, JUDGED, PAST_WINDOW};
 use crate::history::{Answer, Call, Done, Followed, MessageSeen, Record};
 use crate::workload::READER;
 use crate::workload::body::Expected;
@@ -21,12 +21,13 @@ const NAME: &str = "followers";
 /// Invariant 8.
 pub struct Followers {
     expected: Expected,
+    forgets: bool,
 }
 
 impl Followers {
-    /// Judges by the final reading.
-    pub fn new(expected: Expected) -> Followers {
-        Followers { expected }
+    /// Judges by the final reading. `forgets`: the store may forget changes.
+    pub fn new(expected: Expected, forgets: bool) -> Followers {
+        Followers { expected, forgets }
     }
 }
 
@@ -38,15 +39,24 @@ impl Invariant for Followers {
     fn end(&mut self, history: &[Record], found: &mut Findings) {
         let story = Story::new(history, &self.expected);
         for (record, r) in history.iter().enumerate() {
-            let (Call::Follow { account }, Answer::Done(Done::Followed(followed))) =
-                (&r.call, &r.answer)
-            else {
+            let Call::Follow { account } = &r.call else {
                 continue;
             };
-            if story.one_generation(account) {
-                for what in differences(history, account, followed) {
-                    story.report(found, NAME, record, what);
-                }
+            let Answer::Done(Done::Followed(followed)) = &r.answer else {
+                found.judged(NAME, "skipped (the watch broke off)");
+                continue;
+            };
+            if self.forgets {
+                found.judged(NAME, PAST_WINDOW);
+                continue;
+            }
+            if !story.one_generation(account) {
+                found.judged(NAME, "skipped (deleted)");
+                continue;
+            }
+            found.judged(NAME, JUDGED);
+            for what in differences(history, account, followed) {
+                story.report(found, NAME, record, what);
             }
         }
     }
@@ -145,7 +155,7 @@ mod tests {
         for r in &mut history {
             r.client = READER;
         }
-        judge(Followers::new(Expected::default()), &history).len()
+        judge(Followers::new(Expected::default(), false), &history).len()
     }
 
     #[test]

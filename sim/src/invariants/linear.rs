@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::story::{Identity, Stored, Story};
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, JUDGED, PAST_WINDOW};
 use crate::history::{Answer, Call, Done, MessageSeen, Record};
 use crate::plan::Given;
 use crate::workload::answer;
@@ -43,19 +43,19 @@ const BOUND: usize = 100_000;
 pub struct Linear {
     expected: Expected,
     strangers: bool,
-    /// Accounts for which the bound was reached.
-    pub undecided: Vec<String>,
+    forgets: bool,
 }
 
 impl Linear {
     /// Judges by these octets. `strangers`: nodes of another cluster may answer at the addresses of
     /// this one. LMTP names no cluster (RFC 2033), so the refusal of an LMTP session then says
-    /// nothing of this one.
-    pub fn new(expected: Expected, strangers: bool) -> Linear {
+    /// nothing of this one. `forgets`: the store may carry a request out again after its window. The
+    /// specification knows none, and would find no explanation for that.
+    pub fn new(expected: Expected, strangers: bool, forgets: bool) -> Linear {
         Linear {
             expected,
             strangers,
-            undecided: Vec::new(),
+            forgets,
         }
     }
 }
@@ -68,23 +68,30 @@ impl Invariant for Linear {
     fn end(&mut self, history: &[Record], found: &mut Findings) {
         let story = Story::new(history, &self.expected);
         for (account, calls) in Reader::new(&story, self.strangers).read() {
+            if self.forgets {
+                found.judged(NAME, PAST_WINDOW);
+                continue;
+            }
             if crossing::untold(&story, &account) {
+                found.judged(NAME, "skipped (deleted, and mail crossed)");
                 continue;
             }
             let stable = !story.restructured(&account);
             let known = story.one_generation(&account);
             let evidence = known.then(|| evidence::of(&calls, stable));
             match search::search(&calls, evidence.as_ref(), BOUND) {
-                Verdict::Good => {}
+                Verdict::Good => found.judged(NAME, JUDGED),
+                Verdict::Blind => found.judged(NAME, "judged in part (nobody told what crossed)"),
                 Verdict::Undecided => {
                     tracing::warn!(account, "the search for an order reached its bound");
-                    self.undecided.push(account);
+                    found.judged(NAME, "undecided (search too long)");
                 }
                 Verdict::Bad {
                     explained,
                     stuck,
                     account: state,
                 } => {
+                    found.judged(NAME, JUDGED);
                     let all = calls.iter().filter(|c| c.ret.is_some()).count();
                     let record = calls.get(stuck).map_or(0, |c| c.record);
                     let r = &history[record];

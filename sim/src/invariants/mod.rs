@@ -20,7 +20,7 @@ pub mod story;
 pub mod uids;
 
 use crate::history::Record;
-use crate::outcome::Violation;
+use crate::outcome::{Judged, Violation};
 
 /// Collects violations.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Findings {
     pub violations: Vec<Violation>,
     /// The present, ms of simulated time since the start of the run.
     pub now_ms: u64,
+    /// What was judged, and what was not: who reads only violations takes silence for praise.
+    pub judged: Judged,
 }
 
 impl Findings {
@@ -41,7 +43,18 @@ impl Findings {
             node,
         });
     }
+
+    /// Counts an account of which `invariant` could say so much: [`JUDGED`], or why not.
+    pub fn judged(&mut self, invariant: &str, said: &str) {
+        let of = self.judged.entry(invariant.to_owned()).or_default();
+        *of.entry(said.to_owned()).or_default() += 1;
+    }
 }
+
+/// Of an account of which everything was judged.
+pub const JUDGED: &str = "judged";
+/// Of one that is not judged, since clocks may take the store past what it remembers.
+pub const PAST_WINDOW: &str = "skipped (clocks beyond the window)";
 
 /// Something that must always hold of what clients see.
 pub trait Invariant {

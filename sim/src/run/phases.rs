@@ -145,7 +145,9 @@ impl Run {
             });
         }
         self.cluster.stage.note_polls();
+        let judged = std::mem::take(&mut self.cluster.found.judged);
         let stats = &mut self.cluster.stats;
+        stats.judged = judged;
         stats.simulated_ms = self.cluster.stage.now_ms();
         stats.polls = self.cluster.stage.polls();
         stats.packets = self.cluster.stage.net().queue().done();

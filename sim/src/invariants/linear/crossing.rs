@@ -208,7 +208,7 @@ mod tests {
     use crate::workload::body::Expected;
 
     fn judged(history: &[Record]) -> usize {
-        judge(Linear::new(Expected::default(), false), history).len()
+        judge(Linear::new(Expected::default(), false, false), history).len()
     }
 
     /// Both accounts, and two messages in the first one's INBOX.

@@ -54,6 +54,8 @@ pub struct Evidence {
 pub enum Verdict {
     /// There is an order that explains all answers.
     Good,
+    /// There is one, in which a step that nobody can tell explains all that comes after it.
+    Blind,
     /// The bound was reached.
     Undecided,
     /// There is none.
@@ -127,7 +129,10 @@ impl Search<'_> {
                 }
                 self.settle(&mut node);
                 let Some(stuck) = self.next_answer(&mut node) else {
-                    return Verdict::Good;
+                    return match node.account.blind {
+                        true => Verdict::Blind,
+                        false => Verdict::Good,
+                    };
                 };
                 let next = self.next(&node);
                 let Some((first, others)) = next.split_first() else {
