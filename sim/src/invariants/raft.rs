@@ -1,4 +1,5 @@
-//! What Raft promises, seen from outside the library: log matching, leader completeness, committed entries never change, nothing that was acknowledged to a leader is
+//! Invariant 6, what Raft promises, seen from outside the library: log matching, leader completeness,
+//! committed entries never change, no vote and nothing that was acknowledged to a leader is
 //! forgotten (Ongaro 2014, figure 3.2 and section 3.8), and the order of the positions of a log.
 //!
 //! Election safety takes openraft's form: a leader is a term *and* a replica, both ordered, and of
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use posthouse_node::raft::types::LogId;
 
 use super::Findings;
-use crate::run::look::Replica;
+use crate::run::look::{Promise, Replica};
 
 /// Name in reports.
 pub const NAME: &str = "raft";
@@ -22,14 +23,29 @@ pub struct Raft {
     committed: BTreeMap<u32, BTreeMap<u64, (LogId, u64)>>,
     /// How far each life of a replica has been compared with them.
     compared: BTreeMap<(u32, u64, u32), u64>,
-    /// The term, the committed and the applied position of each life of a replica.
-    last_seen: BTreeMap<(u32, u64, u32), (u64, u64, u64)>,
+    /// What each life of a replica was at.
+    last_seen: BTreeMap<(u32, u64, u32), Seen>,
+    /// The last vote that a replica has made durable, and on which disk.
+    voted: BTreeMap<(u32, u64), (u32, Promise)>,
+    /// The last leader to which a replica has acknowledged anything: it had made its vote for that
+    /// one durable before.
+    followed: BTreeMap<(u32, u64), Promise>,
     /// Committed entries that a replica has acknowledged to a leader, or told of as a leader.
     acknowledged: BTreeMap<(u32, u64), u64>,
     /// Committed entries that a replica has made durable while it led.
     own: BTreeMap<(u32, u64), Own>,
     /// The highest term in which a replica led.
     led: BTreeMap<(u32, u64), u64>,
+}
+
+/// What never goes back in one life.
+#[derive(Default, Clone, Copy)]
+struct Seen {
+    term: u64,
+    vote: Promise,
+    committed: u64,
+    marked: u64,
+    applied: u64,
 }
 
 /// What a leader has made durable itself. It says so with what it sends; before that nobody could
@@ -43,6 +59,11 @@ struct Own {
     /// Its term, where its log ended, and how much of it was durable when it was looked at.
     /// Whatever was appended behind that end has told another replica so.
     telling: Option<(u64, u64, u64)>,
+}
+
+fn told((term, replica, elected): Promise) -> String {
+    let elected = if elected { ", elected" } else { "" };
+    format!("{replica:#x} in term {term}{elected}")
 }
 
 fn index(id: Option<LogId>) -> u64 {
@@ -68,6 +89,7 @@ impl Raft {
         };
         self.positions(r, &mut bad);
         self.monotonic(r, &mut bad);
+        self.votes(r, &mut bad);
         if !may_forget {
             self.remembers(r, &mut bad);
         }
@@ -77,6 +99,13 @@ impl Raft {
 
     /// `purged <= persisted <= applied <= committed <= last`. A group that has stopped may have ended
     /// between the rows of a snapshot and the log that begins behind them: its start sees to that.
+    ///
+    /// A snapshot has no position of its own. It is a view of the applied rows, made durable when
+    /// it is built: whoever is sent one gets what `persisted` covers, so `purged <= persisted` says
+    /// that everything purged is in it.
+    ///
+    /// The log is told what is committed before that is applied, and writes it down later. So what
+    /// a start or a snapshot has brought may be ahead of that mark; it is durable, though.
     fn positions(&self, r: &Replica, bad: &mut dyn FnMut(String)) {
         let order = [
             ("purged", index(r.purged)),
@@ -91,6 +120,20 @@ impl Raft {
                 ));
             }
         }
+        let sure = index(r.marked).max(index(r.persisted));
+        if index(r.applied) > sure {
+            bad(format!(
+                "applied {} is beyond what is committed, {sure}",
+                index(r.applied)
+            ));
+        }
+        if r.role != "down" && index(r.marked) > index(r.last) {
+            bad(format!(
+                "committed {} is beyond the last entry {}",
+                index(r.marked),
+                index(r.last)
+            ));
+        }
         if r.role != "down" && index(r.applied) > index(r.last) {
             bad(format!(
                 "applied {} is beyond the last entry {}",
@@ -100,20 +143,44 @@ impl Raft {
         }
     }
 
-    /// Terms, commits and applies of one life never go back.
+    /// Terms, votes, commits and applies of one life never go back.
     fn monotonic(&mut self, r: &Replica, bad: &mut dyn FnMut(String)) {
         let life = (r.shard, r.id, r.incarnation);
-        let now = (r.term, index(r.committed), index(r.applied));
+        let now = Seen {
+            term: r.term,
+            vote: r.vote,
+            committed: index(r.committed),
+            marked: index(r.marked),
+            applied: index(r.applied),
+        };
         let before = self.last_seen.insert(life, now).unwrap_or_default();
+        if now.vote < before.vote {
+            let (before, now) = (told(before.vote), told(now.vote));
+            bad(format!("its vote went back from {before} to {now}"));
+        }
         for (what, before, now) in [
-            ("term", before.0, now.0),
-            ("commit", before.1, now.1),
-            ("apply", before.2, now.2),
+            ("term", before.term, now.term),
+            ("commit", before.committed, now.committed),
+            ("committed mark", before.marked, now.marked),
+            ("apply", before.applied, now.applied),
         ] {
             if now < before {
                 bad(format!("its {what} went back from {before} to {now}"));
             }
         }
+    }
+
+    /// A vote that is durable still holds in the next lives on the same disk.
+    fn votes(&mut self, r: &Replica, bad: &mut dyn FnMut(String)) {
+        let voted = self.voted.entry((r.shard, r.id)).or_default();
+        if voted.0 != r.images {
+            *voted = (r.images, Promise::default());
+        }
+        if r.vote < voted.1 {
+            let (before, now) = (told(voted.1), told(r.vote));
+            bad(format!("it has voted for {before} and knows only of {now}"));
+        }
+        voted.1 = voted.1.max(r.durable_vote);
     }
 
     /// What was promised in one life still holds in the next ones.
@@ -126,8 +193,16 @@ impl Raft {
                 r.term
             ));
         }
-        // What it has acknowledged and was committed is still there.
         let whose = (r.shard, r.id);
+        if let Some(&followed) = self.followed.get(&whose)
+            && r.vote < followed
+        {
+            let (before, now) = (told(followed), told(r.vote));
+            bad(format!(
+                "it forgot that it followed {before}: its vote is {now}"
+            ));
+        }
+        // What it has acknowledged and was committed is still there.
         let own = self.own.get(&whose).filter(|own| own.images == r.images);
         let acknowledged = self.acknowledged.get(&whose).copied();
         if let Some(acknowledged) = acknowledged.max(own.map(|own| own.upto))
@@ -205,6 +280,10 @@ impl Raft {
             if *member == r.id {
                 continue;
             }
+            if matched.is_some() {
+                let followed = self.followed.entry((r.shard, *member)).or_default();
+                *followed = (*followed).max((r.term, r.id, false));
+            }
             let sure = index(*matched).min(index(r.committed));
             others = others.max(sure);
             let known = self.acknowledged.entry((r.shard, *member)).or_default();
@@ -254,8 +333,11 @@ mod tests {
             id,
             role: "follower",
             term: 3,
+            vote: (3, 1, true),
+            durable_vote: (3, 1, true),
             last: Some(last),
             committed: Some(committed),
+            marked: Some(last.min(committed)),
             applied: None,
             persisted: None,
             purged: None,
@@ -297,6 +379,65 @@ mod tests {
         ]));
         // Nobody has acknowledged the tenth.
         assert!(!forgot(&[leads(9, 9), leads(10, 9), back(1, 8)]));
+    }
+
+    #[test]
+    fn a_vote_outlives_its_process_where_its_disk_does() {
+        let id = log_id(3, ReplicaId(1), 9);
+        let voted = |term, incarnation, images| Replica {
+            vote: (term, 2, false),
+            durable_vote: (term, 2, false),
+            incarnation,
+            images,
+            ..follower(1, id, id)
+        };
+        let not_yet_durable = Replica {
+            durable_vote: (3, 1, true),
+            ..voted(4, 1, 0)
+        };
+        let leads = Replica {
+            role: "leader",
+            term: 4,
+            matched: vec![(1, Some(id)), (2, Some(id))],
+            ..follower(2, id, id)
+        };
+        let forgot = |seen: &[Replica], may_forget| {
+            let (mut raft, mut found) = (Raft::default(), Findings::default());
+            for r in seen {
+                raft.look(r, may_forget, &|_| Some(id), &mut found);
+            }
+            !found.violations.is_empty()
+        };
+        assert!(!forgot(&[voted(4, 1, 0), voted(4, 2, 0)], false));
+        assert!(forgot(&[voted(4, 1, 0), voted(3, 2, 0)], false));
+        assert!(forgot(&[voted(4, 1, 0), voted(3, 1, 0)], false));
+        // Another disk, or one that the vote has not reached.
+        assert!(!forgot(&[voted(4, 1, 0), voted(3, 2, 1)], false));
+        assert!(!forgot(&[not_yet_durable, voted(3, 2, 0)], false));
+        // Nobody but the leader that it followed knows, until it asks.
+        assert!(forgot(&[leads.clone(), voted(3, 2, 1)], false));
+        assert!(!forgot(&[leads, voted(3, 2, 1)], true));
+    }
+
+    #[test]
+    fn only_what_is_committed_is_applied() {
+        let at = |index| Some(log_id(3, ReplicaId(1), index));
+        let found = |marked, persisted, applied| {
+            let (mut raft, mut found) = (Raft::default(), Findings::default());
+            let r = Replica {
+                marked: at(marked),
+                persisted: at(persisted),
+                applied: at(applied),
+                ..follower(1, at(9).unwrap(), at(9).unwrap())
+            };
+            raft.look(&r, false, &at, &mut found);
+            found.violations.len()
+        };
+        assert_eq!(found(7, 5, 7), 0);
+        assert_eq!(found(7, 5, 8), 1);
+        // As a start or a snapshot leaves it.
+        assert_eq!(found(3, 8, 8), 0);
+        assert_eq!(found(10, 5, 7), 1);
     }
 
     #[test]

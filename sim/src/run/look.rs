@@ -5,7 +5,7 @@ use posthouse_node::machine::hash;
 use posthouse_node::raft::Shard;
 use posthouse_node::raft::log::Found;
 use posthouse_node::raft::state_machine::Applied;
-use posthouse_node::raft::types::LogId;
+use posthouse_node::raft::types::{LogId, Vote};
 
 use super::cluster::Cluster;
 
@@ -26,10 +26,16 @@ pub struct Replica {
     pub role: &'static str,
     /// Its term.
     pub term: u64,
+    /// Whom it follows, or has voted for last.
+    pub vote: Promise,
+    /// The part of that which is durable.
+    pub durable_vote: Promise,
     /// Its last entry.
     pub last: Option<LogId>,
     /// What it knows to be committed.
     pub committed: Option<LogId>,
+    /// What its log was told to be committed, each time before it is applied.
+    pub marked: Option<LogId>,
     /// What it has applied.
     pub applied: Option<LogId>,
     /// What is applied and durable in its index.
@@ -40,6 +46,20 @@ pub struct Replica {
     pub matched: Vec<(u64, Option<LogId>)>,
     /// Voters of the last membership, as it knows it, sorted; more than one set while it changes.
     pub voters: Vec<Vec<u64>>,
+}
+
+/// A vote: the term, the replica that it is for, and whether that one was elected. Later ones are
+/// greater.
+pub type Promise = (u64, u64, bool);
+
+fn promise(vote: Option<Vote>) -> Promise {
+    vote.map_or_else(Promise::default, |vote| {
+        (
+            vote.leader_id.term,
+            vote.leader_id.node_id.0,
+            vote.committed,
+        )
+    })
 }
 
 /// Reads one replica.
@@ -69,8 +89,11 @@ pub fn replica(node: u32, incarnation: u32, images: u32, shard: &Shard) -> Repli
         id: shard.replica().0,
         role,
         term,
+        vote: promise(shard.log.vote()),
+        durable_vote: promise(shard.log.marks().vote),
         last: shard.log.last(),
         committed: m.local_committed,
+        marked: shard.log.committed(),
         applied: *shard.replicated.applied.borrow(),
         persisted: *shard.replicated.persisted.borrow(),
         purged: shard.log.purged(),
