@@ -114,6 +114,12 @@ pub struct Stats {
     pub polls: u64,
     /// Rare situations of the product, by name.
     pub rare: BTreeMap<String, u64>,
+    /// How long the run waited for what must happen in time, by what it waited for, ms.
+    #[serde(default)]
+    pub waited_ms: BTreeMap<String, u64>,
+    /// The most that was seen of what is bounded.
+    #[serde(default)]
+    pub peaks: BTreeMap<String, u64>,
     /// Of how many accounts the judges that may have to be silent could say something.
     #[serde(default)]
     pub judged: Judged,

@@ -19,6 +19,7 @@ use crate::identity::uuid_text;
 use crate::index::values::ShardRow;
 use crate::machine::command::{ApplyError, NodeInfo, Reply, SystemOp};
 use crate::machine::hash;
+use crate::mailbox::Operations;
 use crate::placement::{PlacementMap, plan};
 use crate::raft::Shard;
 use crate::raft::groups::Groups;
@@ -51,6 +52,8 @@ pub struct Running {
     pub peers: Arc<Peers>,
     /// Proposes changes of the system shard.
     pub placer: Arc<Placer>,
+    /// What it does for clients.
+    pub ops: Arc<Operations>,
     /// Flushes the index.
     pub persist: Arc<Persist>,
     /// Verifies what is stored.

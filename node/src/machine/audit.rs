@@ -208,6 +208,26 @@ pub fn live_bytes(view: &dyn View, space: Space) -> Result<BTreeMap<u64, i64>, I
     Ok(live)
 }
 
+/// Octets that location rows keep alive, by space and segment, of all spaces: of those too that
+/// are arriving or going, whose other rows need not agree.
+pub fn all_live_bytes(view: &dyn View) -> Result<BTreeMap<(Space, u64), i64>, IndexError> {
+    let mut live = BTreeMap::new();
+    let mut damaged = None;
+    let from = Space::FIRST.0.to_be_bytes();
+    view.scan(Family::Local, &from, &[0xff; 5], &mut |key, value| {
+        if let Some((space, Key::BlobLoc { .. } | Key::UploadLoc { .. })) = Key::decode(key) {
+            match values::decode::<ChunkLoc>(key, value) {
+                Ok(ChunkLoc { location, .. }) => {
+                    *live.entry((space, location.segment)).or_default() += location.len as i64;
+                }
+                Err(e) => damaged = Some(e),
+            }
+        }
+        Next::Continue
+    })?;
+    damaged.map_or(Ok(live), Err)
+}
+
 fn differ<T: PartialEq + std::fmt::Debug>(
     found: &mut Vec<String>,
     what: impl Fn() -> String,

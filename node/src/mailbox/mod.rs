@@ -103,6 +103,19 @@ pub struct Operations {
     searched: Arc<search::memory::Memory>,
 }
 
+/// Octets that the operations of a node hold in memory at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Of mail on its way into the node.
+    pub incoming_bytes: usize,
+    /// Of mail on its way out.
+    pub outgoing_bytes: usize,
+    /// Rows of mailboxes that are kept for the next reader.
+    pub row_bytes: usize,
+    /// What searches have read.
+    pub search_bytes: usize,
+}
+
 /// Who calls: what an operation must know of the connection that a request came by.
 #[derive(Clone, Default)]
 pub struct Caller {
@@ -148,6 +161,16 @@ impl Operations {
     /// The bounds in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What is held in memory.
+    pub fn held(&self) -> Held {
+        Held {
+            incoming_bytes: self.window.used_bytes(),
+            outgoing_bytes: self.read_window.used_bytes(),
+            row_bytes: self.rows.kept_bytes(),
+            search_bytes: self.searched.kept_bytes(),
+        }
     }
 
     /// What this node knows of the placement.

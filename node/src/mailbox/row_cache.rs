@@ -165,6 +165,12 @@ impl RowCache {
         }
     }
 
+    /// Octets that are kept, counted anew.
+    pub fn kept_bytes(&self) -> usize {
+        let state = self.state.lock();
+        state.mailboxes.values().map(|kept| kept.bytes).sum()
+    }
+
     /// The rows of a mailbox, if they are at hand, or if so many of them are `wanted` that it is
     /// best to read all.
     pub async fn rows(

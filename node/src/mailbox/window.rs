@@ -32,6 +32,11 @@ impl ByteWindow {
         self.semaphore.available_permits()
     }
 
+    /// Octets that are in flight.
+    pub fn used_bytes(&self) -> usize {
+        self.capacity - self.free_bytes()
+    }
+
     async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
         // More than the whole window waits for the whole window.
         let bytes = bytes.min(self.capacity) as u32;

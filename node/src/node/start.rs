@@ -258,22 +258,6 @@ impl Starting {
             hold_snapshots(Arc::clone(&groups)),
             self.config.compaction(),
         ));
-        let running = Arc::new(Running {
-            env: self.env.clone(),
-            node: identity.node,
-            groups: Arc::clone(&groups),
-            placement: Arc::clone(&placement),
-            peers: Arc::clone(&peers),
-            placer: Arc::clone(&placer),
-            persist: Arc::clone(&persist),
-            scrub: Arc::clone(&scrub),
-            workers: workers.clone(),
-            damage,
-            disk: disk_state.clone(),
-            disk_bytes: Arc::clone(&disk_bytes),
-            started,
-            startup: (started.elapsed().as_millis() as u64, replayed),
-        });
         let limits = Limits {
             max_message_bytes: self.config.max_message_bytes,
             compress: self.config.compress,
@@ -300,6 +284,23 @@ impl Starting {
             self.env.clone(),
             limits,
         ));
+        let running = Arc::new(Running {
+            env: self.env.clone(),
+            node: identity.node,
+            groups: Arc::clone(&groups),
+            placement: Arc::clone(&placement),
+            peers: Arc::clone(&peers),
+            placer: Arc::clone(&placer),
+            ops: Arc::clone(&ops),
+            persist: Arc::clone(&persist),
+            scrub: Arc::clone(&scrub),
+            workers: workers.clone(),
+            damage,
+            disk: disk_state.clone(),
+            disk_bytes: Arc::clone(&disk_bytes),
+            started,
+            startup: (started.elapsed().as_millis() as u64, replayed),
+        });
         self.work(
             &running,
             (events_rx, Arc::clone(&ops)),

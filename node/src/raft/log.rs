@@ -416,6 +416,16 @@ impl Log {
         (s.first, s.first + s.entries.len() as u64)
     }
 
+    /// Octets of the entries that are kept in memory although they are synced, counted anew: what
+    /// the bound of the cache holds for. What is not synced yet stays in memory in any case.
+    pub fn cached_bytes(&self) -> usize {
+        let s = self.state.lock();
+        let synced = s.entries.iter().filter(|slot| slot.place.is_some());
+        synced
+            .filter_map(|slot| slot.cached.as_ref().map(payload_len))
+            .sum()
+    }
+
     /// Waits until the entry at `index` is synced here; fails when it never will be.
     pub async fn wait_flushed(&self, index: u64) -> Result<(), JournalError> {
         let mut flushed = self.flushed.subscribe();

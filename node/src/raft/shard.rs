@@ -113,6 +113,11 @@ impl Shard {
         self.replica
     }
 
+    /// Octets of proposals that are under way.
+    pub fn proposed_bytes(&self) -> usize {
+        self.window_bytes - self.window.available_permits()
+    }
+
     /// Proposes a command and waits until it is applied here. `stored` is the stored octets of the
     /// chunk that travels with a `Store` of one chunk or a `PutChunk`, else empty.
     pub async fn propose(&self, command: Command, stored: Bytes) -> Result<Reply, ShardError> {

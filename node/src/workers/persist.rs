@@ -20,7 +20,7 @@ use crate::raft::Shard;
 use crate::raft::groups::Groups;
 
 /// Newest segments whose entries are kept, as far as `keep_entries` allows.
-const KEEP_SEGMENTS: u64 = 4;
+pub const KEEP_SEGMENTS: u64 = 4;
 
 /// When the index is flushed, and what the logs keep.
 #[derive(Debug, Clone, Copy)]

@@ -107,7 +107,7 @@ pub fn events(outcome: &Outcome) -> String {
     }
     format!(
         "  phases    {}\n  calls     {}\n  faults    {}; {} held back\n  nodes     {}\n  \
-           work      {} packets, {} polls\n  rare      {} situations\n",
+           work      {} packets, {} polls\n  rare      {} situations\n  peaks     {}\n  waited ms {}\n",
         phases.join(", "),
         counts(&stats.answers),
         counts(&stats.faults),
@@ -116,6 +116,8 @@ pub fn events(outcome: &Outcome) -> String {
         stats.packets,
         stats.polls,
         stats.rare.len(),
+        counts(&stats.peaks),
+        counts(&stats.waited_ms),
     ) + &judged(&stats.judged)
 }
 
@@ -173,6 +175,8 @@ pub fn object(finished: &Finished, subject: &Subject) -> Value {
         "packets": stats.packets,
         "polls": stats.polls,
         "rare": stats.rare,
+        "peaks": stats.peaks,
+        "waited_ms": stats.waited_ms,
         "judged": stats.judged,
         "version": version(),
         "reproduce": subject.line(),

@@ -12,12 +12,14 @@
 //! | heal | all replicas are equal within 60 s |
 //! | check | everything that was acknowledged is read back, and every replica passes its audit |
 
+mod audit;
 mod budget;
 mod chaos;
 mod cluster;
 pub mod look;
 pub mod nodes;
 mod phases;
+mod rest;
 mod rot;
 
 use std::cell::RefCell;

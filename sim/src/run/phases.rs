@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthouse_client::Target;
 use posthouse_client::ids::{AccountName, Slot};
-use posthouse_client::proto::ScrubResponse;
-use posthouse_node::machine::{audit, transfers};
+use posthouse_node::machine::transfers;
 use posthouse_node::placement::plan::wanted;
 use posthouse_node::types::ShardId;
 
@@ -16,9 +14,10 @@ use super::chaos::Chaos;
 use super::cluster::Cluster;
 use super::look::{self, Replica};
 use crate::history::{Answer, Record};
+use crate::invariants::bounds::Bounds;
 use crate::invariants::raft::Raft;
-use crate::invariants::replicas::{self, Replicas};
-use crate::invariants::{Invariant, blobs, bounds, clients};
+use crate::invariants::replicas::Replicas;
+use crate::invariants::{Invariant, clients};
 use crate::outcome::EventKind;
 use crate::plan::Plan;
 use crate::stream::stream;
@@ -50,13 +49,15 @@ const TRANSFERS_TOLD: usize = 1;
 /// Violations after which a run ends: the rest says nothing new.
 const ENOUGH: usize = 20;
 
-const LIVENESS: &str = "liveness";
+/// The invariant of what must happen in time.
+pub(super) const LIVENESS: &str = "liveness";
 
 /// A run.
 pub struct Run {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     raft: Raft,
     replicas: Replicas,
+    bounds: Bounds,
     clients: Vec<Box<dyn Invariant>>,
     history: Vec<Record>,
     looked_ms: u64,
@@ -71,6 +72,7 @@ impl Run {
             cluster: Cluster::new(plan, trace),
             raft: Raft::default(),
             replicas: Replicas::default(),
+            bounds: Bounds::new(plan),
             clients: clients::all(plan),
             history: Vec::new(),
             looked_ms: 0,
@@ -148,6 +150,7 @@ impl Run {
         let judged = std::mem::take(&mut self.cluster.found.judged);
         let stats = &mut self.cluster.stats;
         stats.judged = judged;
+        stats.peaks = std::mem::take(&mut self.bounds.peaks);
         stats.simulated_ms = self.cluster.stage.now_ms();
         stats.polls = self.cluster.stage.polls();
         stats.packets = self.cluster.stage.net().queue().done();
@@ -159,17 +162,25 @@ impl Run {
         )
     }
 
+    /// Notes how long something has taken.
+    pub(super) fn waited(&mut self, what: &str, since_ms: u64) {
+        let ms = self.cluster.now_ms() - since_ms;
+        let waited = &mut self.cluster.stats.waited_ms;
+        let known = waited.entry(what.to_owned()).or_default();
+        *known = ms.max(*known);
+    }
+
     fn phase(&mut self, name: &str) {
         let name = name.to_owned();
         self.cluster.event(None, EventKind::Phase { name });
     }
 
-    fn violated(&mut self, invariant: &str, node: Option<u32>, what: String) {
+    pub(super) fn violated(&mut self, invariant: &str, node: Option<u32>, what: String) {
         self.cluster.violated(invariant, node, what);
     }
 
     /// Lets the world go on, with all checks, until `done` or for so long.
-    fn go_on(
+    pub(super) fn go_on(
         &mut self,
         mut chaos: Option<&mut Chaos>,
         ms: u64,
@@ -213,15 +224,17 @@ impl Run {
         }
         let mut found = std::mem::take(&mut self.cluster.found);
         let mut changed = Vec::new();
-        let keep = self.cluster.plan.settings.keep_entries;
         let nodes = self.cluster.nodes.iter();
         let may_forget: Vec<bool> = nodes.map(|n| now < n.may_forget_until_ms).collect();
         let (raft, replicas, roles) = (&mut self.raft, &mut self.replicas, &mut self.roles);
+        let bounds = &mut self.bounds;
         self.cluster.for_each_replica(|r, shard| {
             let may_forget = may_forget[r.node as usize];
             let id_at = |index| look::id_at(shard, index);
             raft.look(r, may_forget, &id_at, &mut found);
-            bounds::replica(r, keep, &mut found);
+            let (first, next) = shard.log.range();
+            let cached = shard.log.cached_bytes() as u64;
+            bounds.replica(r, next - first, cached, &mut found);
             let role = (r.role, r.term);
             if roles.insert((r.node, r.shard), role) != Some(role) {
                 changed.push((r.node, r.shard, role));
@@ -233,7 +246,16 @@ impl Run {
         for (n, node) in self.cluster.nodes.iter().enumerate() {
             if let Some(life) = &self.cluster.stage.host(node.host).life {
                 let tasks = life.runtime().metrics().num_alive_tasks();
-                bounds::process(n as u32, tasks, &mut found);
+                bounds.process(n as u32, tasks, &mut found);
+            }
+            if let Some(running) = node.running() {
+                let journal = running.groups.journal().stats();
+                bounds.node(
+                    n as u32,
+                    &running.ops.held(),
+                    journal.total_bytes,
+                    &mut found,
+                );
             }
         }
         self.cluster.found = found;
@@ -301,7 +323,7 @@ impl Run {
     }
 
     /// Nodes that are expected to take part.
-    fn present(&self) -> Vec<u32> {
+    pub(super) fn present(&self) -> Vec<u32> {
         let nodes = self.cluster.nodes.iter().enumerate();
         let present = nodes.filter(|(_, n)| n.retired.is_none());
         present.map(|(n, _)| n as u32).collect()
@@ -671,104 +693,10 @@ impl Run {
         self.audit();
         self.scrubbed_clean();
         self.blobs();
+        self.rest();
         self.cluster.found.now_ms = self.cluster.now_ms();
         for invariant in &mut self.clients {
             invariant.end(&self.history, &mut self.cluster.found);
-        }
-    }
-
-    /// Every replica passes its audit and has the same state as the others.
-    fn audit(&mut self) {
-        let mut states: BTreeMap<u32, (u32, u64, [u8; 32])> = BTreeMap::new();
-        let mut problems = Vec::new();
-        self.cluster.for_each_replica(|r, shard| {
-            match shard.local_view() {
-                Ok(rows) => match audit::problems(&*rows.view, rows.space) {
-                    Ok(found) => problems.extend(
-                        found
-                            .into_iter()
-                            .map(|p| (r.node, format!("shard {}: {p}", r.shard))),
-                    ),
-                    Err(e) => problems.push((r.node, format!("shard {}: {e}", r.shard))),
-                },
-                Err(e) => problems.push((r.node, format!("shard {}: {e}", r.shard))),
-            }
-            if let Some((applied, hash)) = look::state(shard) {
-                let (first, at, known) = *states.entry(r.shard).or_insert((r.node, applied, hash));
-                if at == applied && known != hash {
-                    problems.push((
-                        r.node,
-                        format!(
-                            "shard {} at entry {applied} differs from node{first}'s",
-                            r.shard
-                        ),
-                    ));
-                }
-            }
-        });
-        for (node, what) in problems {
-            self.violated(replicas::NAME, Some(node), what);
-        }
-    }
-
-    /// Every blob is whole on every node.
-    fn blobs(&mut self) {
-        let mut slots = Vec::new();
-        for n in self.present() {
-            let node = &self.cluster.nodes[n as usize];
-            let (host, Some(running)) = (node.host, node.running()) else {
-                continue;
-            };
-            let slot = self.cluster.spawn_on(host, blobs::verify(running));
-            slots.extend(slot.map(|slot| (n, slot)));
-        }
-        self.go_on(None, 60_000, |_| {
-            slots.iter().all(|(_, s)| s.lock().is_some())
-        });
-        for (n, slot) in slots {
-            let result = slot.lock().take();
-            for what in result.unwrap_or_else(|| vec!["they cannot be read".into()]) {
-                self.violated(blobs::NAME, Some(n), what);
-            }
-        }
-    }
-
-    /// Every record and every row is read and verified, on every node. What each node answered.
-    fn scrub(&mut self) -> Vec<(u32, std::result::Result<ScrubResponse, String>)> {
-        let mut slots = Vec::new();
-        for n in self.present() {
-            let client = self.cluster.client().with_deadline(Duration::from_secs(20));
-            let target = Target::Addr(self.cluster.nodes[n as usize].addr());
-            let slot = self.cluster.spawn_on(HostId::CLIENTS, async move {
-                client.scrub(&target).await.map_err(|e| e.to_string())
-            });
-            slots.extend(slot.map(|slot| (n, slot)));
-        }
-        self.go_on(None, 60_000, |_| {
-            slots.iter().all(|(_, s)| s.lock().is_some())
-        });
-        let unanswered = || Err("it does not end".to_owned());
-        let answers = slots
-            .into_iter()
-            .map(|(n, slot)| (n, slot.lock().take().unwrap_or_else(unanswered)));
-        answers.collect()
-    }
-
-    /// A second round finds nothing that the first did not mend.
-    fn scrubbed_clean(&mut self) {
-        for (n, answer) in self.scrub() {
-            match answer {
-                Ok(done) if done.damaged == done.repaired => {}
-                Ok(done) => {
-                    let what = format!(
-                        "{} records stay damaged of {} found",
-                        done.damaged - done.repaired,
-                        done.damaged
-                    );
-                    self.violated(replicas::NAME, Some(n), what);
-                }
-                Err(e) => self.violated(LIVENESS, Some(n), format!("its scrub failed: {e}")),
-            }
         }
     }
 }

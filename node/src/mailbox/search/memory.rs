@@ -92,6 +92,12 @@ impl Memory {
         }
     }
 
+    /// Octets that are kept, counted anew.
+    pub fn kept_bytes(&self) -> usize {
+        let kept = self.kept.lock();
+        kept.questions.values().map(|entry| entry.bytes).sum()
+    }
+
     /// What is known of the answers to these questions of a search in an account.
     pub fn recall(
         self: &Arc<Self>,
