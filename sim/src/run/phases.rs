@@ -34,10 +34,12 @@ const FORM_MS: u64 = 60_000;
 const MAJORITY_MS: u64 = 5_000;
 /// Time that nodes of the majority have to start, ms.
 const START_MS: u64 = 20_000;
-/// Within this all replicas are equal once everything has healed, ms.
+/// So much longer for each node that is left out, where a change of the system shard may be asked for
+/// at a node that does not lead it: it asks the others one after the other, and waits so long for
+/// each (`workers::placement`), ms.
+const FORWARD_MS: u64 = 3_000;
+/// Within this calls have ended and all replicas are equal once everything has healed, ms.
 const HEAL_MS: u64 = 60_000;
-/// Time for calls that are under way when the faults end, ms.
-const REST_MS: u64 = 60_000;
 /// Time for the final reading, ms.
 const READ_MS: u64 = 120_000;
 /// How often replicas are looked at, ms.
@@ -113,7 +115,8 @@ impl Run {
             chaos.stop();
             self.majority(&mut chaos);
             self.heal(&mut chaos);
-            let done = self.go_on(Some(&mut chaos), REST_MS, |_| {
+            let healed_ms = self.cluster.now_ms();
+            let done = self.go_on(Some(&mut chaos), HEAL_MS, |_| {
                 running.as_ref().is_none_or(|r| r.lock().is_some())
             });
             if !done {
@@ -123,10 +126,14 @@ impl Run {
                     "calls do not end although everything has healed".into(),
                 );
             }
-            self.converge(&mut chaos);
+            self.waited("calls end", healed_ms);
+            // One time for both: calls keep no replica from catching up.
+            self.converge(&mut chaos, healed_ms + HEAL_MS);
+            self.waited("replicas are equal", healed_ms);
             // Rot that nobody has met yet is met now, and mended.
             self.scrub();
-            self.converge(&mut chaos);
+            let scrubbed_ms = self.cluster.now_ms();
+            self.converge(&mut chaos, scrubbed_ms + HEAL_MS);
             if self.cluster.found.violations.is_empty() {
                 self.check(&workload);
             }
@@ -464,6 +471,7 @@ impl Run {
                 .links()
                 .add(Rule::Partition(groups));
         }
+        let healed_ms = self.cluster.now_ms();
         let serving = self.go_on(Some(chaos), START_MS, |run| {
             let retired = |n: &u32| run.cluster.nodes[*n as usize].retired.is_some();
             healthy
@@ -479,19 +487,25 @@ impl Run {
             self.violated(LIVENESS, None, why);
             return;
         }
-        let shards = self.able(&healthy);
-        let probes: Vec<_> = shards
-            .iter()
-            .filter_map(|shard| self.probe(*shard))
-            .collect();
-        let done = self.go_on(Some(chaos), MAJORITY_MS + 200, |_| {
-            probes.iter().all(|(_, slot)| slot.lock().is_some())
+        self.waited("healthy nodes serve", healed_ms);
+        let started_ms = self.cluster.now_ms() - healed_ms;
+        let forward_ms = FORWARD_MS * left_out.len() as u64;
+        let shards = self.able(&healthy).into_iter();
+        let times = shards.map(|shard| match shard == ShardId::SYSTEM.0 {
+            true => (shard, MAJORITY_MS + forward_ms),
+            false => (shard, MAJORITY_MS),
         });
-        let _ = done;
+        let probes: Vec<_> = times
+            .filter_map(|(shard, ms)| Some((shard, ms, self.probe(shard, ms)?)))
+            .collect();
+        self.go_on(Some(chaos), MAJORITY_MS + forward_ms + 200, |_| {
+            probes.iter().all(|(_, _, slot)| slot.lock().is_some())
+        });
+        self.waited("healthy majority acknowledges", healed_ms);
         // Damage from before may be met only now: the process ends, its replicas are lost, and the
         // shard has no majority here for which it could answer.
         let still_able = self.able(&healthy);
-        for (shard, slot) in probes {
+        for (shard, ms, slot) in probes {
             let result = slot.lock().take();
             let why = match result {
                 Some(Ok(())) => continue,
@@ -502,7 +516,8 @@ impl Run {
                 continue;
             }
             let what = format!(
-                "shard {shard} has a healthy majority in nodes {healthy:?} and takes no write within {MAJORITY_MS} ms: {why}"
+                "shard {shard} has a healthy majority in nodes {healthy:?}, which served {started_ms} ms \
+                 after they were healed, and takes no write within {ms} ms: {why}"
             );
             self.violated(LIVENESS, None, what);
         }
@@ -573,20 +588,16 @@ impl Run {
             sets.iter()
                 .all(|set| set.iter().filter(|id| whole.contains(id)).count() * 2 > set.len())
         });
-        able.map(|(shard, _)| shard)
-            .filter(|shard| *shard != ShardId::SYSTEM.0)
-            .collect()
+        able.map(|(shard, _)| shard).collect()
     }
 
-    /// A write to a shard.
+    /// A write to a shard, within so long.
     #[allow(clippy::type_complexity)]
     fn probe(
         &mut self,
         shard: u32,
-    ) -> Option<(
-        u32,
-        Arc<parking_lot::Mutex<Option<std::result::Result<(), String>>>>,
-    )> {
+        ms: u64,
+    ) -> Option<Arc<parking_lot::Mutex<Option<std::result::Result<(), String>>>>> {
         let state = self
             .cluster
             .nodes
@@ -597,24 +608,32 @@ impl Run {
         let name = (0..10_000).find_map(|i| {
             let name = AccountName::new(&format!("probe{i}@example.org")).ok()?;
             (state.shard_of(Slot::of(&name)) == Some(ShardId(shard))).then_some(name)
-        })?;
+        });
+        let of_system = shard == ShardId::SYSTEM.0;
+        let name = name.filter(|_| !of_system);
+        if name.is_none() && !of_system {
+            return None;
+        }
         let client = self
             .cluster
             .client()
-            .with_deadline(Duration::from_millis(MAJORITY_MS));
-        let slot = self.cluster.spawn_on(HostId::CLIENTS, async move {
-            let end = tokio::time::Instant::now() + Duration::from_millis(MAJORITY_MS);
+            .with_deadline(Duration::from_millis(ms));
+        self.cluster.spawn_on(HostId::CLIENTS, async move {
+            let end = tokio::time::Instant::now() + Duration::from_millis(ms);
             loop {
-                let made = client.create_account(&name, None).await;
+                let made = match &name {
+                    Some(name) => client.create_account(name, None).await.map(drop),
+                    // Accounts are in the other shards; what admits nodes is in this one.
+                    None => client.create_join_token(0).await.map(drop),
+                };
                 // A node that was just healed may still refuse what it soon takes.
-                match made.map(drop).map_err(|e| e.to_string()) {
+                match made.map_err(|e| e.to_string()) {
                     Err(_) if tokio::time::Instant::now() < end => {}
                     done => return done,
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-        })?;
-        Some((shard, slot))
+        })
     }
 
     /// Everything heals.
@@ -624,16 +643,14 @@ impl Run {
         chaos.heal(&mut self.cluster, &present);
     }
 
-    /// All replicas become equal.
-    fn converge(&mut self, chaos: &mut Chaos) {
+    /// All replicas become equal, until then.
+    fn converge(&mut self, chaos: &mut Chaos, end: u64) {
         let mut calm_since = None;
-        let whole = self.go_on(Some(chaos), 1_000, |_| false);
-        let _ = whole;
+        self.go_on(Some(chaos), 1_000, |_| false);
         let mut last = String::new();
         let mut next = 0;
         let mut busy = true;
         let settled = {
-            let end = self.cluster.now_ms() + HEAL_MS;
             loop {
                 if self.cluster.now_ms() >= end || self.cluster.found.violations.len() >= ENOUGH {
                     break false;
@@ -642,7 +659,7 @@ impl Run {
                 let now = self.cluster.now_ms();
                 if now >= next {
                     next = now + 100;
-                    match self.unsettled().filter(|_| true) {
+                    match self.unsettled() {
                         Some(why) => {
                             last = why;
                             calm_since = None;
