@@ -197,11 +197,10 @@ mod tests {
             })
         });
         assert!(majority > 10, "{majority}");
-        let struck = |what: &dyn Fn(&FaultKind) -> bool| {
-            share(&|p| p.faults.iter().any(|fault| what(&fault.kind)))
-        };
+        type Is<'a> = &'a dyn Fn(&FaultKind) -> bool;
+        let struck = |what: Is| share(&|p| p.faults.iter().any(|fault| what(&fault.kind)));
         use FaultKind::*;
-        let places: [(&str, &dyn Fn(&FaultKind) -> bool); 7] = [
+        let places: [(&str, Is); 7] = [
             (
                 "clients on a side",
                 &|k| matches!(k, Partition { clients, .. } if clients.is_some()),

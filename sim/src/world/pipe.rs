@@ -633,6 +633,7 @@ mod tests {
         };
         let net = Net::new(queue.clone(), Trace::new(false), 1, &settings);
         let (from, to) = (HostId(0), HostId(1));
+        net.set_up(from, true);
         net.set_up(to, true);
         let acceptor = net.bind("b:1", (to, Fence::default())).unwrap();
         let caller = (from, Fence::default());
@@ -666,7 +667,7 @@ mod tests {
         assert!(acceptor.poll_next(&mut cx).is_ready());
     }
 
-    /// A network of two hosts, of which only the second is up, and an opening for it.
+    /// A network of two hosts, and an opening for the second.
     fn two_hosts() -> (Net, HostId, HostId, Item) {
         let settings = plan::Network {
             delay_ms: 2,
@@ -674,14 +675,15 @@ mod tests {
             zone_delay_ms: 0,
         };
         let net = Net::new(Queue::default(), Trace::new(false), 1, &settings);
-        let to = HostId(1);
+        let (from, to) = (HostId(0), HostId(1));
+        net.set_up(from, true);
         net.set_up(to, true);
         let opening = Opening {
             addr: "b:1".into(),
             peer: "a:1".into(),
             call: None,
         };
-        (net, HostId(0), to, Item::Open(Box::new(opening)))
+        (net, from, to, Item::Open(Box::new(opening)))
     }
 
     fn pass(net: &Net, ms: std::ops::Range<u64>) {

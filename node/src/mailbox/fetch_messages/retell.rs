@@ -58,7 +58,8 @@ impl Retelling {
             request.envelope && is_envelope_undecoded(&summary.envelope)
                 || request.structure && summary.parts.iter().any(is_part_undecoded)
         };
-        if !summary.truncated && !(signs() && undecoded()) {
+        let cut_short = summary.truncated || signs() && undecoded();
+        if !cut_short {
             return None;
         }
         let parts = &summary.parts;

@@ -196,10 +196,10 @@ async fn special_uses_of_a_mailbox_that_exists_are_an_entry() {
         ]
     );
     let both = value("Sent", "\"\\\\Sent \\\\Junk\"");
-    assert_eq!(c.ok(&get("Sent")).await, [both.clone()]);
+    assert_eq!(c.ok(&get("Sent")).await, std::slice::from_ref(&both));
     assert_eq!(
         c.ok("GETMETADATA (DEPTH 1) Sent /private").await,
-        [both.clone()]
+        std::slice::from_ref(&both)
     );
     assert_eq!(
         c.end("GETMETADATA (MAXSIZE 5) Sent /private/specialuse")
