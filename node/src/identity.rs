@@ -111,7 +111,8 @@ impl IdentityFile {
             path: path.clone(),
             cause,
         };
-        let (content, vouched) = checked(&content).map_err(invalid)?;
+        // An editor ends a file with a line.
+        let (content, vouched) = checked(content.trim_ascii_end()).map_err(invalid)?;
         // The version first: other versions may have other fields.
         let Versioned { version } =
             serde_json::from_slice(&content).map_err(|e| invalid(e.to_string()))?;

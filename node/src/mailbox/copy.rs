@@ -144,7 +144,7 @@ impl Operations {
             .unwrap_or_else(|_| Err(MailboxError::outcome_unknown()))
     }
 
-    /// The plan with its steps. Where one block does not do, it is made on what the mailboxes are
+    /// The plan with its steps. Where one command does not do, it is made on what the mailboxes are
     /// now, and stays with them whatever they are called later.
     async fn planned(&self, mut plan: Plan, uids: UidRanges) -> Result<Plan> {
         let request_id = plan.request_id;

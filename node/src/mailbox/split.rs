@@ -105,7 +105,7 @@ impl Union {
 }
 
 impl Operations {
-    /// The steps of a request; reads the mailbox's uidnext only where one block does not do.
+    /// The steps of a request; reads the mailbox's uidnext only where one command does not do.
     pub(super) async fn steps_of(
         &self,
         led: &Led,

@@ -47,10 +47,12 @@ pub fn of(part: &Part) -> &str {
 pub fn in_utf8<'a>(value: &'a [u8], charset: &str) -> Cow<'a, [u8]> {
     let encoding = match value {
         // ISO-2022 has no octets but those of ASCII; its escapes tell it.
-        value if value.contains(&0x1b) => ISO_2022_JP,
+        value if value.contains(&0x1b) && value.is_ascii() => ISO_2022_JP,
         value if std::str::from_utf8(value).is_ok() => return Cow::Borrowed(value),
         _ => match encoding(charset) {
             Some(encoding) if encoding != UTF_8 => encoding,
+            // A character that was cut in two leaves the others what they are.
+            _ if value.utf8_chunks().any(|c| !c.valid().is_ascii()) => UTF_8,
             _ => WINDOWS_1252,
         },
     };
@@ -115,6 +117,9 @@ mod tests {
         assert_eq!(of(b" \x1b$BF|K\\\x1b(B\r\n", "us-ascii"), "日本");
         assert_eq!(of(b" \xd0\xcf\xde\xd4\xc1\r\n", "koi8-r"), "почта");
         assert_eq!(of(b" caf\xe9\r\n", ""), "café");
+        let cut = [" 驿站".as_bytes(), b"\xe9\xa9...\r\n"].concat();
+        assert_eq!(of(&cut, "utf-8"), "驿站\u{fffd}...");
+        assert_eq!(of(" 驿\u{1b}站\r\n".as_bytes(), "").chars().count(), 3);
     }
 
     #[test]

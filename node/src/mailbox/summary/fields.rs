@@ -25,6 +25,9 @@ struct Limits {
     value_bytes: usize,
     /// Octets of a list of addresses or ids that are read.
     list_bytes: usize,
+    /// Octets of a list of addresses that are read at a time: their reader may look for the end of an
+    /// encoded word in all that follows, at each beginning of one.
+    addresses_at_a_time: usize,
     /// Octets of one decoded text that are kept.
     text_bytes: usize,
     /// Octets of a date that are kept.
@@ -43,6 +46,8 @@ struct Limits {
 const SHORT: Limits = Limits {
     value_bytes: 16 << 10,
     list_bytes: 64 << 10,
+    // At once: one octet more than there can be, the end of the line.
+    addresses_at_a_time: (64 << 10) + 1,
     text_bytes: 1000,
     date_bytes: 100,
     addresses: 200,
@@ -54,6 +59,7 @@ const SHORT: Limits = Limits {
 const LONG: Limits = Limits {
     value_bytes: 256 << 10,
     list_bytes: 256 << 10,
+    addresses_at_a_time: 8 << 10,
     text_bytes: 256 << 10,
     date_bytes: 1000,
     addresses: 10_000,
@@ -64,9 +70,6 @@ const LONG: Limits = Limits {
 /// Octets of a type or a disposition with its parameters that are read: their reader compares
 /// every parameter with every other.
 const MAX_PARAMS_BYTES: usize = 16 << 10;
-/// Octets of a list of addresses that are read at a time: their reader may look for the end of an
-/// encoded word in all that follows, at each beginning of one. A list in short is read at once.
-const ADDRESSES_AT_A_TIME: usize = SHORT.list_bytes + 1;
 /// Octets of a type, a disposition, an encoding, a parameter's name.
 const MAX_TOKEN_BYTES: usize = 64;
 /// What one item of a list costs of what may be kept at length, beside its octets.
@@ -468,9 +471,9 @@ fn addresses(value: &[u8], room: &mut Room<'_>) -> Vec<Address> {
     let mut out = Vec::new();
     let mut rest = value;
     while !rest.is_empty() && out.len() <= room.limits.addresses {
-        let end = addresses_end(rest);
-        some_addresses(&rest[..end.unwrap_or(ADDRESSES_AT_A_TIME)], room, &mut out);
-        // Where no line ends with an address, nobody knows where the next one begins.
+        let at_a_time = room.limits.addresses_at_a_time;
+        let end = addresses_end(rest, at_a_time);
+        some_addresses(&rest[..end.unwrap_or(at_a_time)], room, &mut out);
         let Some(end) = end else { break };
         rest = &rest[end..];
     }
@@ -479,20 +482,39 @@ fn addresses(value: &[u8], room: &mut Room<'_>) -> Vec<Address> {
     out
 }
 
-/// How much of a list of addresses is read at a time: lines, the last of which ends with an
-/// address. `None`: it is longer, and none does.
-fn addresses_end(list: &[u8]) -> Option<usize> {
-    if list.len() <= ADDRESSES_AT_A_TIME {
+/// How much of a list of addresses is read at a time: up to a comma between two of them, outside of a
+/// group where there is one, or up to a line that ends with a comma. `None`: nobody knows where an
+/// address ends.
+fn addresses_end(list: &[u8], at_a_time: usize) -> Option<usize> {
+    if list.len() <= at_a_time {
         return Some(list.len());
     }
-    let mut end = ADDRESSES_AT_A_TIME;
-    while let Some(feed) = list[..end].iter().rposition(|&b| b == b'\n') {
-        if list[..feed].trim_ascii_end().ends_with(b",") {
-            return Some(feed + 1);
+    let list = &list[..at_a_time];
+    let (mut between, mut in_group) = (None, None);
+    let (mut quoted, mut comments, mut group) = (false, 0_u32, false);
+    let mut octets = list.iter().enumerate();
+    while let Some((at, octet)) = octets.next() {
+        match octet {
+            b'\\' if quoted || comments > 0 => drop(octets.next()),
+            b'"' if comments == 0 => quoted = !quoted,
+            _ if quoted => {}
+            b'(' => comments += 1,
+            b')' => comments = comments.saturating_sub(1),
+            _ if comments > 0 => {}
+            b':' => group = true,
+            b';' => group = false,
+            b',' if group => in_group = Some(at + 1),
+            b',' => between = Some(at + 1),
+            _ => {}
         }
-        end = feed;
     }
-    None
+    let line = || {
+        let feeds = list.iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
+        let mut ends = feeds.map(|(feed, _)| feed);
+        ends.find(|feed| list[..*feed].trim_ascii_end().ends_with(b","))
+            .map(|feed| feed + 1)
+    };
+    between.or(in_group).or_else(line)
 }
 
 /// Adds the addresses of a list to those before, and at most one more than are allowed.
@@ -602,6 +624,24 @@ mod tests {
         assert_eq!(e.references.len(), SHORT.ids);
         assert_eq!(e.references[0], "0@x");
         assert_eq!(e.references[SHORT.ids - 1], "499@x");
+    }
+
+    #[test]
+    fn a_long_list_is_read_between_its_addresses() {
+        for (list, at_a_time, end) in [
+            ("a@x, b@x, c@x, d@x", 12, 9),
+            ("\"a, b, c, d\" <a@x>, b@x", 20, 19),
+            ("a@x, (b, (c), d, e, f, g)", 20, 4),
+            ("a@x, g: b@x, c@x, d@x;", 20, 4),
+            ("g: b@x, c@x, d@x, e@x;", 20, 17),
+            ("a@x, \"b, c, d, e, f, g\\\", h", 20, 4),
+            ("\",\n a@x b@x c@x d@x e@x", 20, 3),
+        ] {
+            let found = addresses_end(list.as_bytes(), at_a_time);
+            assert_eq!(found, Some(end), "{list}");
+        }
+        assert_eq!(addresses_end(b"a@x b@x", 5), None);
+        assert_eq!(addresses_end(b"a@x b@x", 7), Some(7));
     }
 
     #[test]
