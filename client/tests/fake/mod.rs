@@ -151,9 +151,10 @@ impl FakeNode {
         Ok(events)
     }
 
-    fn lose_answer(&self) -> Result<(), Status> {
+    /// Loses the answer to a first try, if one is to be lost; those to repetitions arrive.
+    fn lose_answer(&self, repeated: bool) -> Result<(), Status> {
         let mut world = self.world.lock();
-        if world.lost_answers > 0 {
+        if world.lost_answers > 0 && !repeated {
             world.lost_answers -= 1;
             if world.then_busy {
                 world.busy = u32::MAX;
@@ -209,7 +210,7 @@ impl Messages for FakeNode {
                 },
             });
         }
-        self.lose_answer()?;
+        self.lose_answer(results.iter().all(|r| r.duplicate))?;
         Ok(self.answer(DeliverResponse {
             blob_id: BlobId::of(&octets).0.to_vec().into(),
             size: octets.len() as u64,
@@ -258,7 +259,7 @@ impl Messages for FakeNode {
             let mail = world.mail.get_mut(&head.account).unwrap();
             mail.extend_from_slice(&messages[1..]);
         }
-        self.lose_answer()?;
+        self.lose_answer(first.duplicate)?;
         if let Some(detail) = first.error {
             return Err(posthouse_client::error::to_status(detail));
         }
@@ -590,7 +591,7 @@ impl Accounts for FakeNode {
         let name = request.into_inner().account;
         self.leads(&name)?;
         self.world.lock().mail.entry(name.clone()).or_default();
-        self.lose_answer()?;
+        self.lose_answer(false)?;
         let account = Account {
             name,
             ..Account::default()
