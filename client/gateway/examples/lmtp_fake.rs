@@ -46,7 +46,9 @@ async fn main() -> anyhow::Result<()> {
                 written += 1;
                 let path = |kind| format!("{dir}/{written:03}.{kind}");
                 tokio::fs::write(path("to"), &mail.account).await?;
-                tokio::fs::write(path("eml"), &mail.octets).await?;
+                // By another name first: whoever looks sees the whole message or none.
+                tokio::fs::write(path("part"), &mail.octets).await?;
+                tokio::fs::rename(path("part"), path("eml")).await?;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
