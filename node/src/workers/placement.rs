@@ -15,12 +15,14 @@
 //! on the way it sees what the placement was long ago. Nobody may take what such a placement does not
 //! know yet for something that it no longer has (`ShardRow::knows`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, EmptyNode};
 
@@ -33,12 +35,16 @@ use crate::raft::groups::{Groups, LostReplica};
 use crate::raft::{Shard, ShardError};
 use crate::rare::{self, Rare};
 use crate::transport::peers::Peers;
-use crate::transport::proto::{GetSystemRequest, ProposeRequest, ReplicaStatusRequest};
+use crate::transport::proto::{
+    GetSystemRequest, ProposeRequest, ProposeResponse, ReplicaStatusRequest,
+};
 use crate::types::*;
 
 /// Entries that a learner may be behind when it becomes a voter.
 const CAUGHT_UP: u64 = 256;
 const CALL: Duration = Duration::from_secs(3);
+/// A node that has not answered by then is not waited for alone: the next one is asked beside it.
+const NEXT: Duration = Duration::from_millis(250);
 /// How long one change of a shard's members may take.
 const CHANGE: Duration = Duration::from_secs(3);
 
@@ -137,7 +143,9 @@ impl Placer {
         Ok(())
     }
 
-    /// Proposes a change of the system shard, wherever its leader is.
+    /// Proposes a change of the system shard, wherever its leader is. Nodes that do not answer cost
+    /// [`NEXT`] each and not a whole [`CALL`]: a join or an account must not wait for every node that
+    /// is off.
     pub async fn propose(&self, op: SystemOp) -> anyhow::Result<Reply> {
         let command = Command {
             time_ms: self.clock.now_ms(),
@@ -157,34 +165,49 @@ impl Placer {
             .addrs()
             .into_keys()
             .filter(|n| *n != self.node);
-        let mut queue: Vec<NodeId> = hint.into_iter().chain(others).collect();
-        let mut tried = BTreeSet::new();
-        while !queue.is_empty() {
-            let node = queue.remove(0);
-            if node == self.node || !tried.insert(node) {
-                continue;
+        let mut queue: VecDeque<NodeId> = hint.into_iter().chain(others).collect();
+        let mut tried = BTreeSet::from([self.node]);
+        let mut asked = FuturesUnordered::new();
+        loop {
+            while let Some(node) = queue.pop_front() {
+                if tried.insert(node) {
+                    asked.push(self.propose_to(node, encoded.clone()));
+                    break;
+                }
             }
-            let Ok(mut peer) = self.peers.get(node) else {
-                continue;
+            let answer = match queue.is_empty() {
+                true => asked.next().await,
+                false => match tokio::time::timeout(NEXT, asked.next()).await {
+                    Ok(answer) => answer,
+                    Err(_) => continue,
+                },
             };
-            let request = ProposeRequest {
-                shard: ShardId::SYSTEM.0,
-                command: encoded.clone(),
-                stored: Bytes::new(),
-            };
-            let Ok(Ok(answer)) = tokio::time::timeout(CALL, peer.client.propose(request)).await
-            else {
-                continue;
-            };
-            let answer = answer.into_inner();
-            if answer.error == 0 {
-                return postcard::from_bytes(&answer.reply).context("a reply that cannot be read");
-            }
-            if answer.leader_node != 0 {
-                queue.insert(0, NodeId(answer.leader_node));
+            match answer {
+                Some(Some(answer)) if answer.error == 0 => {
+                    let reply = postcard::from_bytes(&answer.reply);
+                    return reply.context("a reply that cannot be read");
+                }
+                Some(Some(answer)) if answer.leader_node != 0 => {
+                    queue.push_front(NodeId(answer.leader_node));
+                }
+                None if queue.is_empty() => {
+                    return Err(anyhow!("the system shard has no leader that answers"));
+                }
+                _ => {}
             }
         }
-        Err(anyhow!("the system shard has no leader that answers"))
+    }
+
+    /// What one node says to a change of the system shard; none if it does not answer.
+    async fn propose_to(&self, node: NodeId, command: Bytes) -> Option<ProposeResponse> {
+        let mut peer = self.peers.get(node).ok()?;
+        let request = ProposeRequest {
+            shard: ShardId::SYSTEM.0,
+            command,
+            stored: Bytes::new(),
+        };
+        let answer = tokio::time::timeout(CALL, peer.client.propose(request)).await;
+        Some(answer.ok()?.ok()?.into_inner())
     }
 
     /// On the leader of the system shard: takes the next steps of the plan.
