@@ -6,7 +6,8 @@
 use std::process::Command;
 
 /// What a run depends on, seen from here.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
+    "../.cargo/config.toml",
     "../Cargo.lock",
     "../Cargo.toml",
     "../client",

@@ -463,6 +463,9 @@ pub struct Followed {
 pub struct Believed {
     /// Generation of the uids; 0: it is in no mailbox at the moment.
     pub uid_validity: u32,
+    /// Why it is in none: how its last connection ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<String>,
     /// Uids in the order of their numbers, with flags in small letters.
     pub messages: Vec<(u32, BTreeSet<String>)>,
     /// What it was told that makes no sense.

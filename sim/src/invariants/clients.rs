@@ -7,6 +7,7 @@
 use super::Invariant;
 use super::acknowledged::Acknowledged;
 use super::crossing::Crossing;
+use super::deadlines::Deadlines;
 use super::followers::Followers;
 use super::linear::Linear;
 use super::once::Once;
@@ -25,6 +26,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     let expected = Expected::default();
     let forgets = may_forget(plan);
     vec![
+        Box::new(Deadlines),
         Box::new(Acknowledged::new(expected.clone())),
         Box::new(Once::new(expected.clone(), forgets)),
         Box::new(Uids::new(expected.clone())),

@@ -8,7 +8,7 @@
 //!
 //! - what has left its account, and nobody else has taken, is in the other one;
 //! - who has seen it gone from the one sees it in the other from then on;
-//! - the octets are the same;
+//! - the octets are the same, and so is when the message came;
 //! - an acknowledged crossing leaves out nothing that was there all the time.
 //!
 //! That none comes twice, and that none is in both in the end, [`super::once`] says by counting;
@@ -60,6 +60,7 @@ impl Invariant for Crossing {
             };
             if let Some(told) = c.told {
                 judge.octets(told, found);
+                judge.dates(told, found);
                 judge.left_out(told, found);
                 judge.way(told, found);
             } else if c.away {
@@ -103,6 +104,25 @@ impl<'a> Judge<'a, '_> {
         if told.from.len() != told.to.len() {
             let what = format!("uids {:?} became {:?}", told.from, told.to);
             self.report(self.c.record, what, found);
+        }
+    }
+
+    /// When the message came is the same at both ends.
+    fn dates(&self, told: Crossed, found: &mut Findings) {
+        let seen = |account: &str, era: u32, uid: u32| {
+            let lists = self.story.sightings.iter();
+            let mut lists = lists.filter(|s| s.place.0 == account && s.uid_validity == era);
+            lists.find_map(|s| s.messages.iter().find(|m| m.uid == uid).map(|m| m.date_ms))
+        };
+        for (from, to) in told.from.iter().zip(told.to) {
+            let here = seen(self.c.place.0, self.era, *from);
+            let there = seen(self.c.to.0, told.uid_validity, *to);
+            if let (Some(here), Some(there)) = (here, there)
+                && here != there
+            {
+                let what = format!("uid {from} came at {here} ms, and uid {to} at {there} ms");
+                self.report(self.c.record, what, found);
+            }
         }
     }
 
@@ -394,6 +414,21 @@ mod tests {
             last(of_bob(list(91, 2, vec![seen(1, 2, 1)]))),
         ]);
         assert_eq!(judged(&history), ["crossing"]);
+    }
+
+    #[test]
+    fn messages_keep_when_they_came() {
+        let mut later = seen(1, 2, 1);
+        later.date_ms += 1;
+        for (there, wrong) in [(seen(1, 2, 1), 0), (later, 1)] {
+            let mut history = begun();
+            history.extend([
+                list(20, 3, vec![seen(1, 2, 1), seen(2, 3, 2)]),
+                crosses(30, &[1], false, crossed(3, &[1], &[1])),
+                last(of_bob(list(91, 2, vec![there]))),
+            ]);
+            assert_eq!(judged(&history).len(), wrong);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod blobs;
 pub mod bounds;
 pub mod clients;
 pub mod crossing;
+pub mod deadlines;
 pub mod followers;
 pub mod linear;
 pub mod once;

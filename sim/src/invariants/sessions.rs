@@ -3,19 +3,24 @@
 //!
 //! Source: RFC 9051, sections 5.2, 5.5 and 7.5.1 (numbers, and when messages may be told to be gone);
 //! RFC 7162, section 3.2 (who comes back is told what has changed and what has vanished). Who is in
-//! no mailbox at the end, because it may not log in or the mailbox is gone, knows nothing that could
-//! be wrong. Where the account may have been deleted, nothing is said of the mailbox: another one may
-//! have its name.
+//! no mailbox at the end knows nothing that could be wrong; but it must be kept out for a reason: it
+//! may not log in, or the mailbox is gone. Where the account may have been deleted, nothing is said of
+//! the mailbox: another one may have its name.
 
 use std::collections::BTreeSet;
 
 use super::story::Story;
-use super::{Findings, Invariant};
+use super::{Findings, Invariant, JUDGED};
 use crate::history::{Answer, Believed, Call, Done, MessageSeen, Record};
 use crate::workload::READER;
 use crate::workload::body::Expected;
+use crate::workload::stay::is_kept_out;
 
 const NAME: &str = "sessions";
+/// Of a program that may not log in, or whose mailbox is gone.
+const KEPT_OUT: &str = "kept out";
+/// Of one whose account may have been another's.
+const OTHERS: &str = "skipped (account deleted)";
 
 /// What sessions believe.
 pub struct Sessions {
@@ -46,8 +51,14 @@ impl Invariant for Sessions {
             for problem in &believed.problems {
                 story.report(found, NAME, record, format!("{who} was told: {problem}"));
             }
-            if story.one_generation(account)
-                && let Some(what) = difference(history, account, believed)
+            let said = match believed.uid_validity {
+                _ if !story.one_generation(account) => OTHERS,
+                0 => KEPT_OUT,
+                _ => JUDGED,
+            };
+            found.judged(NAME, said);
+            if said != OTHERS
+                && let Some(what) = difference(history, account, mailbox, believed)
             {
                 story.report(found, NAME, record, format!("{who} {what}"));
             }
@@ -55,15 +66,23 @@ impl Invariant for Sessions {
     }
 }
 
-fn difference(history: &[Record], account: &str, believed: &Believed) -> Option<String> {
-    if believed.uid_validity == 0 {
-        return None;
-    }
+fn difference(
+    history: &[Record],
+    account: &str,
+    mailbox: &str,
+    believed: &Believed,
+) -> Option<String> {
     let finals = history.iter().filter(|r| r.client == READER);
-    let (mut read, mut there): (bool, Option<&[MessageSeen]>) = (false, None);
+    let (mut read, mut named) = (false, false);
+    let mut there: Option<&[MessageSeen]> = None;
     for r in finals {
         match (&r.call, &r.answer) {
-            (Call::Mailboxes { account: of }, Answer::Done(_)) if of == account => read = true,
+            (Call::Mailboxes { account: of }, Answer::Done(Done::Mailboxes(seen)))
+                if of == account =>
+            {
+                read = true;
+                named = seen.mailboxes.iter().any(|(name, _)| name == mailbox);
+            }
             (
                 Call::List { account: of, .. },
                 Answer::Done(Done::Messages {
@@ -77,6 +96,14 @@ fn difference(history: &[Record], account: &str, believed: &Believed) -> Option<
     }
     if !read {
         return None;
+    }
+    if believed.uid_validity == 0 {
+        let Some(why) = &believed.out else {
+            return Some("never came in".into());
+        };
+        let there = why.contains("[NONEXISTENT]") && named;
+        let kept_out = is_kept_out(why) && !there;
+        return (!kept_out).then(|| format!("is out although it should be in: {why}"));
     }
     let Some(there) = there else {
         return Some("knows a mailbox that is gone".into());
@@ -106,7 +133,8 @@ mod tests {
     use super::super::story::tests::*;
     use super::*;
 
-    fn judged(uid_validity: u32, messages: &[(u32, &str)], problem: Option<&str>) -> usize {
+    /// `told`: what made no sense, or how the last connection ended.
+    fn judged(uid_validity: u32, messages: &[(u32, &str)], told: Option<&str>) -> usize {
         let call = Call::Stay {
             account: ANN.into(),
             mailbox: "INBOX".into(),
@@ -115,7 +143,11 @@ mod tests {
         let believed = Believed {
             uid_validity,
             messages: messages.iter().map(|(uid, f)| (*uid, flags(f))).collect(),
-            problems: problem.iter().map(|p| p.to_string()).collect(),
+            out: told.map(str::to_owned).filter(|_| uid_validity == 0),
+            problems: match uid_validity {
+                0 => Vec::new(),
+                _ => told.iter().map(|p| p.to_string()).collect(),
+            },
         };
         let mut there = [seen(1, 2, 1), seen(2, 4, 2)];
         there[0].flags = vec!["\\Seen".into()];
@@ -139,8 +171,16 @@ mod tests {
         assert_eq!(judged(7, &good[..1], None), 1);
         assert_eq!(judged(7, &[(1, "\\seen"), (2, "other")], None), 1);
         assert_eq!(judged(7, &[(1, "\\seen"), (3, "work")], None), 1);
-        // Another mailbox, which is gone; and none.
+        // Another mailbox, which is gone.
         assert_eq!(judged(6, &good, None), 1);
-        assert_eq!(judged(0, &[], None), 0);
+    }
+
+    #[test]
+    fn who_is_out_is_kept_out() {
+        assert_eq!(judged(0, &[], Some("NO [AUTHENTICATIONFAILED] wrong")), 0);
+        assert_eq!(judged(0, &[], Some("NO [NONEXISTENT] INBOX is there")), 1);
+        assert_eq!(judged(0, &[], Some("NO [UNAVAILABLE] try again")), 1);
+        assert_eq!(judged(0, &[], Some("deadline has elapsed")), 1);
+        assert_eq!(judged(0, &[], None), 1);
     }
 }

@@ -38,10 +38,13 @@ pub fn draw(plan: &mut Plan) {
             qresync: one_in(rng, 2),
             idle: !one_in(rng, 3),
         };
-        // Who stays has a password.
+        // Who stays has a password; another one's change, or a new account of that name, keeps nobody
+        // out to the end.
+        let set = OpKind::SetPassword { password: 1 };
         for (at_ms, kind) in [
-            (at_ms / 2, OpKind::SetPassword { password: 1 }),
+            (at_ms / 2, set.clone()),
             (at_ms, kind),
+            (plan.duration_ms / 10 * 9, set),
         ] {
             plan.ops.push(Op {
                 at_ms,

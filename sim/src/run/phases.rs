@@ -34,10 +34,6 @@ const FORM_MS: u64 = 60_000;
 const MAJORITY_MS: u64 = 5_000;
 /// Time that nodes of the majority have to start, ms.
 const START_MS: u64 = 20_000;
-/// So much longer for each node that is left out, where a change of the system shard may be asked for
-/// at a node that does not lead it: it asks the others one after the other, and waits so long for
-/// each (`workers::placement`), ms.
-const FORWARD_MS: u64 = 3_000;
 /// Within this calls have ended and all replicas are equal once everything has healed, ms.
 const HEAL_MS: u64 = 60_000;
 /// Time for the final reading, ms.
@@ -489,23 +485,18 @@ impl Run {
         }
         self.waited("healthy nodes serve", healed_ms);
         let started_ms = self.cluster.now_ms() - healed_ms;
-        let forward_ms = FORWARD_MS * left_out.len() as u64;
         let shards = self.able(&healthy).into_iter();
-        let times = shards.map(|shard| match shard == ShardId::SYSTEM.0 {
-            true => (shard, MAJORITY_MS + forward_ms),
-            false => (shard, MAJORITY_MS),
-        });
-        let probes: Vec<_> = times
-            .filter_map(|(shard, ms)| Some((shard, ms, self.probe(shard, ms)?)))
+        let probes: Vec<_> = shards
+            .filter_map(|shard| Some((shard, self.probe(shard, MAJORITY_MS)?)))
             .collect();
-        self.go_on(Some(chaos), MAJORITY_MS + forward_ms + 200, |_| {
-            probes.iter().all(|(_, _, slot)| slot.lock().is_some())
+        self.go_on(Some(chaos), MAJORITY_MS + 200, |_| {
+            probes.iter().all(|(_, slot)| slot.lock().is_some())
         });
         self.waited("healthy majority acknowledges", healed_ms);
         // Damage from before may be met only now: the process ends, its replicas are lost, and the
         // shard has no majority here for which it could answer.
         let still_able = self.able(&healthy);
-        for (shard, ms, slot) in probes {
+        for (shard, slot) in probes {
             let result = slot.lock().take();
             let why = match result {
                 Some(Ok(())) => continue,
@@ -517,7 +508,7 @@ impl Run {
             }
             let what = format!(
                 "shard {shard} has a healthy majority in nodes {healthy:?}, which served {started_ms} ms \
-                 after they were healed, and takes no write within {ms} ms: {why}"
+                 after they were healed, and takes no write within {MAJORITY_MS} ms: {why}"
             );
             self.violated(LIVENESS, None, what);
         }

@@ -254,7 +254,8 @@ impl Belief {
         for told in lines {
             match told {
                 Told::Exists(n) => exists = Some(n),
-                Told::Vanished { earlier, uids } if earlier && resumes => {
+                // Before all that has changed (RFC 7162, sections 3.2.5 and 3.2.6).
+                Told::Vanished { earlier, uids } if earlier && resumes && fetched.is_empty() => {
                     self.messages.retain(|m| !uids.contains(&m.uid));
                 }
                 Told::Fetch { .. } if resumes => fetched.push(told),

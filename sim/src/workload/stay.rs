@@ -62,7 +62,18 @@ struct State {
     belief: Belief,
     /// The mailbox is selected.
     open: bool,
+    /// How the last connection ended.
+    out: Option<String>,
     problems: Vec<String>,
+}
+
+/// Codes of refusals that keep a program out of a mailbox for as long as things stay as they are:
+/// it may not log in, or there is no such mailbox (RFC 9051, section 7.1).
+const KEPT_OUT: [&str; 2] = ["NO [AUTHENTICATIONFAILED]", "NO [NONEXISTENT]"];
+
+/// Whether a connection that ended like this is what there is to expect, and not a fault.
+pub fn is_kept_out(why: &str) -> bool {
+    KEPT_OUT.iter().any(|code| why.starts_with(code))
 }
 
 /// Begins to stay.
@@ -111,12 +122,12 @@ pub(super) async fn finish(
 }
 
 impl Stayer {
-    /// Whether it knows what is there. Who is in no mailbox at the moment may be kept out for good:
-    /// that is not waited for.
+    /// Whether it knows what is there, or is kept out.
     fn knows(&self, finals: &BTreeMap<(u32, u32), Final>) -> bool {
         let believed = self.believed();
         let there = finals.get(&(self.stay.account, believed.uid_validity));
-        believed.uid_validity == 0 || there == Some(&believed.messages)
+        let kept_out = believed.out.as_deref().is_some_and(is_kept_out);
+        kept_out || there == Some(&believed.messages)
     }
 
     fn believed(&self) -> Believed {
@@ -131,6 +142,7 @@ impl Stayer {
                 true => state.belief.uid_validity,
                 false => 0,
             },
+            out: state.out.clone().filter(|_| !state.open),
             messages: messages.map(|m| (m.uid, flags(m))).collect(),
             problems: state.problems.clone(),
         }
@@ -151,6 +163,7 @@ impl Stayer {
         tracing::debug!(%why, "a connection of a program that stays has ended");
         let mut state = self.state.lock();
         state.open = false;
+        state.out = Some(why.to_string());
         match self.stay.qresync {
             true => state.belief.keep(),
             false => state.belief = Belief::default(),
@@ -213,7 +226,7 @@ impl Connection<'_> {
             match stay.idle {
                 true => self.idle().await?,
                 false => {
-                    tokio::time::sleep(PAUSE).await;
+                    self.quiet().await?;
                     self.tell("NOOP", true).await?;
                 }
             }
@@ -237,6 +250,15 @@ impl Connection<'_> {
         let opened = state.belief.open(told);
         state.judge(opened)?;
         state.open = true;
+        Ok(())
+    }
+
+    /// Asks nothing for a while. No message may be told to be gone then (RFC 9051, section 7.5.1).
+    async fn quiet(&mut self) -> io::Result<()> {
+        let until = Instant::now() + PAUSE;
+        while let Ok(line) = tokio::time::timeout_at(until, self.program.line(literal)).await {
+            self.stayer.hear(&line?, false)?;
+        }
         Ok(())
     }
 

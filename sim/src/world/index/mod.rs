@@ -30,6 +30,7 @@ use crate::plan::DiskCall;
 use crate::stream::{Stream, stream};
 use crate::world::disk::{Device, SimDisk};
 use crate::world::fence::Fence;
+use crate::world::turn;
 
 /// The file that says which rows are the index's.
 const CURRENT: &str = "CURRENT";
@@ -301,8 +302,12 @@ struct Guard {
 }
 
 impl Guard {
-    /// A read fails where the drive refuses it, or finds damage.
+    /// A read fails where the drive refuses it, or finds damage. Whoever looks on from outside meets
+    /// no refusals, and takes none away from the process.
     fn read(&self, damaged: impl FnOnce(Family, &[u8]) -> bool) -> Result<(), IndexError> {
+        if turn::speaker().is_none() {
+            return self.check(damaged);
+        }
         let failing = &self.index.0.failing_reads;
         let left = failing.load(Ordering::Relaxed);
         if left > 0 {

@@ -8,7 +8,9 @@ use posthouse_node::index::contract;
 
 use super::*;
 use crate::plan;
+use crate::world::HostId;
 use crate::world::clock::HostTime;
+use crate::world::turn::Turn;
 
 const PATH: &str = "/data/index";
 
@@ -266,6 +268,9 @@ fn failures_come_as_ordered() {
         index.flush().await.unwrap();
         assert_eq!(world.index.store().unwrap().unflushed(), 0);
         world.index.fail_next(DiskCall::Read, 2);
+        // Whoever looks on from outside.
+        assert!(index.get(Family::State, b"x").is_ok());
+        let _turn = Turn::begin(HostId(0), 0);
         assert!(index.get(Family::State, b"x").is_err());
         let view = index.view();
         let mut visit = |_: &[u8], _: &[u8]| Next::Continue;
