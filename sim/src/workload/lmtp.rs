@@ -63,7 +63,7 @@ pub(super) async fn lmtp(
     let ended = match tokio::time::timeout(allowed, dialogue).await {
         Ok(Ok(())) => "the session has ended".to_owned(),
         Ok(Err(e)) => e.to_string(),
-        Err(_) => "given up".to_owned(),
+        Err(_) => "the door says nothing".to_owned(),
     };
     let complete = session.complete;
     let answer = session.answer(&ended);
