@@ -1,10 +1,11 @@
 //! Envelopes and structures that a summary cuts short: read once more from the header blocks.
 //!
 //! A summary is stored with every message and keeps within 64 KiB: 200 addresses of a field, so many
-//! octets of a value; and in it octets of no known charset are replaced. To a reader neither may
-//! show (RFC 9051, section 7.5.2, knows no such bounds), so of these messages, and of no others, the
-//! blocks are read again when the answer is made. Where they are, the summary knows; the parts and
-//! their numbers stay those that it says.
+//! octets of a value; and in it octets of no known charset are replaced, and so are the halves of a
+//! character that two encoded words share. To a reader none of that may show (RFC 9051, section
+//! 7.5.2, knows no such bounds), so of these messages, and of no others, the blocks are read again
+//! when the answer is made. Where they are, the summary knows; the parts and their numbers stay
+//! those that it says.
 //!
 //! What that costs is bounded: a megabyte of header blocks is read of one message, of a large one in
 //! its chunks, one at a time; two megabytes of values are told, which fits into an answer of gRPC;

@@ -15,7 +15,7 @@ use mail_parser::parsers::MessageStream;
 use mail_parser::parsers::fields::thread::thread_name;
 use mail_parser::{Addr, ContentType, HeaderValue};
 
-use super::charset::{decode, in_utf8};
+use super::charset::{decode, readable};
 use super::{Address, Envelope, Part, cut_addresses};
 
 /// How much of the fields is kept.
@@ -283,7 +283,7 @@ impl<'a> Reader<'a> {
         self.room.cut |= value.len() > limit;
         let value = &value[..value.len().min(limit)];
         let mut value = match self.room.charset {
-            Some(charset) => in_utf8(value, charset),
+            Some(charset) => readable(value, charset),
             None => Cow::Borrowed(value),
         }
         .into_owned();

@@ -174,3 +174,23 @@ async fn octets_that_are_damaged_leave_what_the_summary_says() {
     assert_eq!(cold.envelope.unwrap().to.len(), 200);
     assert!(cold.truncated);
 }
+
+#[tokio::test]
+async fn characters_that_encoded_words_share_are_told_whole() {
+    let words = "=?GB2312?B?5uTV?= =?GB2312?B?vg==?=";
+    let mail = format!(
+        "From: {words} <ann@x>\r\nTo: \"{words}\" <bob@x>, friends: {words} <c@x>;\r\n\
+         Subject: Re: {}\r\nContent-Type: application/pdf; name=\"{words}\"\r\n\r\npdf\r\n",
+        words.replace(' ', "\r\n ")
+    );
+    let ops = with_mail(&[mail.as_bytes()]).await;
+    let cold = told(&ops).await.remove(0);
+    let e = cold.envelope.unwrap();
+    assert_eq!(e.subject, "Re: 驿站");
+    assert_eq!(e.from, [address("驿站", "ann@x")]);
+    assert_eq!(e.to[0], address("驿站", "bob@x"));
+    assert_eq!(e.to[2], address("驿站", "c@x"));
+    let name = ("name".to_owned(), "驿站".to_owned());
+    assert_eq!(cold.structure[0].params, [name]);
+    assert!(!cold.truncated);
+}
