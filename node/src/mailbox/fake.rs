@@ -33,6 +33,8 @@ pub struct FakeShard {
     /// Commands in the order of their proposal.
     pub log: Mutex<Vec<Op>>,
     pub leads: AtomicBool,
+    /// Chunks that were asked for.
+    pub reads: AtomicUsize,
     /// What the next proposals answer instead of being applied.
     pub failures: Mutex<Vec<ShardError>>,
     /// So many proposals are applied before that.
@@ -50,6 +52,7 @@ impl FakeShard {
             stored: Mutex::default(),
             log: Mutex::default(),
             leads: AtomicBool::new(true),
+            reads: AtomicUsize::default(),
             failures: Mutex::default(),
             successes_before_failures: AtomicUsize::new(0),
             answer_lost_after: Mutex::default(),
@@ -207,6 +210,7 @@ impl Leaders for FakeNode {
 impl BlobReader for FakeNode {
     async fn read_chunk(&self, shard: ShardId, blob: BlobId, seq: u32) -> Result<Bytes, BlobError> {
         let shard = self.shard(shard).ok_or(BlobError::Missing)?;
+        shard.reads.fetch_add(1, Ordering::Relaxed);
         let loc = read::chunk_loc(&*shard.index, Space::FIRST, blob, seq)
             .map_err(|e| BlobError::Failed(e.to_string()))?
             .ok_or(BlobError::Missing)?;

@@ -131,7 +131,7 @@ impl Work {
             {
                 bytes += octets.size() as usize;
                 let read = octets.read_only();
-                reads.push(async move { (i, read.await) });
+                reads.push(async move { (i, first_read.is_some(), read.await) });
             }
         }
         let held = self
@@ -140,12 +140,16 @@ impl Work {
             .take(bytes, &self.ops.limits)
             .await?;
         let mut reads = futures::stream::iter(reads).buffer_unordered(READS);
-        while let Some((i, chunk)) = reads.next().await {
-            match (chunk, &mut jobs[i].octets) {
+        while let Some((i, for_sections, chunk)) = reads.next().await {
+            let job = &mut jobs[i];
+            match (chunk, &mut job.octets) {
                 (Ok(chunk), Some(octets)) => octets.set_only(chunk),
                 (Err(MailboxError::NotFound(What::Blob)), _) => gone[i] = true,
-                // The summary says something all the same.
-                (Err(MailboxError::Corrupt(_)), _) if self.request.sections.is_empty() => (),
+                (Err(MailboxError::Corrupt(why)), _) if !for_sections => {
+                    // A second try would ask all replicas once more.
+                    job.retelling = None;
+                    self.leave_short(job, &why);
+                }
                 (Err(e), _) => return Err(e),
                 (Ok(_), None) => (),
             }
@@ -173,11 +177,7 @@ impl Work {
         {
             match retelling.tell(&self.request, cold, octets, found).await {
                 Ok(bytes) => job.weight += bytes,
-                // What the summary says stands, and that it is not all.
-                Err(MailboxError::Corrupt(why)) => {
-                    let (account, uid) = (self.account_name.as_str(), job.message.uid);
-                    tracing::warn!(account, uid, why, "the header of a message cannot be read");
-                }
+                Err(MailboxError::Corrupt(why)) => self.leave_short(job, &why),
                 Err(e) => return Err(e),
             }
         }
@@ -187,6 +187,13 @@ impl Work {
             octets.read(range).await?;
         }
         Ok(())
+    }
+
+    /// Octets that no replica has whole are not what a reader of the others should wait for: what the
+    /// summary says stands, and that it is not all.
+    fn leave_short(&self, job: &Job, why: &str) {
+        let (account, uid) = (self.account_name.as_str(), job.message.uid);
+        tracing::warn!(account, uid, why, "the header of a message cannot be read");
     }
 
     async fn send(&mut self, job: Job, sections: &[Section]) -> Result<()> {

@@ -170,9 +170,31 @@ async fn octets_that_are_damaged_leave_what_the_summary_says() {
     for shard in &node.shards {
         shard.rot();
     }
+    let reads = || {
+        let reads = node.shards.iter().map(|s| s.reads.load(Ordering::Relaxed));
+        reads.sum::<usize>()
+    };
+    let before = reads();
     let cold = told(&ops).await.remove(0);
     assert_eq!(cold.envelope.unwrap().to.len(), 200);
     assert!(cold.truncated);
+    assert_eq!(reads(), before + 1);
+    // Nor do sections of which nothing is read ask for more.
+    let size = Section {
+        size_only: true,
+        ..part(&[], Kind::All)
+    };
+    let asked = |section: Section| FetchMessages {
+        envelope: true,
+        ..sections(vec![section])
+    };
+    let got = fetch(&ops, asked(size)).await.unwrap();
+    let cold = got.messages[0].cold.as_ref().unwrap();
+    assert_eq!(cold.envelope.as_ref().unwrap().to.len(), 200);
+    let (outcome, size, _) = &got.sections[0][0];
+    assert_eq!((*outcome, *size), (Outcome::Data, 8 + 300 * 5));
+    let damaged = fetch(&ops, asked(part(&[], Kind::All))).await.err();
+    assert!(matches!(damaged, Some(MailboxError::Corrupt(_))));
 }
 
 #[tokio::test]
