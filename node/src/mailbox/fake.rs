@@ -228,6 +228,11 @@ impl BlobReader for FakeNode {
 
 /// A node and its operations, with these limits.
 pub fn node_with(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>) {
+    node_in(Env::real(), limits)
+}
+
+/// A node and its operations, in this world.
+pub fn node_in(env: Env, limits: Limits) -> (Arc<FakeNode>, Arc<Operations>) {
     let node = Arc::new(FakeNode {
         shards: [FakeShard::new(), FakeShard::new()],
     });
@@ -235,7 +240,7 @@ pub fn node_with(limits: Limits) -> (Arc<FakeNode>, Arc<Operations>) {
         Arc::clone(&node) as Arc<dyn Replicas>,
         (Arc::clone(&node) as _, Arc::clone(&node) as _),
         Arc::clone(&node) as Arc<dyn BlobReader>,
-        Env::real(),
+        env,
         limits,
     );
     for shard in &node.shards {

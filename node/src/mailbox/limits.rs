@@ -85,6 +85,8 @@ pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
 pub const HASHES_AT_ONCE: usize = 2;
 /// Callers that wait for one; more are told to come back.
 pub const HASHES_WAITING: usize = 128;
+/// Large header blocks that are read again at the same time.
+pub const HEADERS_AT_ONCE: usize = 4;
 /// Changes that one answer looks at, at most and by default.
 pub const MAX_CHANGES: u32 = 10_000;
 /// Ranges of uids in the changes that one answer looks at; the last of them may go past it.

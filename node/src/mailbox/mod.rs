@@ -13,7 +13,7 @@
 //! search (plan, run, scan, sort, thread)                       mail looked for
 //! changes         watch                                        what has changed, and what does
 //! credentials ─▶ attempts, passwords                           who may log in
-//! check  limits  window  ahead  error  route                   what all of them share
+//! check  limits  window  turns  ahead  error  route            what all of them share
 //! ```
 //!
 //! Architecture invariants: nothing here keeps state between calls but the byte windows, idle
@@ -57,6 +57,7 @@ pub mod split;
 pub mod subscribe;
 pub mod summary;
 pub mod transfer;
+pub mod turns;
 pub mod watch;
 pub mod window;
 
@@ -99,6 +100,8 @@ pub struct Operations {
     attempts: attempts::Attempts,
     transfers: transfer::InHand,
     rows: row_cache::RowCache,
+    /// Of reading header blocks again.
+    headers: turns::Turns,
     /// What searches have read.
     searched: Arc<search::memory::Memory>,
 }
@@ -149,6 +152,7 @@ impl Operations {
             hub: Arc::default(),
             transfers: transfer::InHand::default(),
             rows: row_cache::RowCache::new(limits.row_cache_bytes),
+            headers: turns::Turns::new(&env.compute, limits::HEADERS_AT_ONCE),
             searched: Arc::new(search::memory::Memory::new(limits.search_memory_bytes)),
             env,
             window: ByteWindow::new(limits.node_window_bytes),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::summary::Part;
 use super::summary::scan::Scanner;
+use super::turns::Turns;
 use super::window::Held;
 use super::{Operations, Result};
 use crate::machine::command::CHUNK_BYTES;
@@ -99,6 +100,11 @@ impl Octets {
         Ok(chunk)
     }
 
+    /// Where what is made of the octets is computed.
+    pub fn turns(&self) -> &Turns {
+        &self.ops.headers
+    }
+
     /// The parts, found by reading all octets once more: for messages whose summary had to leave
     /// some out. Bounded by the limits of the scanner.
     pub async fn scan(&mut self) -> Result<Vec<Part>> {
@@ -106,10 +112,18 @@ impl Octets {
         let mut at = 0;
         while at < self.size {
             let octets = self.read(at..self.size).await?;
-            scanner.push(&octets);
             at += octets.len() as u64;
+            let taking = {
+                let octets = octets.clone();
+                move || {
+                    scanner.push(&octets);
+                    scanner
+                }
+            };
+            scanner = self.turns().read(octets.len(), taking).await?;
             tokio::task::yield_now().await;
         }
-        Ok(scanner.finish().parts)
+        let finishing = move || scanner.finish().parts;
+        self.turns().read(self.size as usize, finishing).await
     }
 }

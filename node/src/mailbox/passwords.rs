@@ -13,12 +13,12 @@ use argon2::{
     ARGON2ID_IDENT, Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::error::{MailboxError, Result};
 use super::limits::{HASHES_AT_ONCE, HASHES_WAITING, PasswordCost};
+use super::turns::Turns;
 use crate::env::Env;
-use crate::env::compute::Compute;
 use crate::env::rng::Rng;
 use crate::index::values::{CredentialRow, Secret};
 use crate::types::*;
@@ -38,10 +38,9 @@ const RETRY_AFTER_MS: u64 = 1000;
 pub struct Passwords {
     argon2: Argon2<'static>,
     rng: Arc<dyn Rng>,
-    compute: Arc<dyn Compute>,
-    /// Held while a hash is computed.
-    turns: Arc<Semaphore>,
-    /// Held also while one is waited for.
+    /// Of hashes.
+    turns: Turns,
+    /// Held while a hash is computed, and while one is waited for.
     places: Arc<Semaphore>,
     /// A hash that no password has: what an unknown account is checked against.
     nobody: String,
@@ -70,8 +69,7 @@ impl Passwords {
         Passwords {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             rng: Arc::clone(&env.rng),
-            compute: Arc::clone(&env.compute),
-            turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            turns: Turns::new(&env.compute, HASHES_AT_ONCE),
             places: Arc::new(Semaphore::new(HASHES_AT_ONCE + HASHES_WAITING)),
             nobody,
             key,
@@ -120,18 +118,12 @@ impl Passwords {
                 retry_after_ms: RETRY_AFTER_MS,
             });
         };
-        let stopping = || MailboxError::Unavailable("this node is stopping".into());
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|_| stopping())?;
-        let (done, result) = oneshot::channel();
-        // The turn goes along: work that nobody waits for any more still takes its time.
-        let work = Box::new(move || {
+        let in_place = move || {
             let found = work();
-            drop((turn, place));
-            let _ = done.send(found);
-        });
-        self.compute.run(work).await;
-        result.await.map_err(|_| stopping())
+            drop(place);
+            found
+        };
+        self.turns.run(in_place).await
     }
 
     /// A new password for a program, and its hash.
@@ -324,7 +316,11 @@ mod tests {
     #[tokio::test]
     async fn too_many_at_once_are_told_to_come_back() {
         let p = Arc::new(passwords());
-        let all = p.turns.clone().acquire_many_owned(HASHES_AT_ONCE as u32);
+        let all = p
+            .turns
+            .free
+            .clone()
+            .acquire_many_owned(HASHES_AT_ONCE as u32);
         let all = all.await.unwrap();
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..HASHES_AT_ONCE + HASHES_WAITING {

@@ -9,9 +9,10 @@
 //!
 //! What that costs is bounded: a megabyte of header blocks is read of one message, of a large one in
 //! its chunks, one at a time; two megabytes of values are told, which fits into an answer of gRPC;
-//! one message is told at a time.
+//! one message is told at a time, and large blocks are read where they are in nobody's way.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::{Cold, FetchMessages};
 use crate::mailbox::Result;
@@ -105,6 +106,7 @@ impl Retelling {
         if !request.structure {
             parts.truncate(1);
         }
+        let charset: Arc<str> = charset.into();
         let mut envelope = None;
         let mut truncated = parts.len() >= MAX_PARTS || is_deep(&parts);
         let (mut blocks, mut left) = (MAX_BLOCKS_BYTES, MAX_TOLD_BYTES);
@@ -123,9 +125,15 @@ impl Retelling {
             let block = read(octets, start..start + len).await?;
             let parent = part.parent as usize;
             let of_message = at == 0 || parts.get(parent).is_some_and(|p| p.main_type == "message");
-            let mut told = Part::default();
-            let (message, cut) =
-                fields::read_at_length(&block, of_message, &charset, &mut left, &mut told);
+            let charset = Arc::clone(&charset);
+            let reading = move || {
+                let (mut left, mut told) = (left, Part::default());
+                let (message, cut) =
+                    fields::read_at_length(&block, of_message, &charset, &mut left, &mut told);
+                (message, cut, left, told)
+            };
+            let (message, cut, told);
+            (message, cut, left, told) = octets.turns().read(len as usize, reading).await?;
             truncated |= cut;
             match message {
                 Some(message) if at == 0 => envelope = Some(*message),

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::*;
 use crate::machine::command::{CHUNK_BYTES, FlagMode, Op};
 use crate::mailbox::deliver::{DeliverHead, Recipient};
-use crate::mailbox::fake::{id, node, node_with, pieces};
+use crate::mailbox::fake::{id, node, node_in, node_with, pieces};
 use crate::mailbox::section::Kind;
 use crate::mailbox::{Caller, Limits};
 

@@ -1,6 +1,10 @@
 //! Envelopes and structures that summaries cut short, or could not decode.
 
+use futures::future::BoxFuture;
+
 use super::*;
+use crate::env::Env;
+use crate::env::compute::{AtOnce, Compute};
 use crate::mailbox::summary::Address;
 
 /// Envelope and structure of all messages, in the order of their uids.
@@ -215,4 +219,44 @@ async fn characters_that_encoded_words_share_are_told_whole() {
     let name = ("name".to_owned(), "驿站".to_owned());
     assert_eq!(cold.structure[0].params, [name]);
     assert!(!cold.truncated);
+}
+
+/// Computes at once, and counts.
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl Compute for Counting {
+    fn run(&self, work: crate::env::compute::Work) -> BoxFuture<'static, ()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        AtOnce.run(work)
+    }
+}
+
+#[tokio::test]
+async fn large_blocks_are_read_off_the_threads_that_serve() {
+    let counting = Arc::new(Counting::default());
+    let env = Env {
+        compute: Arc::clone(&counting) as _,
+        ..Env::real()
+    };
+    let (_, ops) = node_in(env, Limits::default());
+    ops.create_account(&id(1), ACCOUNT).await.unwrap();
+    let to = |n: usize| format!("To: {}\r\n\r\ntext\r\n", "a@b, ".repeat(n));
+    // Of these the summary cannot hold all, and the message is scanned: its octets, and what is left.
+    let mut many = "Content-Type: multipart/mixed; boundary=b\r\n\r\n".to_owned();
+    for n in 0..900 {
+        let name = format!("{n}").repeat(60);
+        many += &format!("--b\r\nContent-Type: a/x; name={name}\r\nContent-ID: <{name}>\r\n\r\n");
+    }
+    many += "--b--\r\n";
+    let mut runs = Vec::new();
+    for mail in [to(10), to(300), to(3000), many] {
+        deliver(&ops, mail.as_bytes(), &[]).await;
+        let before = counting.0.load(Ordering::Relaxed);
+        let cold = told(&ops).await.pop().unwrap();
+        assert!(!cold.truncated);
+        runs.push(counting.0.load(Ordering::Relaxed) - before);
+    }
+    // The large one of before comes first.
+    assert_eq!(runs, [0, 0, 1, 1 + 2]);
 }
