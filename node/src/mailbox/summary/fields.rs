@@ -25,9 +25,6 @@ struct Limits {
     value_bytes: usize,
     /// Octets of a list of addresses or ids that are read.
     list_bytes: usize,
-    /// Octets of a list of addresses that are read at a time: their reader may look for the end of an
-    /// encoded word in all that follows, at each beginning of one.
-    addresses_at_a_time: usize,
     /// Octets of one decoded text that are kept.
     text_bytes: usize,
     /// Octets of a date that are kept.
@@ -46,8 +43,6 @@ struct Limits {
 const SHORT: Limits = Limits {
     value_bytes: 16 << 10,
     list_bytes: 64 << 10,
-    // At once: one octet more than there can be, the end of the line.
-    addresses_at_a_time: (64 << 10) + 1,
     text_bytes: 1000,
     date_bytes: 100,
     addresses: 200,
@@ -59,7 +54,6 @@ const SHORT: Limits = Limits {
 const LONG: Limits = Limits {
     value_bytes: 256 << 10,
     list_bytes: 256 << 10,
-    addresses_at_a_time: 8 << 10,
     text_bytes: 256 << 10,
     date_bytes: 1000,
     addresses: 10_000,
@@ -67,6 +61,9 @@ const LONG: Limits = Limits {
     ids: 10_000,
     params: 1000,
 };
+/// Octets of a list of addresses that are read at a time: their reader may look for the end of an
+/// encoded word in all that follows, at each beginning of one.
+const ADDRESSES_AT_A_TIME: usize = 8 << 10;
 /// Octets of a type or a disposition with its parameters that are read: their reader compares
 /// every parameter with every other.
 const MAX_PARAMS_BYTES: usize = 16 << 10;
@@ -471,9 +468,8 @@ fn addresses(value: &[u8], room: &mut Room<'_>) -> Vec<Address> {
     let mut out = Vec::new();
     let mut rest = value;
     while !rest.is_empty() && out.len() <= room.limits.addresses {
-        let at_a_time = room.limits.addresses_at_a_time;
-        let end = addresses_end(rest, at_a_time);
-        some_addresses(&rest[..end.unwrap_or(at_a_time)], room, &mut out);
+        let end = addresses_end(rest, ADDRESSES_AT_A_TIME);
+        some_addresses(&rest[..end.unwrap_or(ADDRESSES_AT_A_TIME)], room, &mut out);
         let Some(end) = end else { break };
         rest = &rest[end..];
     }

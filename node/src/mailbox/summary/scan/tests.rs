@@ -306,6 +306,9 @@ fn hostile_mail_costs_no_more_than_its_octets() {
         "half words",
         format!("Subject: {}\n\n", "=?".repeat(500_000)).as_bytes(),
     );
+    let words = "=?aa?Q? ".repeat(8_000);
+    let lists = ["From", "To", "Cc", "Bcc"].map(|name| format!("{name}: {words}\n"));
+    check_hostile("words without an end", (lists.concat() + "\n").as_bytes());
     let params: String = (0..100_000).map(|i| format!(";a*{i}*=utf-8''b")).collect();
     check_hostile(
         "parameters",
