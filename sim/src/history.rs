@@ -208,8 +208,11 @@ pub enum Call {
     Replace {
         /// Account.
         account: String,
-        /// Mailbox of both.
+        /// Where the new one comes.
         mailbox: String,
+        /// The message that goes is in the mailbox with this uidvalidity, as a session selected it;
+        /// 0: in the same one.
+        era: u32,
         /// The message that goes.
         uid: u32,
         /// What comes.
@@ -246,6 +249,11 @@ pub enum Call {
         account: String,
         /// Mailbox.
         mailbox: String,
+        /// The mailbox is the one with this uidvalidity, as a session selected it; 0: by its name.
+        era: u32,
+        /// Messages from this uid on need not be told: the session may not know them yet. 0: all that
+        /// are found are told.
+        untold: u32,
         /// For messages with this flag ...
         flag: String,
         /// ... or without it.
@@ -368,6 +376,18 @@ pub enum Call {
         /// Account.
         account: String,
     },
+    /// Asks for the counters of one mailbox by IMAP.
+    Status {
+        /// Account.
+        account: String,
+        /// Mailbox.
+        mailbox: String,
+    },
+    /// Lists the names of mailboxes by IMAP.
+    Names {
+        /// Account.
+        account: String,
+    },
     /// Lists messages.
     List {
         /// Account.
@@ -406,7 +426,7 @@ pub struct StoredAt {
     pub uid_validity: u32,
     /// Uid.
     pub uid: u32,
-    /// Modseq.
+    /// Modseq; 0: not told, as by IMAP.
     pub modseq: u64,
 }
 
@@ -442,7 +462,8 @@ pub struct AccountSeen {
     pub mailboxes: BTreeMap<String, MailboxSeen>,
     /// All names that are subscribed, sorted.
     pub subscriptions: Vec<String>,
-    /// The account's modseq.
+    /// The account's modseq; 0: IMAP tells neither this nor which names are subscribed that no
+    /// mailbox has.
     pub modseq: u64,
 }
 
@@ -487,6 +508,23 @@ pub struct MessageSeen {
     pub date_ms: u64,
     /// BLAKE3 of the octets, hexadecimal.
     pub blob: String,
+}
+
+/// Counters of one mailbox, as STATUS tells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StatusSeen {
+    /// Generation of the uids.
+    pub uid_validity: u32,
+    /// The next uid.
+    pub uid_next: u32,
+    /// Number of messages.
+    pub messages: u64,
+    /// Number of those not \Seen.
+    pub unseen: u64,
+    /// Number of those with \Deleted.
+    pub deleted: u64,
+    /// Octets of all.
+    pub bytes: u64,
 }
 
 /// What an account holds, as it was told.
@@ -555,7 +593,7 @@ pub enum Done {
     },
     /// Messages were copied or moved: the n-th of `from` is the n-th of `to`.
     Carried {
-        /// The modseq then of the account that they came from.
+        /// The modseq then of the account that they came from; 0: not told, as by IMAP.
         modseq: u64,
         /// Generation of the uids where they came.
         uid_validity: u32,
@@ -564,6 +602,10 @@ pub enum Done {
         /// Where they are.
         to: Vec<u32>,
     },
+    /// Counters of one mailbox.
+    Status(StatusSeen),
+    /// Names of mailboxes, with their special uses, sorted.
+    Names(BTreeMap<String, Vec<String>>),
     /// A mailbox was selected.
     Selected {
         /// Generation of the uids.

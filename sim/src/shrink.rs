@@ -516,7 +516,9 @@ fn given_nothing(op: &mut Op) {
     }
     match &mut op.kind {
         OpKind::Deliver { into, .. } => *into = None,
-        OpKind::Imap { flags, carry, .. } => (*flags, *carry) = (Vec::new(), None),
+        OpKind::Imap {
+            flags, carry, also, ..
+        } => (*flags, *carry, *also) = (Vec::new(), None, Vec::new()),
         _ => {}
     }
 }

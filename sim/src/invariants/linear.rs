@@ -32,7 +32,7 @@ use crate::plan::Given;
 use crate::workload::answer;
 use crate::workload::body::{Expected, Held};
 use search::Verdict;
-use spec::{DELETED, INBOX, Item, Message, Name, Op, Ret, SEEN, Where};
+use spec::{DELETED, INBOX, Item, Message, Name, Op, Replaced, Ret, SEEN, Where};
 
 const NAME: &str = "linear";
 
@@ -385,17 +385,19 @@ impl<'a> Reader<'a> {
             Call::Replace {
                 account,
                 mailbox,
+                era,
                 uid,
                 octets,
                 given,
                 request,
             } => {
                 let held = self.story.held(*octets);
+                let (era, uid) = (*era, *uid);
                 let op = Op::Store {
                     mailbox: mailbox.as_str().into(),
                     items: vec![self.new_message(&held, given)],
                     request: self.requests.of(request),
-                    replaces: Some(*uid),
+                    replaces: Some(Replaced { era, uid }),
                 };
                 (account, op)
             }
@@ -538,12 +540,21 @@ impl<'a> Reader<'a> {
             Call::Search {
                 account,
                 mailbox,
+                era,
+                untold,
                 flag,
                 on,
             } => {
-                let flag = self.flag(flag);
-                (account, Op::Search(mailbox.as_str().into(), flag, *on))
+                let op = Op::Search {
+                    at: whole(mailbox, era),
+                    flag: self.flag(flag),
+                    on: *on,
+                    untold: *untold,
+                };
+                (account, op)
             }
+            Call::Status { account, mailbox } => (account, Op::Status(mailbox.as_str().into())),
+            Call::Names { account } => (account, Op::Names),
             Call::Select { account, mailbox } => (account, Op::Select(mailbox.as_str().into())),
             Call::Metadata { account, mailbox } => {
                 (account, Op::Annotations(mailbox.as_deref().map(Arc::from)))
@@ -607,6 +618,8 @@ impl<'a> Reader<'a> {
                 to: to.clone(),
             },
             Done::Found(uids) => Ret::Uids(uids.clone()),
+            Done::Status(seen) => Ret::Status(*seen),
+            Done::Names(all) => Ret::Names(all.clone()),
             Done::Sorted(uids) => Ret::Sorted(uids.clone()),
             Done::Threads(nodes) => Ret::Threads(nodes.clone()),
             Done::Secret(secret) => Ret::Secret(self.secrets.of(secret)),

@@ -313,6 +313,7 @@ impl<'a> Story<'a> {
             Call::Replace {
                 account,
                 mailbox,
+                era,
                 uid,
                 octets,
                 given,
@@ -326,7 +327,7 @@ impl<'a> Story<'a> {
                 let what = (*octets, given);
                 self.add_try(record, (account, mailbox), identity, what, stored);
                 let gone = matches!(answer, Answer::Done(_)).then(|| vec![*uid]);
-                self.add_removal(account, record, mailbox, 0, Some(vec![*uid]), gone);
+                self.add_removal(account, record, mailbox, *era, Some(vec![*uid]), gone);
             }
             Call::Expunge {
                 account,

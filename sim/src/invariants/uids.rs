@@ -140,9 +140,17 @@ impl<'a> Lines<'a> {
                     let modseq = told(m.highest_modseq, false);
                     self.tell(Line::Modseq(account, validity), modseq);
                 }
-                if story.one_generation(account) {
+                if all.modseq != 0 && story.one_generation(account) {
                     self.tell(Line::Account(account), told(all.modseq, false));
                 }
+            }
+            (Call::Status { account, mailbox }, Answer::Done(Done::Status(seen))) => {
+                if !story.restructured(account) {
+                    let place = place(account, mailbox);
+                    self.tell(Line::Validity(place), told(seen.uid_validity.into(), false));
+                }
+                let next = told(seen.uid_next.into(), false);
+                self.tell(Line::UidNext(account, seen.uid_validity), next);
             }
             (
                 Call::Carry {
@@ -190,7 +198,7 @@ impl<'a> Lines<'a> {
                 {
                     let next = told(u64::from(*last) + 1, true);
                     self.tell(Line::UidNext(account, *uid_validity), next);
-                    if story.one_generation(account) {
+                    if *modseq != 0 && story.one_generation(account) {
                         self.tell(Line::Account(account), told(*modseq, true));
                     }
                 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{CrashPoint, Fault, FaultKind, FirstLife, Given, Op, OpKind, Plan, VERSION};
+use super::{CrashPoint, Fault, FaultKind, FirstLife, Given, ImapStep, Op, OpKind, Plan, VERSION};
 
 /// Nodes of a plan at most.
 pub const NODES: usize = 9;
@@ -277,7 +277,7 @@ impl Plan {
                 mailbox(*m, 0)?;
                 within(at("password"), (*password).into(), 0..=1000)
             }
-            OpKind::Follow { page } | OpKind::Accounts { page } => {
+            OpKind::Follow { page, .. } | OpKind::Accounts { page } => {
                 within(at("page"), (*page).into(), 1..=10_000)
             }
             OpKind::MakeMailbox {
@@ -358,6 +358,7 @@ impl Plan {
                 body: number,
                 flags,
                 carry,
+                also: steps,
                 ..
             } => {
                 mailbox(*m, 0)?;
@@ -365,7 +366,27 @@ impl Plan {
                 texts(&at("flags"), flags)?;
                 within(at("password"), (*password).into(), 0..=1000)?;
                 size(*octets)?;
-                body(*number)
+                body(*number)?;
+                within(at("also (their number)"), steps.len() as u64, 0..=100)?;
+                steps.iter().try_for_each(|step| match step {
+                    ImapStep::AppendMany { sizes, body: first } => {
+                        within(at("sizes (their number)"), sizes.len() as u64, 1..=100)?;
+                        sizes.iter().try_for_each(|octets| size(*octets))?;
+                        body(first.saturating_add(100))
+                    }
+                    ImapStep::Replace {
+                        size: octets,
+                        body: number,
+                        ..
+                    } => {
+                        size(*octets)?;
+                        body(*number)
+                    }
+                    ImapStep::Status { mailbox: other } => mailbox(*other, 0),
+                    ImapStep::Search { flag, .. } => texts(&at("flag"), std::slice::from_ref(flag)),
+                    ImapStep::Pieces { cut } => within(at("cut"), (*cut).into(), 1..=MESSAGE_BYTES),
+                    ImapStep::List { .. } => Ok(()),
+                })
             }
             OpKind::Carry {
                 mailbox: m,

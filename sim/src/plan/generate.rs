@@ -7,7 +7,8 @@
 //! of the same seed unchanged.
 
 use super::{Plan, Transport, VERSION};
-use super::{crossing, faults, given, mail, programs, rush, settings, stay, topology, workload};
+use super::{crossing, faults, given, mail, programs, rush, sessions, settings, stay};
+use super::{topology, workload};
 
 /// What a user has fixed; what is `None` is drawn.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -105,6 +106,7 @@ pub fn generate(seed: u64, choice: &Choice) -> Plan {
     programs::draw(&mut plan, choice.ops);
     given::draw(&mut plan, choice.ops);
     stay::draw(&mut plan);
+    sessions::draw(&mut plan, choice.ops);
     faults::draw(&mut plan, choice.faults);
     plan
 }

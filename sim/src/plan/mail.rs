@@ -120,6 +120,7 @@ fn followers(plan: &mut Plan) {
             account,
             kind: OpKind::Follow {
                 page: weighted(rng, &[(2, 1), (2, 3), (2, 1000)]),
+                whole: false,
             },
         });
     }
@@ -347,6 +348,7 @@ impl Writer {
                     cut: one_in(rng, 4).then(|| rng.random_range(0..6)),
                     flags: Vec::new(),
                     carry: None,
+                    also: Vec::new(),
                 }
             }
             Kind::State | Kind::Look => match one_in(rng, 2) {

@@ -19,6 +19,7 @@ mod names;
 mod op;
 mod programs;
 mod rush;
+mod sessions;
 pub mod settings;
 mod stay;
 mod text;
@@ -27,8 +28,8 @@ mod workload;
 
 pub use check::{MESSAGE_BYTES, PlanError};
 pub use op::{
-    Cut, FlagMode, Given, ImapCarry, LmtpCut, LoginState, MANY_PARTS_BYTES, OpKind, SortBy,
-    has_many_parts,
+    Cut, FlagMode, Given, ImapCarry, ImapStep, LmtpCut, LoginState, MANY_PARTS_BYTES, OpKind,
+    SortBy, has_many_parts,
 };
 
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,8 @@
 use posthouse_node::journal::READ_REPEATS;
 
 use super::{
-    CrashPoint, DiskCall, End, Fault, FaultKind, FirstLife, FlagMode, Given, LmtpCut, Op, OpKind,
-    Plan, RotPlace,
+    CrashPoint, DiskCall, End, Fault, FaultKind, FirstLife, FlagMode, Given, ImapStep, LmtpCut, Op,
+    OpKind, Plan, RotPlace,
 };
 
 impl LmtpCut {
@@ -121,7 +121,11 @@ impl OpKind {
                 let sum = sizes.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
                 sum.saturating_mul(1 + u64::from(*repeat))
             }
-            OpKind::Lmtp { size, .. } | OpKind::Imap { size, .. } => *size,
+            OpKind::Lmtp { size, .. } => *size,
+            OpKind::Imap { size, also, .. } => {
+                let sizes = also.iter().map(ImapStep::octets);
+                sizes.fold(*size, u64::saturating_add)
+            }
             _ => 0,
         }
     }
@@ -297,6 +301,19 @@ impl Op {
             "client {client}: {} account {account}{more}",
             self.kind.name()
         )
+    }
+}
+
+impl ImapStep {
+    /// Octets that it sends.
+    fn octets(&self) -> u64 {
+        match self {
+            ImapStep::AppendMany { sizes, .. } => {
+                sizes.iter().fold(0, |sum, n| sum.saturating_add(*n))
+            }
+            ImapStep::Replace { size, .. } => *size,
+            _ => 0,
+        }
     }
 }
 

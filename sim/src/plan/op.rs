@@ -260,6 +260,9 @@ pub enum OpKind {
     Follow {
         /// Changes that one question looks at.
         page: u32,
+        /// Asks for the changes of the whole account, not of each mailbox that was named.
+        #[serde(default, skip_serializing_if = "is_false")]
+        whole: bool,
     },
     /// Sets the password, or removes it.
     SetPassword {
@@ -296,6 +299,9 @@ pub enum OpKind {
         /// Where the message that was read goes or is copied, before it is marked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         carry: Option<ImapCarry>,
+        /// What else it does, before it marks the message that was read.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<ImapStep>,
     },
     /// Lets the account in, freezes or closes it.
     SetState {
@@ -406,6 +412,50 @@ pub struct ImapCarry {
     pub away: bool,
 }
 
+/// What an IMAP session may do beside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ImapStep {
+    /// Appends several messages, all or none (RFC 3502).
+    AppendMany {
+        /// Octets of each.
+        sizes: Vec<u64>,
+        /// Body number of the first; the others follow.
+        body: u64,
+    },
+    /// Appends a message in the place of another one (RFC 8508).
+    Replace {
+        /// The message that goes.
+        pick: u32,
+        /// Octets of the new one.
+        size: u64,
+        /// Its body number.
+        body: u64,
+    },
+    /// Asks for the counters of a mailbox; not of the one that is selected.
+    Status {
+        /// Which.
+        mailbox: u32,
+    },
+    /// Lists all mailboxes.
+    List {
+        /// With their counters (RFC 5819).
+        status: bool,
+    },
+    /// Searches for messages with a flag, or without it, and has them counted (RFC 4731).
+    Search {
+        /// The flag or keyword.
+        flag: String,
+        /// With it, or without.
+        on: bool,
+    },
+    /// Reads the message that is read in two pieces.
+    Pieces {
+        /// Octets of the first.
+        cut: u32,
+    },
+}
+
 /// By what messages are sorted (RFC 5256).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -431,6 +481,10 @@ fn once() -> u32 {
     1
 }
 
+fn is_false(on: &bool) -> bool {
+    !on
+}
+
 /// How a message is cut into what is read of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -439,6 +493,8 @@ pub enum Cut {
     Structure,
     /// The first octets, and the others.
     Halves,
+    /// The same, each by a call of its own for a range of octets.
+    Ranges,
     /// The whole, and with it one part that a summary leaves out.
     Part,
 }

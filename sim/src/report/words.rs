@@ -159,12 +159,13 @@ fn asked_of_mailboxes(call: &Call) -> String {
         Call::Replace {
             account,
             mailbox,
+            era,
             uid,
             octets,
             given,
             request,
         } => {
-            let old = messages(account, mailbox, &[*uid]);
+            let old = messages(account, &format!("{mailbox}{}", numbered(*era)), &[*uid]);
             let new = format!("{}{}", body(octets), given.words());
             format!("replace {old} by {new}, {}", id_of(request))
         }
@@ -191,11 +192,14 @@ fn asked_of_mailboxes(call: &Call) -> String {
         Call::Search {
             account,
             mailbox,
+            era,
             flag,
             on,
+            ..
         } => {
             let not = if *on { "" } else { "not " };
-            format!("search {mailbox} of {} for {not}{flag}", short(account))
+            let (which, who) = (numbered(*era), short(account));
+            format!("search {mailbox}{which} of {who} for {not}{flag}")
         }
         Call::Select { account, mailbox } => format!("select {mailbox} of {}", short(account)),
         Call::Follow { account } => format!("follow {}", short(account)),
@@ -262,6 +266,10 @@ fn asked_by_programs(call: &Call) -> String {
         Call::Stay { account, mailbox } => {
             format!("what a session knows of {mailbox} of {}", short(account))
         }
+        Call::Status { account, mailbox } => {
+            format!("ask for the counters of {mailbox} of {}", short(account))
+        }
+        Call::Names { account } => format!("list names of mailboxes of {}", short(account)),
         Call::Usage { account } => format!("ask what {} holds", short(account)),
         Call::Accounts => "list accounts".into(),
         Call::Maildrop { account } => format!("list the maildrop of {}", short(account)),
@@ -309,6 +317,11 @@ fn answered(answer: &Answer) -> String {
             Done::Carried {
                 modseq, from, to, ..
             } => format!("{} as {} at modseq {modseq}", numbers(from), numbers(to)),
+            Done::Status(seen) => format!(
+                "{} messages, {} unseen, {} deleted, {} octets, uidnext {}",
+                seen.messages, seen.unseen, seen.deleted, seen.bytes, seen.uid_next
+            ),
+            Done::Names(all) => list(all.keys().cloned()),
             Done::Selected {
                 uid_next, messages, ..
             } => format!("{messages} messages, uidnext {uid_next}"),

@@ -74,6 +74,7 @@ pub(super) async fn replace(
         let call = Call::Replace {
             account: account_name(place.0),
             mailbox: mailbox_name(place.1),
+            era: 0,
             uid,
             octets,
             given: given.clone(),

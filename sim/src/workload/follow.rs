@@ -22,12 +22,15 @@ use super::{At, Inner, account_id, account_name};
 
 /// Before a question is asked again.
 const PAUSE: Duration = Duration::from_millis(300);
+/// Stands for all mailboxes: none has this number.
+const WHOLE: u32 = 0;
 /// Problems that are kept.
 const PROBLEMS: usize = 5;
 
 /// What one follower knows.
-#[derive(Default)]
 pub struct Follower {
+    /// It asks for changes of the whole account, not of each mailbox.
+    whole: bool,
     state: Mutex<State>,
 }
 
@@ -51,12 +54,15 @@ impl State {
 }
 
 /// Begins to follow an account, unless somebody does.
-pub(super) fn follow(at: &At<'_>, account: u32, page: u32) {
+pub(super) fn follow(at: &At<'_>, account: u32, page: u32, whole: bool) {
     let mut followers = at.inner.followers.lock();
     if followers.contains_key(&account) {
         return;
     }
-    let follower = Arc::new(Follower::default());
+    let follower = Arc::new(Follower {
+        whole,
+        state: Mutex::default(),
+    });
     followers.insert(account, Arc::clone(&follower));
     let client = at.client(0);
     tokio::spawn(async move { follower.run(&client, account_id(account), page).await });
@@ -116,7 +122,9 @@ impl Follower {
             }
         }
         let mut mailboxes: Vec<u32> = change.mailboxes.iter().map(|id| id.0).collect();
-        if change.resync {
+        if self.whole {
+            mailboxes = vec![WHOLE];
+        } else if change.resync {
             let Some(listed) = again(|| client.list_mailboxes(account)).await else {
                 return;
             };
@@ -133,10 +141,10 @@ impl Follower {
         state.modseq = state.modseq.max(change.modseq);
     }
 
-    /// Takes over what has changed in one mailbox, page by page.
+    /// Takes over what has changed in one mailbox, or in the whole account, page by page.
     async fn catch_up(&self, client: &Client, account: &AccountName, page: u32, mailbox: u32) {
         let which = || {
-            Some(MailboxRef::Id {
+            (mailbox != WHOLE).then_some(MailboxRef::Id {
                 id: MailboxId(mailbox),
                 uidvalidity: 0,
             })
@@ -157,7 +165,10 @@ impl Follower {
                     }
                     state.problem(format!("modseq {since} of mailbox {mailbox} is too old"));
                     state.tokens.remove(&mailbox);
-                    state.mailboxes.remove(&mailbox);
+                    match mailbox {
+                        WHOLE => state.mailboxes.clear(),
+                        mailbox => drop(state.mailboxes.remove(&mailbox)),
+                    }
                     continue;
                 }
                 Err(_) => {
@@ -177,7 +188,7 @@ impl Follower {
             let up_to = asked.up_to;
             for changes in asked.mailboxes {
                 let id = changes.mailbox_id;
-                if id != mailbox {
+                if mailbox != WHOLE && id != mailbox {
                     state.problem(format!("asked for mailbox {mailbox}, told of {id}"));
                     continue;
                 }

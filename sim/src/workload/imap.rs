@@ -6,6 +6,9 @@
 //! was done; after anything else, also after silence, it may have been done. IMAP tells no modseq
 //! of what it did, so the answers say less than those of the library.
 
+mod steps;
+mod told;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -16,13 +19,17 @@ use posthouse_gateway::imap::settings::Settings;
 use posthouse_gateway::spool::TempSpool;
 use tokio_util::sync::CancellationToken;
 
-use crate::history::{Call, Done, Octets, StoredAt};
-use crate::plan::{FlagMode, Given, ImapCarry};
+use crate::history::{Call, Done, Octets};
+use crate::plan::{FlagMode, Given, ImapCarry, ImapStep};
 
 use super::door::{self, Door, Program};
 use super::known::Place;
 use super::{At, Inner, account_name, credentials, mailbox_name};
+use steps::Home;
+use told::Reply;
 
+/// The number of a session's first change that is a step: those before have numbers of their own.
+const FIRST_STEP: u8 = 4;
 /// Wall clock at the start of a run, for the door's idea of time.
 const EPOCH_MS: u64 = 1_736_157_600_000;
 
@@ -53,6 +60,8 @@ pub(super) struct Script<'a> {
     pub flags: &'a [String],
     /// Where the message that was read goes or is copied.
     pub carry: Option<ImapCarry>,
+    /// What else it does.
+    pub also: &'a [ImapStep],
 }
 
 /// One session.
@@ -78,42 +87,6 @@ struct Session<'a, 'b> {
     tag: u32,
 }
 
-/// A command's answer.
-struct Reply {
-    /// Everything before the tagged line.
-    untagged: Vec<u8>,
-    /// The tagged line, without its tag.
-    text: String,
-}
-
-impl Reply {
-    /// The number in front of this word in what was said.
-    fn count(&self, word: &str) -> Option<u32> {
-        let text = String::from_utf8_lossy(&self.untagged);
-        let before = text.split(word).next().filter(|b| b.len() < text.len())?;
-        before.trim_end().rsplit(' ').next()?.parse().ok()
-    }
-
-    /// Whether a message was told of, and none was gone.
-    fn shows(&self, uid: u32) -> bool {
-        let text = String::from_utf8_lossy(&self.untagged);
-        let told = [format!("UID {uid} "), format!("UID {uid})")];
-        told.iter().any(|t| text.contains(t)) && !text.contains(" EXPUNGE\r\n")
-    }
-
-    fn is_ok(&self) -> bool {
-        self.text.starts_with("OK")
-    }
-
-    /// The number after this word in what was said.
-    fn number(&self, word: &str) -> Option<u32> {
-        let text = String::from_utf8_lossy(&self.untagged);
-        let after = text.split(word).nth(1)?.trim_start();
-        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().ok()
-    }
-}
-
 impl Session<'_, '_> {
     async fn run(&mut self, script: Script<'_>) -> io::Result<()> {
         let place = script.place;
@@ -122,6 +95,13 @@ impl Session<'_, '_> {
         // Before the mailbox is selected: what comes later, this session need not know.
         let picked = self.at.pick(place, script.pick, 1);
         let uid = picked.first().map_or(1, |(uid, _)| *uid);
+        let replaced = |step: &ImapStep| match step {
+            ImapStep::Replace { pick, .. } => self.at.pick(place, *pick, 1).first().copied(),
+            _ => None,
+        };
+        let also: Vec<(&ImapStep, u32)> = (script.also.iter())
+            .map(|step| (step, replaced(step).map_or(1, |(uid, _)| uid)))
+            .collect();
         let login = Call::Login {
             account: account.clone(),
             password: script.password,
@@ -137,12 +117,13 @@ impl Session<'_, '_> {
             account: account.clone(),
             mailbox: mailbox.clone(),
         };
-        let era = AtomicU32::new(0);
+        let (era, uid_next) = (AtomicU32::new(0), AtomicU32::new(0));
         let selected = |reply: &Reply| {
             era.store(reply.number("[UIDVALIDITY ")?, Relaxed);
+            uid_next.store(reply.number("[UIDNEXT ")?, Relaxed);
             Some(Done::Selected {
                 uid_validity: era.load(Relaxed),
-                uid_next: reply.number("[UIDNEXT ")?,
+                uid_next: uid_next.load(Relaxed),
                 messages: reply.count("EXISTS")?,
             })
         };
@@ -157,6 +138,16 @@ impl Session<'_, '_> {
         self.fetch(&account, &mailbox, era, uid).await?;
         if let Some(carry) = script.carry {
             self.carry((&account, &mailbox), era, uid, carry).await?;
+        }
+        let home = Home {
+            account: &account,
+            mailbox: &mailbox,
+            era,
+            uid_next: uid_next.load(Relaxed),
+            uid,
+        };
+        for (n, (step, replaced)) in (FIRST_STEP..).zip(also) {
+            self.step(&home, step, replaced, n).await?;
         }
         let call = Call::SetFlags {
             account: account.clone(),
@@ -212,16 +203,8 @@ impl Session<'_, '_> {
         let size = message.len();
         let mut command = format!("APPEND \"{mailbox}\" {flags}{{{size}+}}\r\n").into_bytes();
         command.extend_from_slice(&message);
-        let stored = |reply: &Reply| {
-            let mut words = reply.text.split("[APPENDUID ").nth(1)?.split([' ', ']']);
-            let (uid_validity, uid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            Some(Done::Appended(StoredAt {
-                uid_validity,
-                uid,
-                modseq: 0,
-            }))
-        };
-        self.recorded(call, &command, stored).await.map(drop)
+        let told = self.recorded(call, &command, Reply::appended).await;
+        told.map(drop)
     }
 
     async fn carry(
@@ -245,14 +228,7 @@ impl Session<'_, '_> {
             away: carry.away,
             request: self.request(3),
         };
-        // OK is also said where there was nothing to carry; otherwise it tells where it is now
-        // (RFC 4315), a move before its answer (RFC 6851).
-        let told = |reply: &Reply| {
-            let untagged = String::from_utf8_lossy(&reply.untagged);
-            let carried = untagged.contains("[COPYUID ") || reply.text.contains("[COPYUID ");
-            carried.then_some(Done::Plain)
-        };
-        self.said(call, &command, told).await.map(drop)
+        self.said(call, &command, Reply::carried).await.map(drop)
     }
 
     async fn fetch(&mut self, account: &str, mailbox: &str, era: u32, uid: u32) -> io::Result<()> {
@@ -262,22 +238,8 @@ impl Session<'_, '_> {
             uid,
             era,
         };
-        let octets = |reply: &Reply| {
-            let all = &reply.untagged;
-            let head = all.windows(7).position(|w| w == b"BODY[] ")? + 7;
-            let open = all[head..].iter().position(|b| *b == b'{')? + head + 1;
-            let close = all[open..].iter().position(|b| *b == b'}')? + open;
-            let size: usize = std::str::from_utf8(&all[open..close]).ok()?.parse().ok()?;
-            let message = all.get(close + 3..close + 3 + size)?;
-            Some(Done::Octets {
-                blob: blake3::hash(message).to_hex().to_string(),
-                size: size as u64,
-            })
-        };
         let command = format!("UID FETCH {uid} (UID BODY.PEEK[])");
-        self.recorded(call, command.as_bytes(), octets)
-            .await
-            .map(drop)
+        self.said(call, &command, Reply::whole).await.map(drop)
     }
 
     /// Each change of a session has an identity of its own.
@@ -358,23 +320,5 @@ mod tests {
         assert_eq!(literal(b"* 1 FETCH (BODY[] {12}\r\n"), Some(12));
         assert_eq!(literal(b"* 1 FETCH (UID 7)\r\n"), None);
         assert_eq!(literal(b"{x}\r\n"), None);
-    }
-
-    #[test]
-    fn numbers_are_found_behind_their_word() {
-        let reply = Reply {
-            untagged: b"* 3 EXISTS\r\n* OK [UIDVALIDITY 77] era\r\n".to_vec(),
-            text: "OK done".into(),
-        };
-        assert_eq!(reply.number("[UIDVALIDITY "), Some(77));
-        assert_eq!(reply.number("[UIDNEXT "), None);
-        assert_eq!(reply.count("EXISTS"), Some(3));
-        assert_eq!(reply.count("RECENT"), None);
-        assert!(reply.is_ok() && !reply.shows(7));
-        let stored = Reply {
-            untagged: b"* 1 FETCH (UID 7 FLAGS (\\Deleted))\r\n".to_vec(),
-            text: "OK done".into(),
-        };
-        assert!(stored.shows(7) && !stored.shows(1));
     }
 }

@@ -490,7 +490,7 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
         OpKind::Sections { mailbox, pick, cut } => {
             search::sections(at, (account, *mailbox), *pick, *cut).await
         }
-        OpKind::Follow { page } => follow::follow(at, account, *page),
+        OpKind::Follow { page, whole } => follow::follow(at, account, *page, *whole),
         OpKind::SetPassword { password } => credentials::set_password(at, account, *password).await,
         OpKind::Login { password, times } => {
             credentials::login(at, account, *password, *times).await
@@ -505,6 +505,7 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
             cut,
             flags,
             carry,
+            also,
         } => {
             let script = imap::Script {
                 place: (account, *mailbox),
@@ -517,6 +518,7 @@ async fn mail(at: &At<'_>, account: u32, kind: &OpKind) {
                 cut: *cut,
                 flags,
                 carry: *carry,
+                also,
             };
             imap::imap(at, script).await
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::order;
 use super::rules::Outcome;
 use super::spec::{Account, DELETED, INBOX, Mailbox, Message, Op, Ret, SEEN, UNKNOWN_SIZE, UNSEEN};
-use crate::history::{AccountSeen, MailboxSeen, UsageSeen};
+use crate::history::{AccountSeen, MailboxSeen, StatusSeen, UsageSeen};
 
 impl Account {
     /// Whether what `op` would answer agrees with what it did answer; and whether something is
@@ -14,8 +14,6 @@ impl Account {
         match (&told.ret, ret) {
             (Ret::Stored(..), Ret::StoredSomewhere)
             | (Ret::Made(..) | Ret::Flags { .. } | Ret::Expunged { .. }, Ret::Done) => Some(false),
-            // IMAP says that it was done, and no more.
-            (Ret::Carried { from, .. }, Ret::Done) => (!from.is_empty()).then_some(false),
             (Ret::Made(..), Ret::Made(validity, id)) => match told.era {
                 Some(era) => self.learns(era, *validity, *id),
                 // It is made by this.
@@ -32,7 +30,36 @@ impl Account {
                 Ret::Selected { uid_validity, .. } | Ret::Carried { uid_validity, .. },
             ) => {
                 let learns = self.learns(told.era?, *uid_validity, 0)?;
-                (told.ret == without_era(ret)).then_some(learns)
+                let told = match (&told.ret, ret) {
+                    // IMAP tells no modseq.
+                    (Ret::Carried { from, to, .. }, Ret::Carried { modseq: 0, .. }) => {
+                        &Ret::Carried {
+                            uid_validity: 0,
+                            modseq: 0,
+                            from: from.clone(),
+                            to: to.clone(),
+                        }
+                    }
+                    (told, _) => told,
+                };
+                (*told == without_era(ret)).then_some(learns)
+            }
+            (Ret::Status(known), Ret::Status(seen)) => {
+                let Op::Status(name) = op else { return None };
+                let learns = self.learns(told.era?, seen.uid_validity, 0)?;
+                let all = || self.mailboxes.get(name).into_iter();
+                let all = || all().flat_map(|m| m.messages.values());
+                let same = known.uid_next == seen.uid_next;
+                (same && may_hold(all, sums(known), &sums(seen))).then_some(learns)
+            }
+            (Ret::Uids(found), Ret::Uids(told)) => {
+                let Op::Search { untold, .. } = op else {
+                    return None;
+                };
+                let asked = |uid: &&u32| *untold == 0 || **uid < *untold;
+                let there = told.iter().all(|uid| found.contains(uid));
+                let all = found.iter().filter(asked).all(|uid| told.contains(uid));
+                (there && all && told.is_sorted_by(|a, b| a < b)).then_some(false)
             }
             (
                 Ret::Landed { first, .. },
@@ -116,10 +143,10 @@ impl Account {
 
     fn agrees_with_all(&self, all: &AccountSeen) -> Option<bool> {
         let subscribed = self.subscriptions.iter().map(|s| &**s);
-        if all.modseq != self.modseq
-            || all.mailboxes.len() != self.mailboxes.len()
-            || !subscribed.eq(all.subscriptions.iter().map(String::as_str))
-        {
+        // IMAP tells no modseq of an account.
+        let whole = all.modseq == self.modseq
+            && subscribed.eq(all.subscriptions.iter().map(String::as_str));
+        if all.mailboxes.len() != self.mailboxes.len() || all.modseq != 0 && !whole {
             return None;
         }
         let mut learns = false;
@@ -150,6 +177,19 @@ impl Account {
             sum.bytes += seen.bytes;
         }
         sum
+    }
+
+    /// Its counters, as STATUS tells them.
+    pub fn status(&self, name: &Arc<str>, m: &Mailbox) -> StatusSeen {
+        let seen = self.seen(name, m, 0, 0);
+        StatusSeen {
+            uid_validity: 0,
+            uid_next: seen.uid_next,
+            messages: seen.messages,
+            unseen: seen.unseen,
+            deleted: seen.deleted,
+            bytes: seen.bytes,
+        }
     }
 
     /// Its counters.
@@ -206,6 +246,7 @@ impl Account {
             (Some(era), Ret::Maildrop { uid_validity, .. }) if *uid_validity != 0 => {
                 learned(era, *uid_validity, 0);
             }
+            (Some(era), Ret::Status(seen)) => learned(era, seen.uid_validity, 0),
             (_, Ret::Mailboxes(all)) => {
                 for (m, seen) in self.mailboxes.values().zip(all.mailboxes.values()) {
                     learned(m.era, seen.uid_validity, seen.id);
@@ -239,6 +280,17 @@ impl Account {
 /// Its size, where it is known.
 fn size(m: &Message) -> Option<u64> {
     (m.size != UNKNOWN_SIZE).then_some(m.size)
+}
+
+/// Counters of one mailbox.
+fn sums(of: &StatusSeen) -> UsageSeen {
+    UsageSeen {
+        mailboxes: 1,
+        messages: of.messages,
+        unseen: of.unseen,
+        deleted: of.deleted,
+        bytes: of.bytes,
+    }
 }
 
 /// Whether a mailbox with messages of which not all is known may have these counters.

@@ -52,6 +52,8 @@ pub(super) fn of(calls: &[search::Call], stable: bool) -> Evidence {
                 },
             ) if !changed.is_empty() => vec![*modseq],
             (_, Ret::Expunged { modseq, uids }) if !uids.is_empty() => vec![*modseq],
+            // IMAP tells no modseq.
+            (Op::Carry { .. }, Ret::Carried { modseq: 0, .. }) => vec![],
             (Op::Carry { away, .. }, Ret::Carried { modseq, to, .. }) if !to.is_empty() => {
                 match away {
                     true => vec![*modseq - 1, *modseq],

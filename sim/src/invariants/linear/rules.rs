@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::spec::{
-    Account, First, INBOX, Item, Landing, Mailbox, Message, Name, Op, Ret, UNTOLD, Where, combined,
+    Account, First, INBOX, Item, Landing, Mailbox, Message, Name, Op, Replaced, Ret, UNTOLD, Where,
+    combined,
 };
 use crate::history::{AccountSeen, StoredAt};
 use crate::plan::{FlagMode, LoginState};
@@ -104,7 +105,9 @@ impl Op {
                 | Op::Listed
                 | Op::List(_)
                 | Op::Fetch(..)
-                | Op::Search(..)
+                | Op::Search { .. }
+                | Op::Status(_)
+                | Op::Names
                 | Op::Sort { .. }
                 | Op::Thread(..)
                 | Op::Maildrop { .. }
@@ -375,9 +378,21 @@ impl Account {
                 Some(message) => Ret::Octets(message.blob),
                 None => Ret::NoMessage,
             },
-            Op::Search(name, flag, on) => {
+            Op::Search { at, flag, on, .. } => {
                 let said = |uid: u32| matches!(told, Some(Ret::Uids(said)) if said.contains(&uid));
-                Ret::Uids(found(mailbox(name)?, *flag, *on, said))
+                let (_, m) = self.find(at).ok_or(Ret::NoMailbox)?;
+                Ret::Uids(found(m, *flag, *on, said))
+            }
+            Op::Status(name) => {
+                let m = mailbox(name)?;
+                return Ok(Outcome {
+                    era: Some(m.era),
+                    ..Outcome::of(Ret::Status(self.status(name, m)))
+                });
+            }
+            Op::Names => {
+                let all = self.mailboxes.iter();
+                Ret::Names(all.map(|(n, m)| (n.to_string(), m.uses.clone())).collect())
             }
             Op::Sort { name, flag, on, .. } => {
                 let said =
@@ -503,14 +518,19 @@ impl Account {
         &self,
         mailbox: &Arc<str>,
         items: &[Item],
-        replaces: Option<u32>,
+        replaces: Option<Replaced>,
     ) -> Result<Outcome, Ret> {
         if self.state == LoginState::Closed {
             return Err(Ret::Closed);
         }
         let m = self.mailboxes.get(mailbox).ok_or(Ret::NoMailbox)?;
-        if replaces.is_some_and(|uid| !m.messages.contains_key(&uid)) {
-            return Err(Ret::NoMessage);
+        let mut leaves = None;
+        if let Some(Replaced { era, uid }) = replaces {
+            let name = Arc::clone(mailbox);
+            let source = self.find(&Where { name, era });
+            let source = source.filter(|(_, m)| m.messages.contains_key(&uid));
+            let (name, _) = source.ok_or(Ret::NoMessage)?;
+            leaves = Some(Step::Leave(Arc::clone(name), vec![uid]));
         }
         let new = |item: &Item| Message {
             blob: item.blob,
@@ -522,9 +542,7 @@ impl Account {
         };
         let arrive = items.iter().map(new).collect();
         let mut steps = vec![Step::Arrive(Arc::clone(mailbox), arrive)];
-        if let Some(uid) = replaces {
-            steps.push(Step::Leave(Arc::clone(mailbox), vec![uid]));
-        }
+        steps.extend(leaves);
         let first = StoredAt {
             uid_validity: 0,
             uid: m.uid_next,

@@ -221,11 +221,11 @@ impl Search<'_> {
     }
 
     /// Whether a call that tells a uidvalidity can be taken at once: it cannot be that of a later
-    /// mailbox of the name. There is one generation, and all but a selection are of INBOX, which is
-    /// one mailbox, or name a modseq, which two mailboxes do not share.
+    /// mailbox of the name. There is one generation, and all but a selection and STATUS are of INBOX,
+    /// which is one mailbox, or name a modseq, which two mailboxes do not share.
     fn tells_for_good(&self, op: &Op) -> bool {
         self.evidence.is_some_and(|evidence| match op {
-            Op::Select(name) => evidence.eras.contains_key(name),
+            Op::Select(name) | Op::Status(name) => evidence.eras.contains_key(name),
             _ => true,
         })
     }

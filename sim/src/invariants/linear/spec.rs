@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::order::Order;
 use super::rules::{Outcome, Step};
-use crate::history::{AccountSeen, StoredAt, UsageSeen};
+use crate::history::{AccountSeen, StatusSeen, StoredAt, UsageSeen};
 use crate::plan::{FlagMode, LoginState};
 
 /// A flag, blob or request, as a number.
@@ -32,6 +32,15 @@ pub struct Where {
     pub name: Arc<str>,
     /// ... which says nothing when this is not 0: then it is the one with this uidvalidity.
     pub era: u32,
+}
+
+/// A message in whose place another one comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// It is in the mailbox with this uidvalidity; 0: in the same one.
+    pub era: u32,
+    /// Its uid.
+    pub uid: u32,
 }
 
 /// An operation on one account.
@@ -110,8 +119,8 @@ pub enum Op {
         request: Name,
         /// What.
         items: Vec<Item>,
-        /// A message of the same mailbox that goes.
-        replaces: Option<u32>,
+        /// A message that goes.
+        replaces: Option<Replaced>,
     },
     /// Copies or moves messages, unless this request has done so.
     Carry {
@@ -191,7 +200,20 @@ pub enum Op {
     /// Reads one message.
     Fetch(Where, u32),
     /// Looks for messages with a flag, or without it.
-    Search(Arc<str>, Name, bool),
+    Search {
+        /// In which mailbox.
+        at: Where,
+        /// The flag.
+        flag: Name,
+        /// With it, or without.
+        on: bool,
+        /// From this uid on, what is found need not be told; 0: all of it is.
+        untold: u32,
+    },
+    /// Reads the counters of one mailbox.
+    Status(Arc<str>),
+    /// Reads the names of mailboxes, and their special uses.
+    Names,
     /// Reads a mailbox's counters.
     Select(Arc<str>),
     /// Reads annotations.
@@ -332,6 +354,10 @@ pub enum Ret {
     },
     /// The octets of a message.
     Octets(Name),
+    /// Counters of one mailbox.
+    Status(StatusSeen),
+    /// Names of mailboxes, with their special uses.
+    Names(BTreeMap<String, Vec<String>>),
     /// A mailbox's counters.
     Selected {
         /// Generation of the uids.
@@ -577,16 +603,16 @@ impl Account {
                 _,
                 Ret::Flags { modseq, .. }
                 | Ret::Expunged { modseq, .. }
-                | Ret::Carried { modseq, .. }
                 | Ret::Departed(modseq)
                 | Ret::Changed(modseq),
             ) => *modseq <= self.modseq,
+            (_, Ret::Carried { modseq, .. }) => *modseq != 0 && *modseq <= self.modseq,
             (Op::List(name), Ret::Messages { highest_modseq, .. }) => {
                 // A mailbox that comes later is above what the account has now.
                 let now = self.mailboxes.get(name).map_or(self.modseq, |m| m.modseq);
                 stable && *highest_modseq <= now
             }
-            (_, Ret::Mailboxes(all)) => all.modseq <= self.modseq,
+            (_, Ret::Mailboxes(all)) => all.modseq != 0 && all.modseq <= self.modseq,
             _ => false,
         }
     }

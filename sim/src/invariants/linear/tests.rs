@@ -11,6 +11,7 @@ use crate::invariants::story::tests::*;
 use crate::plan::FlagMode;
 
 mod given;
+mod imap;
 mod programs;
 
 /// A message that is given nothing beside its octets.
@@ -305,8 +306,9 @@ fn draw(seed: u64) -> Vec<Drawn> {
     let mut drawn = Vec::new();
     let (mut now, mut generation) = (0, 0);
     // Who calls again under a request asks for the same.
-    let stores: [(usize, Option<u32>); 3] = std::array::from_fn(|_| {
-        let replaces = (random.random_range(0..4) == 0).then_some(1);
+    let stores: [(usize, Option<Replaced>); 3] = std::array::from_fn(|_| {
+        let one = Replaced { era: 0, uid: 1 };
+        let replaces = (random.random_range(0..4) == 0).then_some(one);
         (random.random_range(1..3), replaces)
     });
     let away: [bool; 2] = random.random();
