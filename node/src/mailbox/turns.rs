@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::error::{MailboxError, Result};
 use crate::env::compute::Compute;
 
-/// Octets that are read in less time than it takes to hand them over to another thread and back, a few
-/// times that for those that are made to take long.
-const HERE_BYTES: usize = 8 << 10;
+/// Octets that are read in about the time that it takes to hand them over to another thread and back;
+/// those that are made to take long, in a millisecond.
+const HERE_BYTES: usize = 2 << 10;
 
 /// Lets computations of one kind run in the order in which they were asked for.
 pub struct Turns {

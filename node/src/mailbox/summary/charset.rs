@@ -36,6 +36,21 @@ pub fn encoding(name: &str) -> Option<&'static Encoding> {
     }
 }
 
+/// Whether what an octet means depends on those before it in more than its own character.
+fn has_states(charset: &str) -> bool {
+    let charset = charset.to_ascii_lowercase();
+    let families = [
+        "iso-2022-",
+        "csiso2022",
+        "utf-16",
+        "utf-32",
+        "utf-7",
+        "hz-gb",
+        "unicode",
+    ];
+    families.iter().any(|family| charset.starts_with(family))
+}
+
 /// The usual name of a charset that some programs give another, in lower case.
 fn label_of(name: &str) -> Option<&'static str> {
     match name {
@@ -137,10 +152,12 @@ impl<'a> Word<'a> {
         self.text.end + 2
     }
 
-    /// Whether the next word's octets follow on these.
+    /// Whether the next word's octets follow on these. Not where a word ends and begins in a state of
+    /// its own (RFC 1468; a byte order mark): two escapes in a row are an error to some decoders.
     fn goes_on_in(&self, next: &Word<'_>) -> bool {
         self.encoding == next.encoding
             && self.charset.eq_ignore_ascii_case(next.charset)
+            && !has_states(self.charset)
             // Base64 of whole octets: what follows begins anew.
             && (self.encoding == b'Q' || self.text.len().is_multiple_of(4))
             && self.bytes + next.bytes <= WORD_BYTES
@@ -263,6 +280,11 @@ mod tests {
             (
                 " =?CP949?B?x9Gx?=\r\n =?cp949?B?2yA=?= =?ms932?B?k/o=?=\r\n",
                 "한글 日",
+            ),
+            // Each of these ends in the state of ASCII.
+            (
+                " =?ISO-2022-JP?B?GyRCJCIbKEI=?=\r\n =?ISO-2022-JP?B?GyRCJCQbKEI=?=\r\n",
+                "あい",
             ),
             // Padding in between ends what was before.
             (" =?gbk?B?5uTVvg==?=\n\t=?gbk?B?5uTVvg==?=\n", "驿站驿站"),

@@ -61,9 +61,11 @@ const LONG: Limits = Limits {
     ids: 10_000,
     params: 1000,
 };
-/// Octets of a list of addresses that are read at a time: their reader may look for the end of an
-/// encoded word in all that follows, at each beginning of one.
+/// Octets of a list of addresses that are read at a time where it has very many encoded words ...
 const ADDRESSES_AT_A_TIME: usize = 8 << 10;
+/// ... so many that this is not enough to look for the end of each in all that follows, as their
+/// reader may. Other lists are read at once: a group that is cut is two things.
+const ADDRESSES_STEPS: usize = 4 << 20;
 /// Octets of a type or a disposition with its parameters that are read: their reader compares
 /// every parameter with every other.
 const MAX_PARAMS_BYTES: usize = 16 << 10;
@@ -468,8 +470,13 @@ fn addresses(value: &[u8], room: &mut Room<'_>) -> Vec<Address> {
     let mut out = Vec::new();
     let mut rest = value;
     while !rest.is_empty() && out.len() <= room.limits.addresses {
-        let end = addresses_end(rest, ADDRESSES_AT_A_TIME);
-        some_addresses(&rest[..end.unwrap_or(ADDRESSES_AT_A_TIME)], room, &mut out);
+        let words = memchr::memmem::find_iter(rest, b"=?").count();
+        let at_a_time = match words.saturating_mul(rest.len()) <= ADDRESSES_STEPS {
+            true => rest.len(),
+            false => ADDRESSES_AT_A_TIME,
+        };
+        let end = addresses_end(rest, at_a_time);
+        some_addresses(&rest[..end.unwrap_or(at_a_time)], room, &mut out);
         let Some(end) = end else { break };
         rest = &rest[end..];
     }
