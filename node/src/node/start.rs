@@ -37,6 +37,7 @@ use bytes::Bytes;
 use posthouse_client::proto;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -217,6 +218,7 @@ impl Starting {
             placement: Arc::clone(&placement),
             peers: Arc::clone(&peers),
             clock: Arc::clone(&self.env.clock),
+            asks: AtomicUsize::new(0),
         });
         let info = NodeInfo {
             id: identity.node,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A node without a replica of the system shard (it has just joined, or its own was damaged) asks
-//! the other nodes for the placement.
+//! the other nodes for the placement, each time another one first: who is asked may know no more.
 //!
 //! A placement may be an old one: a node that starts applies the log of the system shard again, and
 //! on the way it sees what the placement was long ago. Nobody may take what such a placement does not
@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -36,7 +37,7 @@ use crate::raft::{Shard, ShardError};
 use crate::rare::{self, Rare};
 use crate::transport::peers::Peers;
 use crate::transport::proto::{
-    GetSystemRequest, ProposeRequest, ProposeResponse, ReplicaStatusRequest,
+    GetSystemRequest, GetSystemResponse, ProposeRequest, ProposeResponse, ReplicaStatusRequest,
 };
 use crate::types::*;
 
@@ -94,6 +95,8 @@ pub struct Placer {
     pub peers: Arc<Peers>,
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
+    /// How often the others have been asked for the placement.
+    pub asks: AtomicUsize,
 }
 
 impl Placer {
@@ -108,30 +111,54 @@ impl Placer {
 
     /// Asks the other nodes for the placement, whatever the own replica of the system shard says. It
     /// may be behind for good: a leader that looks for this node where it is not never reaches it.
+    ///
+    /// One answer is enough for a turn, but not the same node's in every turn: one that has no replica
+    /// of the system shard either tells only what it was told, and two that asked nobody but each
+    /// other would never hear of what has been put in the place of their lost replicas.
     pub async fn ask(&self) -> anyhow::Result<Option<String>> {
-        let cluster_id: Bytes = self.peers.identity.cluster_id.to_vec().into();
-        for node in self
-            .placement
-            .addrs()
-            .into_keys()
-            .filter(|n| *n != self.node)
-        {
-            let Ok(mut peer) = self.peers.get(node) else {
-                continue;
+        let others = self.placement.addrs().into_keys();
+        let mut queue: VecDeque<NodeId> = others.filter(|n| *n != self.node).collect();
+        // Another one comes first each time.
+        let turn = self.asks.fetch_add(1, Ordering::Relaxed) % queue.len().max(1);
+        queue.rotate_left(turn);
+        let mut asked = FuturesUnordered::new();
+        loop {
+            if let Some(node) = queue.pop_front() {
+                asked.push(self.system_of(node));
+            }
+            let answer = match queue.is_empty() {
+                true => asked.next().await,
+                false => match tokio::time::timeout(NEXT, asked.next()).await {
+                    Ok(answer) => answer,
+                    Err(_) => continue,
+                },
             };
-            let ask = peer.client.get_system(GetSystemRequest {
-                cluster_id: cluster_id.clone(),
-            });
-            let Ok(Ok(answer)) = tokio::time::timeout(CALL, ask).await else {
-                continue;
-            };
-            let state: SystemState = postcard::from_bytes(&answer.into_inner().state)
-                .context("another node's placement cannot be read")?;
-            self.placement.update(state);
-            rare::hit(Rare::PlacementFromPeer);
-            return Ok(Some(format!("placement from node {node}")));
+            match answer {
+                Some(Some((node, answer))) => {
+                    let state: SystemState = postcard::from_bytes(&answer.state)
+                        .context("another node's placement cannot be read")?;
+                    // One that knows none itself has told nothing.
+                    if state.version == 0 {
+                        continue;
+                    }
+                    self.placement.update(state);
+                    rare::hit(Rare::PlacementFromPeer);
+                    return Ok(Some(format!("placement from node {node}")));
+                }
+                None if queue.is_empty() => return Ok(None),
+                _ => {}
+            }
         }
-        Ok(None)
+    }
+
+    /// The placement that one node knows; none if it does not answer.
+    async fn system_of(&self, node: NodeId) -> Option<(NodeId, GetSystemResponse)> {
+        let mut peer = self.peers.get(node).ok()?;
+        let ask = peer.client.get_system(GetSystemRequest {
+            cluster_id: self.peers.identity.cluster_id.to_vec().into(),
+        });
+        let answer = tokio::time::timeout(CALL, ask).await.ok()?.ok()?;
+        Some((node, answer.into_inner()))
     }
 
     /// Takes the placement from a replica of the system shard.
