@@ -92,9 +92,18 @@ pub fn search(calls: &[Call], evidence: Option<&Evidence>, bound: usize) -> Verd
         .filter(|c| calls[*c].ret.is_some())
         .collect();
     by_return.sort_by_key(|c| calls[*c].returned_ms);
+    let answered = |call: &Call| -> Vec<usize> {
+        let same = by_return.iter().filter(|c| calls[**c].op == call.op);
+        same.copied().collect()
+    };
+    let repeated = calls.iter().map(|call| match call.ret {
+        Some(_) => Vec::new(),
+        None => answered(call),
+    });
     let search = Search {
         calls,
         evidence,
+        repeated: repeated.collect(),
         by_call,
         by_return,
     };
@@ -104,6 +113,9 @@ pub fn search(calls: &[Call], evidence: Option<&Evidence>, bound: usize) -> Verd
 struct Search<'a> {
     calls: &'a [Call],
     evidence: Option<&'a Evidence>,
+    /// Of each call whose outcome is unknown, those with an answer that ask for the same under the
+    /// same request.
+    repeated: Vec<Vec<usize>>,
     by_call: Vec<usize>,
     by_return: Vec<usize>,
 }
@@ -232,6 +244,7 @@ impl Search<'_> {
 
     /// Changes that may be next, the likely ones first.
     fn next(&self, node: &Node) -> Vec<usize> {
+        let mut remembered = Vec::new();
         let mut known = Vec::new();
         let mut unknown = Vec::new();
         // Whatever can be explained is explained first.
@@ -253,6 +266,16 @@ impl Search<'_> {
                 continue;
             }
             match (fits, call.ret.is_some()) {
+                (Fit::Still, false) => {
+                    match self.told_again(node, c) {
+                        None => {}
+                        // It may as well have been later.
+                        Some(Ret::Done) => unknown.push(c),
+                        // It tells a modseq: now or never.
+                        Some(_) => remembered.push(c),
+                    }
+                    continue;
+                }
                 (Fit::No | Fit::Still, _) | (Fit::Tells | Fit::Idle, false) => continue,
                 (Fit::Tells | Fit::Idle, true) => {
                     known.push(c);
@@ -272,9 +295,26 @@ impl Search<'_> {
                 (false, _) => unknown.push(c),
             }
         }
-        known.extend(unknown);
-        known.extend(blinding);
-        known
+        remembered.extend(known);
+        remembered.extend(unknown);
+        remembered.extend(blinding);
+        remembered
+    }
+
+    /// A call whose outcome is unknown, and that would change nothing now, is still remembered under
+    /// its request: what one that repeats it was told, where that is what it would answer now.
+    fn told_again(&self, node: &Node, c: usize) -> Option<&Ret> {
+        let left = self.repeated[c].iter().filter(|a| !is_taken(node, **a));
+        let mut left = left.peekable();
+        left.peek()?;
+        let op = &self.calls[c].op;
+        let told = node.account.outcome(op, None);
+        // Nothing is remembered of a refusal, nor a second time.
+        told.request?;
+        left.find_map(|a| {
+            let ret = self.calls[*a].ret.as_ref()?;
+            node.account.agrees(op, &told, ret).map(|_| ret)
+        })
     }
 
     /// Whether what was seen of the account allows a call to be its next change.

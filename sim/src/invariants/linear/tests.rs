@@ -46,6 +46,23 @@ fn a_good_history_with_unknown_calls() {
     assert_eq!(judged(&history), [""; 0]);
 }
 
+/// Who found nothing to change is remembered all the same (contract: a retry gets the first answer).
+#[test]
+fn a_repetition_is_told_what_a_lost_try_left_as_it_was() {
+    let first = expunge(10, 1, unknown());
+    let again = |modseq| {
+        let answer = expunged(modseq, &[]);
+        record(30, 35, first.call.clone(), answer)
+    };
+    let deliver = || deliver(20, 1, delivered(at(1, 2)));
+    let lost = expunge(10, 1, unknown());
+    assert_eq!(judged(&[create(0), lost, deliver(), again(1)]), [""; 0]);
+    // It would have taken the message, had it been carried out only then.
+    let lost = expunge(10, 1, unknown());
+    assert_eq!(judged(&[create(0), lost, deliver(), again(2)]).len(), 1);
+    assert_eq!(judged(&[create(0), deliver(), again(1)]).len(), 1);
+}
+
 #[test]
 fn a_stale_read_is_found() {
     let stale = [
