@@ -25,7 +25,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Longest time for one call, retries included. Sending a message gets one second more per
-    /// MiB, and a fetch may take this long between two pieces.
+    /// MiB. A fetch begins by then; later it may be silent for as long, and is then taken up at
+    /// another node as a call is.
     pub deadline: Duration,
     /// The cluster that is expected; `None`: the one that answers first.
     pub cluster_id: Option<String>,
@@ -210,11 +211,25 @@ impl Client {
         F: Fn(Try) -> Fut,
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
+        self.on_leader_by(scope, Deadline::after(self.deadline), call)
+            .await
+    }
+
+    /// Asks the leader of a shard.
+    pub(crate) async fn on_leader_by<R, F, Fut>(
+        &self,
+        scope: Scope,
+        deadline: Deadline,
+        call: F,
+    ) -> Result<R, Error>
+    where
+        F: Fn(Try) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
         let call = |t| {
             let answer = call(t);
             async { answer.await.map_err(Failure::Status) }
         };
-        let deadline = Deadline::after(self.deadline);
         let asked = self.try_on_leader(scope, deadline, call).await;
         asked.map_err(|missed| missed.error)
     }

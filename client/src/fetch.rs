@@ -16,7 +16,7 @@ use crate::messages::blob_id;
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::{FetchBlobRequest, FetchBlobResponse};
 use crate::rare::{self, Rare};
-use crate::retry::{Advice, advice};
+use crate::retry::{Advice, Deadline, advice};
 
 /// How often one fetch may be taken up again without having got any further.
 const MAX_IDLE_RESUMES: u32 = 5;
@@ -90,7 +90,8 @@ impl Client {
             }
             Source::Blob(id) => request.blob_id = Bytes::copy_from_slice(&id.0),
         }
-        let (first, stream) = start(self, Scope::from(account), &request).await?;
+        let by = Deadline::after(self.deadline());
+        let (first, stream) = start(self, Scope::from(account), &request, by).await?;
         let id = blob_id(&first.blob_id)?;
         let rest = first.size.saturating_sub(offset);
         let want = match length {
@@ -110,6 +111,7 @@ impl Client {
             end: offset + want,
             hasher: (offset == 0 && length == 0).then(blake3::Hasher::new),
             idle_resumes: 0,
+            by: None,
         };
         Ok(Fetched {
             blob_id: id,
@@ -124,14 +126,15 @@ async fn start(
     client: &Client,
     scope: Scope,
     request: &FetchBlobRequest,
+    by: Deadline,
 ) -> Result<(FetchBlobResponse, Streaming<FetchBlobResponse>), Error> {
     let mut stream = client
-        .on_leader(scope, |t| {
+        .on_leader_by(scope, by, |t| {
             let request = t.request(request.clone());
             async move { MessagesClient::new(t.channel).fetch_blob(request).await }
         })
         .await?;
-    match next_piece(&mut stream, client.deadline()).await? {
+    match next_piece(&mut stream, by.left()).await? {
         Some(first) => Ok((first, stream)),
         None => Err(Error::Corrupt {
             message: "the node's answer is empty".into(),
@@ -166,6 +169,8 @@ struct Reading {
     /// Only for whole fetches.
     hasher: Option<blake3::Hasher>,
     idle_resumes: u32,
+    /// When it must go on, since it broke off.
+    by: Option<Deadline>,
 }
 
 impl Reading {
@@ -175,6 +180,7 @@ impl Reading {
                 let data = self.check(piece)?;
                 if !data.is_empty() {
                     self.idle_resumes = 0;
+                    self.by = None;
                     return Ok(Some((data, self)));
                 }
                 continue;
@@ -215,9 +221,10 @@ impl Reading {
     fn broke(&mut self, error: Error) -> Result<(), Error> {
         self.stream = None;
         self.idle_resumes += 1;
+        let over = self.by.is_some_and(|by| by.left().is_zero());
         match advice(&error) {
             Advice::Fail => Err(error),
-            _ if self.idle_resumes > MAX_IDLE_RESUMES => Err(error),
+            _ if over || self.idle_resumes > MAX_IDLE_RESUMES => Err(error),
             _ => Ok(()),
         }
     }
@@ -227,7 +234,10 @@ impl Reading {
         self.request.length = self.end - self.at;
         self.request.mailbox.clear();
         self.request.uid = 0;
-        match start(&self.client, self.scope, &self.request).await {
+        // One deadline for all tries: each looks for the leader until it has passed.
+        let fresh = || Deadline::after(self.client.deadline());
+        let by = *self.by.get_or_insert_with(fresh);
+        match start(&self.client, self.scope, &self.request, by).await {
             Ok((first, stream)) => {
                 if blob_id(&first.blob_id)? != self.id {
                     return Err(Error::Corrupt {

@@ -25,7 +25,7 @@ use crate::proto::{
     fetch_piece::Piece,
 };
 use crate::rare::{self, Rare};
-use crate::retry::{Advice, advice};
+use crate::retry::{Advice, Deadline, advice};
 use crate::rows::{Columns, Rows};
 
 /// How often one stream may be taken up again without having got any further.
@@ -87,6 +87,8 @@ pub struct FetchStream {
     current: Option<Current>,
     /// Resumes since something was handed out.
     idle_resumes: u32,
+    /// When it must go on, since it began or broke off.
+    by: Option<Deadline>,
     /// To wait before the next resume.
     pause: Duration,
     /// A node has answered.
@@ -154,6 +156,7 @@ impl Client {
             done: 0,
             current: None,
             idle_resumes: 0,
+            by: None,
             pause: Duration::ZERO,
             begun: false,
             over: false,
@@ -161,6 +164,7 @@ impl Client {
         while fetching.stream.is_none() {
             fetching.resume().await?;
         }
+        (fetching.idle_resumes, fetching.by) = (0, None);
         Ok(fetching)
     }
 }
@@ -192,7 +196,7 @@ impl FetchStream {
             let stepped = self.step().await;
             match stepped {
                 Ok(Some(event)) => {
-                    self.idle_resumes = 0;
+                    (self.idle_resumes, self.by) = (0, None);
                     return Ok(Some(event));
                 }
                 Ok(None) => {}
@@ -402,9 +406,10 @@ impl FetchStream {
     fn broke(&mut self, error: Error) -> Result<(), Error> {
         self.stream = None;
         self.idle_resumes += 1;
+        let over = self.by.is_some_and(|by| by.left().is_zero());
         match advice(&error) {
             Advice::Fail => Err(error),
-            _ if self.idle_resumes > MAX_IDLE_RESUMES => Err(error),
+            _ if over || self.idle_resumes > MAX_IDLE_RESUMES => Err(error),
             Advice::Later(pause) => {
                 self.pause = pause.min(MAX_PAUSE);
                 Ok(())
@@ -452,11 +457,14 @@ impl FetchStream {
             self.over = true;
             return Ok(());
         };
+        // One deadline for all tries: each looks for the leader until it has passed.
+        let fresh = || Deadline::after(self.client.deadline());
+        let by = *self.by.get_or_insert_with(fresh);
         if !self.pause.is_zero() {
-            tokio::time::sleep(self.pause).await;
+            tokio::time::sleep(self.pause.min(by.left())).await;
             self.pause = Duration::ZERO;
         }
-        match self.start(request).await {
+        match self.start(request, by).await {
             Ok((stream, first)) => {
                 match self.begun {
                     true if self.idle_resumes > 0 => rare::hit(Rare::FetchTakenUpAgain),
@@ -467,6 +475,10 @@ impl FetchStream {
                     }
                 }
                 self.begun = true;
+                if self.idle_resumes == 0 {
+                    // Nothing broke off: the messages after one whose rest was asked for.
+                    self.by = None;
+                }
                 self.stream = Some(Open {
                     stream,
                     rest_from,
@@ -483,15 +495,16 @@ impl FetchStream {
     async fn start(
         &self,
         request: FetchRequest,
+        by: Deadline,
     ) -> Result<(Streaming<FetchResponse>, FetchResponse), Error> {
         let mut stream = self
             .client
-            .on_leader(self.scope, |t| {
+            .on_leader_by(self.scope, by, |t| {
                 let request = t.request(request.clone());
                 async move { MessagesClient::new(t.channel).fetch(request).await }
             })
             .await?;
-        match next_response(&mut stream, self.client.deadline()).await? {
+        match next_response(&mut stream, by.left()).await? {
             Some(first) => Ok((stream, first)),
             None => Err(Error::Transport {
                 message: "the stream ended before it began".into(),

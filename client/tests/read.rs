@@ -6,6 +6,7 @@
 mod fake;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fake::FakeCluster;
@@ -156,6 +157,20 @@ async fn a_stream_that_gets_nowhere_ends_with_its_error() {
         matches!(error, Error::Unavailable { .. } | Error::Transport { .. }),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_fetch_that_nobody_answers_ends_by_its_deadline() {
+    let (cluster, client, a, _) = with_mail(&[10]).await;
+    client.placement().await.unwrap();
+    cluster.world.lock().frozen = vec![1, 2, 3];
+    let second = Duration::from_secs(1);
+    let (client, inbox) = (client.with_deadline(second), MailboxName::inbox());
+    let begun = Instant::now();
+    let fetched = client.fetch_messages(&a, &inbox, FetchOptions::default());
+    let error = fetched.await.err().unwrap();
+    assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+    assert!(begun.elapsed() < second * 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -2,11 +2,12 @@
 //!
 //! Source: `posthouse_client::Client::with_deadline`. What has not ended seconds later was waited for
 //! in vain, and a front end would wait like this for ever. Nothing is said of what the library does
-//! in several calls, or hands out as it comes: there each step has the deadline for itself.
+//! in several calls, or hands out as it comes: there each step has the deadline for itself. A fetch has
+//! begun by then.
 
 use super::{Findings, Invariant};
 use crate::history::{Answer, Call, Record};
-use crate::workload::GIVEN_UP;
+use crate::workload::{GIVEN_UP, NOT_BEGUN};
 
 const NAME: &str = "deadlines";
 
@@ -20,8 +21,12 @@ impl Invariant for Deadlines {
     }
 
     fn record(&mut self, record: &Record, found: &mut Findings) {
-        let late = matches!(&record.answer, Answer::Unknown(why) if why == GIVEN_UP);
-        if late && is_one(&record.call) {
+        let late = match &record.answer {
+            Answer::Unknown(why) if why.contains(NOT_BEGUN) => true,
+            Answer::Unknown(why) => why == GIVEN_UP && is_one(&record.call),
+            _ => false,
+        };
+        if late {
             let ms = record.returned_ms - record.called_ms;
             let what = format!("{:?} has not ended {ms} ms after it began", record.call);
             found.report(NAME, None, what);
@@ -54,15 +59,16 @@ mod tests {
     #[test]
     fn calls_that_do_not_end_are_found() {
         let mut findings = Findings::default();
-        for why in ["no leader answers in time", GIVEN_UP] {
+        let not_begun = format!("deadline passed: {NOT_BEGUN}");
+        for why in ["no leader answers in time", GIVEN_UP, &not_begun] {
             let mut record = mailboxes(10, 3, 4, 2);
             record.answer = Answer::Unknown(why.into());
             Deadlines.record(&record, &mut findings);
-            // It may take its time.
+            // It may take its time, once it has begun.
             let mut list = list(10, 3, Vec::new());
             list.answer = record.answer;
             Deadlines.record(&list, &mut findings);
         }
-        assert_eq!(findings.violations.len(), 1);
+        assert_eq!(findings.violations.len(), 3);
     }
 }

@@ -43,9 +43,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use posthouse_client::Client;
 use posthouse_client::ids::{AccountName, MailboxId, MailboxName, MailboxRef, RequestId};
 use posthouse_client::proto::UidRange;
+use posthouse_client::{Client, Error};
 use posthouse_node::env::net::Stream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -66,6 +66,8 @@ const GUARD: Duration = Duration::from_secs(6);
 /// Why an answer is unknown that did not come by then: the client library promises to be in time
 /// (`posthouse_client::Client::with_deadline`), so that there is none.
 pub const GIVEN_UP: &str = "given up";
+/// The same of a fetch that had not begun by then. How long it may go on is another matter.
+pub const NOT_BEGUN: &str = "a fetch that did not begin is given up";
 
 /// Makes a byte stream to the LMTP door of a node.
 pub type Connect =
@@ -642,6 +644,16 @@ impl At<'_> {
         };
         self.inner.end(ticket, None, answer.clone());
         answer
+    }
+
+    /// A fetch that is to begin.
+    async fn opened<T>(&self, fetch: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let guard = self.deadline() + GUARD;
+        let late = |_| Error::Deadline {
+            message: NOT_BEGUN.into(),
+        };
+        let opened = tokio::time::timeout(guard, fetch).await;
+        opened.map_err(late)?
     }
 
     /// How a mailbox is named, and its uidvalidity when it is named by its number.

@@ -151,7 +151,7 @@ pub(super) async fn fetch(at: &At<'_>, account: u32, mailbox: &str, uid: u32) ->
         era: 0,
     };
     at.call(call, async {
-        match octets(&client, &name, mailbox, uid).await {
+        match octets(at, &client, &name, mailbox, uid).await {
             Ok(answer) => answer,
             Err(e) => answer::of(e),
         }
@@ -160,13 +160,14 @@ pub(super) async fn fetch(at: &At<'_>, account: u32, mailbox: &str, uid: u32) ->
 }
 
 async fn octets(
+    at: &At<'_>,
     client: &Client,
     account: &AccountName,
     mailbox: &str,
     uid: u32,
 ) -> Result<Answer, Error> {
     let mailbox = MailboxName::new(mailbox)?;
-    let mut fetched = client.fetch(account, &mailbox, uid).await?;
+    let mut fetched = at.opened(client.fetch(account, &mailbox, uid)).await?;
     let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
     while let Some(piece) = fetched.octets.try_next().await? {
         hasher.update(&piece);

@@ -129,7 +129,7 @@ pub(super) async fn sections(at: &At<'_>, place: Place, pick: u32, cut: Cut) {
         era: 0,
     };
     at.call(call, async {
-        let answer = match in_parts(&client, place, uid, cut).await {
+        let answer = match in_parts(at, &client, place, uid, cut).await {
             Ok(answer) => answer,
             Err(e) => answer::of(e),
         };
@@ -148,7 +148,13 @@ pub(super) async fn sections(at: &At<'_>, place: Place, pick: u32, cut: Cut) {
 /// Where a message is cut in two, octets.
 const CUT: u64 = 100;
 
-async fn in_parts(client: &Client, place: Place, uid: u32, cut: Cut) -> Result<Answer, Error> {
+async fn in_parts(
+    at: &At<'_>,
+    client: &Client,
+    place: Place,
+    uid: u32,
+    cut: Cut,
+) -> Result<Answer, Error> {
     let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
     let section = |kind: Kind, offset, length| Section {
         kind: kind as i32,
@@ -158,7 +164,7 @@ async fn in_parts(client: &Client, place: Place, uid: u32, cut: Cut) -> Result<A
     };
     let sections = match cut {
         Cut::Halves => vec![section(Kind::All, 0, CUT), section(Kind::All, CUT, 0)],
-        Cut::Ranges => return in_ranges(client, place, uid).await,
+        Cut::Ranges => return in_ranges(at, client, place, uid).await,
         Cut::Structure => vec![section(Kind::Header, 0, 0), section(Kind::Text, 0, 0)],
         Cut::Part => {
             let path = vec![body::LAST_PART];
@@ -178,7 +184,8 @@ async fn in_parts(client: &Client, place: Place, uid: u32, cut: Cut) -> Result<A
         sections,
         ..FetchOptions::default()
     };
-    let mut stream = client.fetch_messages(&account, &mailbox, options).await?;
+    let opening = client.fetch_messages(&account, &mailbox, options);
+    let mut stream = at.opened(opening).await?;
     let (mut told, mut read) = (None, [Vec::new(), Vec::new()]);
     let (mut whole, mut no_part) = (0, false);
     while let Some(event) = stream.next().await? {
@@ -216,18 +223,20 @@ async fn in_parts(client: &Client, place: Place, uid: u32, cut: Cut) -> Result<A
 }
 
 /// Reads a message by two calls; the second names its octets, as whoever reads on does.
-async fn in_ranges(client: &Client, place: Place, uid: u32) -> Result<Answer, Error> {
+async fn in_ranges(at: &At<'_>, client: &Client, place: Place, uid: u32) -> Result<Answer, Error> {
     let (account, mailbox) = (account_id(place.0), mailbox_id(place.1));
     let source = Source::Message(mailbox, uid);
-    let first = client.fetch_range(&account, source, 0, CUT).await?;
+    let first = client.fetch_range(&account, source, 0, CUT);
+    let first = at.opened(first).await?;
     let (blob, size) = (Source::Blob(first.blob_id), first.size);
-    let at = CUT.min(size);
+    let from = CUT.min(size);
     let mut read = first.collect(CUT).await?;
-    if read.len() as u64 != at {
+    if read.len() as u64 != from {
         // No octets of any message: whoever judges sees that they are wrong.
         return Ok(octets(b"a range of another length"));
     }
-    let rest = client.fetch_range(&account, blob, at, 0).await?;
+    let rest = client.fetch_range(&account, blob, from, 0);
+    let rest = at.opened(rest).await?;
     read.extend(rest.collect(size).await?);
     Ok(octets(&read))
 }
