@@ -21,7 +21,7 @@ use super::state_machine::{Applied, Replicated, StateMachine, purge_space, space
 use super::types::*;
 use crate::env::rng::Rng;
 use crate::env::runtime::with_rng;
-use crate::identity::KeptIdentity;
+use crate::identity::{IdentityError, KeptIdentity};
 use crate::index::keys::{Key, KeyRange, Space};
 use crate::index::{Batch, Family, Index, IndexError, Next};
 use crate::journal::{Append, DamagedRange, Journal, JournalError};
@@ -199,6 +199,8 @@ impl Groups {
         let noted = self.identity.get().await.lost;
         let (mut opened, mut found) = (Vec::new(), Vec::new());
         let mut applied_as = BTreeMap::new();
+        // Whether only others knew of a loss: the directory shows no trace of it.
+        let mut reminded = false;
         for (&shard, &space) in &spaces {
             let Some(applied) = Applied::load(&*self.index, space).map_err(fail)? else {
                 continue;
@@ -225,9 +227,10 @@ impl Groups {
                     self.mark_lost(shard, applied.replica);
                     // The image of a loss is older than the replicas that came after it. They are
                     // gone with it, and must not begin anew under a name that has voted.
-                    of_shard
-                        .filter(|p| p.replica > applied.replica)
-                        .for_each(|p| self.forgot(p, p.replica));
+                    for p in of_shard.filter(|p| p.replica > applied.replica) {
+                        self.forgot(p, p.replica);
+                        reminded = true;
+                    }
                 }
                 Verdict::Whole(log) => {
                     // What a snapshot brought is promised before the log begins anew behind it.
@@ -238,7 +241,10 @@ impl Groups {
                         .filter(|p| p.is_forgotten_by(applied.replica, vote, last))
                         .max_by_key(|p| p.replica);
                     match forgotten {
-                        Some(promise) => self.forgot(promise, applied.replica),
+                        Some(promise) => {
+                            self.forgot(promise, applied.replica);
+                            reminded = true;
+                        }
                         None => opened.push((shard, space, applied, log)),
                     }
                 }
@@ -263,9 +269,18 @@ impl Groups {
             self.mark_lost(shard, replica);
         }
         for promise in promises.iter().filter(|p| !spaces.contains_key(&p.shard)) {
+            // Not counted: others also remember a replica that has rightly left this node.
             self.forgot(promise, promise.replica);
         }
-        self.note_lost().await;
+        // The journal says it with its next segment, and a full disk may not let it have one. Those
+        // who remember may be gone by the next start, so this one must not count as over before.
+        if let Err(e) = self.note_lost().await
+            && reminded
+        {
+            return Err(Fault::Refused(format!(
+                "this data directory is older than what others have seen of this node, and that cannot be written down: {e}. Make room, and restart no other node before this one serves"
+            )));
+        }
         // All logs are known before the first of them writes, because a checkpoint names them all.
         let logs: Vec<Arc<Log>> = opened
             .iter()
@@ -297,7 +312,7 @@ impl Groups {
                     |l: &LostReplica| l.shard == promise.shard && l.replica < promise.replica;
                 if self.lost().iter().any(older) {
                     self.forgot(promise, promise.replica);
-                    self.note_lost().await;
+                    self.note_lost().await.ok();
                 }
                 continue;
             };
@@ -356,19 +371,22 @@ impl Groups {
             .collect();
         let record = marks::record(marks::ONE, &lost);
         self.journal.append(vec![record]).await?;
-        self.note_lost().await;
+        self.note_lost().await.ok();
         // After that: what a later start finds of the log must not look whole.
         shard.log.let_go();
         Ok(())
     }
 
-    /// Writes down which replicas are lost. It is the second place: when it cannot be written, the
-    /// journal still says so, and the next turn of the announcement tries again.
-    async fn note_lost(&self) {
+    /// Writes down which replicas are lost. It is the second place beside the journal, and the first
+    /// for a loss of which others have reminded a start: the journal says that only with its next
+    /// segment. When it cannot be written, the next turn of the announcement tries again.
+    async fn note_lost(&self) -> Result<(), IdentityError> {
         let noted = self.identity.change(|file| file.lost = self.lost_keys());
-        if let Err(e) = noted.await {
+        let noted = noted.await;
+        if let Err(e) = &noted {
             tracing::warn!("which replicas are lost could not be written down: {e}");
         }
+        noted.map(drop)
     }
 
     /// The shards and replicas of those that are lost, as the identity file keeps them.
