@@ -82,7 +82,7 @@ pub use fetch::{Fetched, Source};
 pub use mailboxes::Opened;
 pub use messages::{
     AppendOptions, AppendPart, Appended, AppendedAll, Copied, Expunged, FlagChange, FlagsChanged,
-    ListOptions, Stored,
+    ListOptions, Replaced, Stored,
 };
 pub use read::{FetchEvent, FetchOptions, FetchStream};
 pub use rows::{Columns, Rows};

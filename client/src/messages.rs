@@ -40,9 +40,20 @@ pub struct AppendOptions {
     pub internal_date_ms: u64,
     /// Identity of the request; `None`: a fresh one. Retries inside the call always share it.
     pub request_id: Option<RequestId>,
-    /// A message that this one takes the place of, in the same step (RFC 8508): its mailbox and
-    /// its uid. When it is not there any more, nothing is stored.
-    pub replace: Option<(MailboxId, Uid)>,
+    /// A message that this one takes the place of, in the same step (RFC 8508). When it is not there
+    /// any more, nothing is stored.
+    pub replace: Option<Replaced>,
+}
+
+/// A message that another one takes the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its mailbox; 0: the one that the other goes to.
+    pub mailbox: MailboxId,
+    /// With a mailbox: it must have this one; 0: any.
+    pub uidvalidity: u32,
+    /// Its uid.
+    pub uid: Uid,
 }
 
 /// One of several messages that are appended together.
@@ -156,7 +167,12 @@ impl Client {
     ) -> Result<Appended, Error> {
         let request_id = options.request_id.unwrap_or_else(|| self.request_id());
         let (mailbox, mailbox_id, uidvalidity) = mailbox.into().fields();
-        let (replace_mailbox_id, replace_uid) = options.replace.unwrap_or((MailboxId(0), 0));
+        let none = Replaced {
+            mailbox: MailboxId(0),
+            uidvalidity: 0,
+            uid: 0,
+        };
+        let replace = options.replace.unwrap_or(none);
         let head = AppendHead {
             request_id: request_id.0.to_vec().into(),
             account: account.as_str().to_owned(),
@@ -167,8 +183,9 @@ impl Client {
             internal_date_ms: options.internal_date_ms,
             size_hint: body.len().unwrap_or(0),
             more: false,
-            replace_uid,
-            replace_mailbox_id: replace_mailbox_id.0,
+            replace_uid: replace.uid,
+            replace_mailbox_id: replace.mailbox.0,
+            replace_uidvalidity: replace.uidvalidity,
         };
         let deadline = self.deadline_for(body.len());
         self.change_on_leader_by(Scope::from(account), deadline, |t| {

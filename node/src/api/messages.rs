@@ -11,7 +11,7 @@ use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
 use super::call::{caller, deadline, within};
 use super::{Api, error};
-use crate::machine::command::FlagMode;
+use crate::machine::command::{FlagMode, Replaced};
 use crate::mailbox::append::{AppendHead, AppendPart};
 use crate::mailbox::check::MailboxFields;
 use crate::mailbox::copy::{Copied, Copy};
@@ -125,6 +125,11 @@ fn pieces<P: Part>(
 
 fn append_head(head: proto::AppendHead) -> AppendHead {
     let replaced_in = MailboxId(head.replace_mailbox_id);
+    let replace = match (head.replace_uidvalidity, head.replace_uid) {
+        (_, 0) => Replaced::Nothing,
+        (0, uid) => Replaced::At(replaced_in, uid),
+        (uidvalidity, uid) => Replaced::If(replaced_in, uidvalidity, uid),
+    };
     AppendHead {
         request_id: head.request_id.to_vec(),
         account: head.account,
@@ -137,7 +142,7 @@ fn append_head(head: proto::AppendHead) -> AppendHead {
         internal_date_ms: head.internal_date_ms,
         size_hint: head.size_hint,
         more: head.more,
-        replace: (head.replace_uid != 0).then_some((replaced_in, head.replace_uid)),
+        replace,
     }
 }
 

@@ -331,8 +331,33 @@ pub struct AppendMany {
     pub mailbox: MailboxRef,
     /// At least one. With several, the octets of each have come before as `PutChunk`.
     pub items: Vec<AppendItem>,
-    /// A message that the only item takes the place of (RFC 8508); mailbox 0: the same one.
-    pub replace: Option<(MailboxId, Uid)>,
+    /// A message that the only item takes the place of.
+    pub replace: Replaced,
+}
+
+/// A message that an item takes the place of (RFC 8508). Mailbox 0 is that of the item.
+///
+/// The first two are encoded as an `Option`, which this was before there was a condition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Replaced {
+    /// None: the items are new.
+    #[default]
+    Nothing,
+    /// The one with this uid in the mailbox.
+    At(MailboxId, Uid),
+    /// The same, if the mailbox has this uidvalidity.
+    If(MailboxId, u32, Uid),
+}
+
+impl Replaced {
+    /// The mailbox, its uidvalidity (0: any), and the uid.
+    pub fn parts(self) -> Option<(MailboxId, u32, Uid)> {
+        match self {
+            Replaced::Nothing => None,
+            Replaced::At(mailbox, uid) => Some((mailbox, 0, uid)),
+            Replaced::If(mailbox, uidvalidity, uid) => Some((mailbox, uidvalidity, uid)),
+        }
+    }
 }
 
 /// One of several messages.

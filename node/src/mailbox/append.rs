@@ -17,7 +17,7 @@ use super::intake::{Arrived, Intake, Uploads};
 use super::{
     Caller, Led, MailboxError, Operations, Result, What, check, error::from_apply, unexpected,
 };
-use crate::machine::command::{AppendItem, AppendMany, Op, Reply, Target};
+use crate::machine::command::{AppendItem, AppendMany, Op, Replaced, Reply, Target};
 use crate::machine::limits::{APPEND_BYTES, CHUNKS_PER_BLOB, ITEMS_PER_APPEND};
 use crate::types::*;
 
@@ -38,8 +38,8 @@ pub struct AppendHead {
     pub size_hint: u64,
     /// Another message follows; request, account and mailbox are those of the first.
     pub more: bool,
-    /// A message that goes when this one is stored: its mailbox, 0 for the same, and its uid.
-    pub replace: Option<(MailboxId, Uid)>,
+    /// A message that goes when this one is stored.
+    pub replace: Replaced,
 }
 
 /// What follows the first head of an append of several messages.
@@ -93,8 +93,16 @@ impl Operations {
     ) -> Result<Appended> {
         let place = head.place()?;
         let flags = check::flags("flags", &head.flags)?;
-        if head.replace.is_some_and(|(_, uid)| uid == 0) {
-            return Err(MailboxError::bad("replace_uid", "uids begin at 1"));
+        if let Some((mailbox, uidvalidity, uid)) = head.replace.parts() {
+            if uid == 0 {
+                return Err(MailboxError::bad("replace_uid", "uids begin at 1"));
+            }
+            if mailbox == MailboxId(0) && uidvalidity != 0 {
+                return Err(MailboxError::bad(
+                    "replace_uidvalidity",
+                    "is a condition of a replace_mailbox_id, and there is none",
+                ));
+            }
         }
         let led = self.led(&place.account)?;
         let leds = std::slice::from_ref(&led);
@@ -102,7 +110,7 @@ impl Operations {
         let (blob, size) = (arrived.blob.id, arrived.blob.size);
         let internal_date_ms = self.date_or_now(head.internal_date_ms);
         let result = match head.replace {
-            None => {
+            Replaced::Nothing => {
                 let target = Target {
                     request_id: place.request_id,
                     account: place.account,
@@ -117,7 +125,7 @@ impl Operations {
                     })
                     .map(|stored| (stored, 1))
             }
-            Some(_) => {
+            _ => {
                 let stored = arrived.stored.clone();
                 let items = vec![item(&mut arrived, flags, internal_date_ms)];
                 self.store_all(&led, place, items, head.replace, stored)
@@ -151,7 +159,7 @@ impl Operations {
         let (mut items, mut guards) = (Vec::new(), Vec::<Uploads>::new());
         let (mut weight, mut chunks) = (0, 0);
         let (blob, size) = loop {
-            if head.replace.is_some() {
+            if head.replace != Replaced::Nothing {
                 return Err(MailboxError::bad(
                     "replace_uid",
                     "one message replaces another, not several",
@@ -190,7 +198,9 @@ impl Operations {
                 None => return Err(broke_off()),
             };
         };
-        let result = self.store_all(&led, place, items, None, Bytes::new()).await;
+        let result = self
+            .store_all(&led, place, items, Replaced::Nothing, Bytes::new())
+            .await;
         if matches!(result, Ok(_) | Err(MailboxError::Unavailable(_))) {
             guards.iter_mut().for_each(|guard| guard.disarm(led.shard));
         }
@@ -216,7 +226,7 @@ impl Operations {
         led: &Led,
         place: Place,
         items: Vec<AppendItem>,
-        replace: Option<(MailboxId, Uid)>,
+        replace: Replaced,
         stored: Bytes,
     ) -> Result<(StoredMessage, u32)> {
         let command = self.command(Op::AppendMany(Box::new(AppendMany {

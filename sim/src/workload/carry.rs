@@ -2,7 +2,7 @@
 //! another one, copied, moved. Each call may be repeated under its request id.
 
 use posthouse_client::ids::MailboxId;
-use posthouse_client::{AppendOptions, AppendPart};
+use posthouse_client::{AppendOptions, AppendPart, Replaced};
 
 use crate::history::{Answer, Call, Done, Octets};
 use crate::plan::Given;
@@ -84,7 +84,11 @@ pub(super) async fn replace(
             flags: given.flags.clone(),
             internal_date_ms: given.date_ms,
             request_id: request_id(request),
-            replace: Some((MailboxId(0), uid)),
+            replace: Some(Replaced {
+                mailbox: MailboxId(0),
+                uidvalidity: 0,
+                uid,
+            }),
         };
         let answer = at
             .call(call, async {

@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
-use posthouse_client::ids::{
-    AccountName, MailboxId, MailboxName, MailboxRef, ModSeq, RequestId, Uid,
-};
+use posthouse_client::ids::{AccountName, MailboxName, MailboxRef, ModSeq, RequestId};
 use posthouse_client::proto::{
     Annotation, GetChangesResponse, GetUsageResponse, Keyword, ListMailboxesResponse, Mailbox,
     UidRange,
 };
 use posthouse_client::{
     AppendOptions, AppendPart, AppendedAll, Client, Copied, Error, Expunged, FetchEvent,
-    FetchOptions, FetchStream, FlagChange, FlagsChanged, Opened, SearchOptions, Subscription,
-    Watch,
+    FetchOptions, FetchStream, FlagChange, FlagsChanged, Opened, Replaced, SearchOptions,
+    Subscription, Watch,
 };
 
 use super::store::{Answer, Change, Event, Follow, Matches, Message, Query, Store, Wanted};
@@ -163,7 +161,7 @@ impl Store for Cluster {
         account: &'a AccountName,
         mailbox: MailboxRef,
         messages: &'a [Message],
-        replace: Option<(MailboxId, Uid)>,
+        replace: Option<Replaced>,
     ) -> Answer<'a, AppendedAll> {
         let request_id = Some(self.request_id());
         Box::pin(async move {

@@ -6,15 +6,13 @@
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use posthouse_client::ids::{
-    AccountName, MailboxId, MailboxName, MailboxRef, ModSeq, RequestId, Uid,
-};
+use posthouse_client::ids::{AccountName, MailboxName, MailboxRef, ModSeq, RequestId, Uid};
 use posthouse_client::proto::{
     Annotation, Fetched, GetChangesResponse, GetUsageResponse, Keyword, ListMailboxesResponse,
     Mailbox, SearchKey, Section, SectionData, SortKey, ThreadNode, UidRange,
 };
 use posthouse_client::{
-    AppendedAll, Columns, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened, Rows,
+    AppendedAll, Columns, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened, Replaced, Rows,
 };
 use roaring::RoaringBitmap;
 
@@ -91,7 +89,7 @@ pub trait Store: Send + Sync {
         account: &'a AccountName,
         mailbox: MailboxRef,
         messages: &'a [Message],
-        replace: Option<(MailboxId, Uid)>,
+        replace: Option<Replaced>,
     ) -> Answer<'a, AppendedAll>;
     /// Copies messages, or moves them, all or none.
     fn copy<'a>(

@@ -181,7 +181,7 @@ fn find_replaced(
     to: MailboxId,
     append: &AppendMany,
 ) -> Result<Option<(MailboxId, (Uid, MessageRow))>, Stop> {
-    let Some((mailbox, uid)) = append.replace else {
+    let Some((mailbox, uidvalidity, uid)) = append.replace.parts() else {
         return Ok(None);
     };
     if append.items.len() != 1 {
@@ -191,8 +191,10 @@ fn find_replaced(
         MailboxId(0) => to,
         other => other,
     };
-    // A mailbox that is going still has rows of messages, but no row of its own.
-    if txn.has(&Key::Mailbox { account, mailbox })? {
+    // A mailbox that is going still has rows of messages, but no row of its own. Another account of
+    // this name, made since, has mailboxes with the same numbers.
+    let row: Option<MailboxRow> = txn.get(&Key::Mailbox { account, mailbox })?;
+    if row.is_some_and(|row| [0, row.uidvalidity].contains(&uidvalidity)) {
         let key = Key::Message {
             account,
             mailbox,

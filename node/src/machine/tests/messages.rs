@@ -80,7 +80,7 @@ fn item(octets: &[u8], flags: &[&str], upload: Option<UploadId>) -> AppendItem {
     }
 }
 
-fn append(items: Vec<AppendItem>, replace: Option<(MailboxId, Uid)>) -> AppendMany {
+fn append(items: Vec<AppendItem>, replace: Replaced) -> AppendMany {
     AppendMany {
         request_id: fresh(),
         account: account("ann@x"),
@@ -115,7 +115,7 @@ fn a_copy_shares_the_email_and_maps_keywords_by_name() {
     // In Work "Urgent" has another number than in INBOX.
     let first = b.apply(Op::AppendMany(Box::new(append(
         vec![item(b"three", &["urgent"], None)],
-        None,
+        Replaced::Nothing,
     ))));
     assert!(
         matches!(
@@ -258,7 +258,7 @@ fn a_move_comes_before_it_goes_and_takes_the_email_along() {
 fn a_closed_account_takes_no_message_by_append_but_answers_what_it_took_before() {
     let mut b = Bench::new();
     ann(&mut b);
-    let before = append(vec![item(b"one", &[], None)], None);
+    let before = append(vec![item(b"one", &[], None)], Replaced::Nothing);
     let stored = b.apply(Op::AppendMany(Box::new(before.clone())));
     assert!(matches!(stored, Reply::Appended { .. }), "{stored:?}");
     b.apply(Op::SetAccountState {
@@ -266,7 +266,7 @@ fn a_closed_account_takes_no_message_by_append_but_answers_what_it_took_before()
         account: account("ann@x"),
         state: AccountState::Closed,
     });
-    let late = append(vec![item(b"two", &[], None)], None);
+    let late = append(vec![item(b"two", &[], None)], Replaced::Nothing);
     let refused = b.apply(Op::AppendMany(Box::new(late)));
     assert!(
         matches!(refused, Reply::Error(ApplyError::Refused(_))),
@@ -359,7 +359,7 @@ fn several_messages_come_with_one_modseq_or_not_at_all() {
     let items = uploaded(&mut b, &[b"one", b"two", b"one"]);
     let mut incomplete = items.clone();
     incomplete[1].blob.upload = Some(UploadId([9; 16]));
-    let many = append(items, None);
+    let many = append(items, Replaced::Nothing);
     let before = changes(&b, id, 0).len() as u64;
     let reply = b.apply(Op::AppendMany(Box::new(many.clone())));
     let Reply::Appended {
@@ -398,26 +398,26 @@ fn several_messages_come_with_one_modseq_or_not_at_all() {
 
     uploaded(&mut b, &[b"one", b"two", b"one"]);
     let refused = Reply::Error(ApplyError::NoUpload);
-    let op = Op::AppendMany(Box::new(append(incomplete, None)));
+    let op = Op::AppendMany(Box::new(append(incomplete, Replaced::Nothing)));
     assert_eq!(b.apply(op), refused);
     // Octets that should have come before cannot travel with several messages, and one upload is
     // one message.
     let two = vec![item(b"x", &[], None), item(b"y", &[], None)];
     assert_eq!(
-        b.apply(Op::AppendMany(Box::new(append(two, None)))),
+        b.apply(Op::AppendMany(Box::new(append(two, Replaced::Nothing)))),
         refused
     );
     let mut twice = uploaded(&mut b, &[b"x"]);
     twice.push(twice[0].clone());
     assert_eq!(
-        b.apply(Op::AppendMany(Box::new(append(twice, None)))),
+        b.apply(Op::AppendMany(Box::new(append(twice, Replaced::Nothing)))),
         refused
     );
     for items in [
         vec![],
         vec![item(b"", &[], None); limits::ITEMS_PER_APPEND + 1],
     ] {
-        let reply = b.apply(Op::AppendMany(Box::new(append(items, None))));
+        let reply = b.apply(Op::AppendMany(Box::new(append(items, Replaced::Nothing))));
         assert!(
             matches!(reply, Reply::Error(ApplyError::Limit(_))),
             "{reply:?}"
@@ -438,7 +438,10 @@ fn too_many_keywords_over_all_messages_refuse_them_all() {
     for (n, item) in items.iter_mut().enumerate() {
         item.flags = names(n * 1000);
     }
-    let reply = b.apply(Op::AppendMany(Box::new(append(items.clone(), None))));
+    let reply = b.apply(Op::AppendMany(Box::new(append(
+        items.clone(),
+        Replaced::Nothing,
+    ))));
     assert!(
         matches!(reply, Reply::Error(ApplyError::Limit(_))),
         "{reply:?}"
@@ -447,7 +450,7 @@ fn too_many_keywords_over_all_messages_refuse_them_all() {
     assert_eq!(b.count(0x09), 0);
     uploaded(&mut b, &vec![&b"x"[..]; room]);
     items.pop();
-    let reply = b.apply(Op::AppendMany(Box::new(append(items, None))));
+    let reply = b.apply(Op::AppendMany(Box::new(append(items, Replaced::Nothing))));
     assert!(matches!(reply, Reply::Appended { .. }), "{reply:?}");
     b.audit();
     // A copy to where there is no number left is refused whole.
@@ -463,12 +466,27 @@ fn too_many_keywords_over_all_messages_refuse_them_all() {
 }
 
 #[test]
+fn what_is_replaced_is_encoded_as_before_there_was_a_condition() {
+    let pairs = [
+        (Replaced::Nothing, None),
+        (Replaced::At(WORK, 300), Some((WORK, 300 as Uid))),
+    ];
+    for (now, before) in pairs {
+        let (now, before) = (postcard::to_allocvec(&now), postcard::to_allocvec(&before));
+        assert_eq!(now.unwrap(), before.unwrap());
+    }
+}
+
+#[test]
 fn a_message_takes_the_place_of_another_or_is_not_stored() {
     let mut b = Bench::new();
     let id = ann(&mut b);
     b.store("ann@x", b"draft", &["\\Draft"]);
     let since = row(&b, id, INBOX, 1).unwrap().modseq;
-    let replace = append(vec![item(b"better", &["\\Draft"], None)], Some((INBOX, 1)));
+    let replace = append(
+        vec![item(b"better", &["\\Draft"], None)],
+        Replaced::At(INBOX, 1),
+    );
     let reply = b.apply(Op::AppendMany(Box::new(replace.clone())));
     assert!(matches!(reply, Reply::Appended { uid: 1, modseq, .. } if modseq == since + 2));
     assert_eq!(
@@ -484,18 +502,38 @@ fn a_message_takes_the_place_of_another_or_is_not_stored() {
     assert_eq!(b.apply(Op::AppendMany(Box::new(replace))), reply, "a retry");
 
     // In the same mailbox; then it is gone, and a mailbox that is not there has none.
-    let same = || append(vec![item(b"best", &[], None)], Some((MailboxId(0), 1)));
+    let same = || {
+        append(
+            vec![item(b"best", &[], None)],
+            Replaced::At(MailboxId(0), 1),
+        )
+    };
     let reply = b.apply(Op::AppendMany(Box::new(same())));
     assert!(matches!(reply, Reply::Appended { uid: 2, .. }), "{reply:?}");
     let hash = b.hash();
-    let nowhere = append(vec![item(b"best", &[], None)], Some((MailboxId(77), 1)));
+    let nowhere = append(
+        vec![item(b"best", &[], None)],
+        Replaced::At(MailboxId(77), 1),
+    );
     for gone in [same(), nowhere] {
         let reply = b.apply(Op::AppendMany(Box::new(gone)));
         assert_eq!(reply, Reply::Error(ApplyError::NoMessage));
     }
+    // The mailbox is meant by its number in an account that is not there any more.
+    let own = mailbox(&b, id, WORK).uidvalidity;
+    let of = |uidvalidity| {
+        append(
+            vec![item(b"good", &[], None)],
+            Replaced::If(WORK, uidvalidity, 2),
+        )
+    };
+    let reply = b.apply(Op::AppendMany(Box::new(of(own + 1))));
+    assert_eq!(reply, Reply::Error(ApplyError::NoMessage));
     assert_eq!(b.hash(), hash, "nothing is stored");
+    let reply = b.apply(Op::AppendMany(Box::new(of(own))));
+    assert!(matches!(reply, Reply::Appended { uid: 3, .. }), "{reply:?}");
     let two = uploaded(&mut b, &[b"x", b"y"]);
-    let reply = b.apply(Op::AppendMany(Box::new(append(two, Some((WORK, 2))))));
+    let reply = b.apply(Op::AppendMany(Box::new(append(two, Replaced::At(WORK, 2)))));
     assert!(
         matches!(reply, Reply::Error(ApplyError::Refused(_))),
         "{reply:?}"

@@ -6,6 +6,7 @@ use super::super::copy::{Copied, Copy};
 use super::*;
 use crate::index::keys::{KeyRange, Space, tag};
 use crate::index::{Family, Next, View};
+use crate::machine::command::Replaced;
 use crate::machine::limits::KEYWORDS_PER_MAILBOX;
 use crate::machine::read;
 
@@ -127,7 +128,7 @@ async fn of_several_messages_all_are_stored_or_none() {
     let cut = |n: usize| whole[..n].to_vec();
     let with = |n: usize, part: AppendPart| [cut(n), vec![Ok(part)]].concat();
     let replacing = AppendHead {
-        replace: Some((MailboxId(0), 1)),
+        replace: Replaced::At(MailboxId(0), 1),
         ..append_head(1, "INBOX", false)
     };
     let flagged = AppendHead {
@@ -177,7 +178,7 @@ async fn a_message_replaces_another_or_is_not_stored() {
     // A small one travels with the command, a large one came before.
     for (n, octets) in [(2, &b"better"[..]), (3, &large)] {
         let replacing = AppendHead {
-            replace: Some((MailboxId(u32::from(n) - 2), u32::from(n) - 1)),
+            replace: Replaced::At(MailboxId(u32::from(n) - 2), u32::from(n) - 1),
             ..append_head(n, "INBOX", false)
         };
         let append = || ops.append(&caller, replacing.clone(), pieces(octets, 1 << 18));

@@ -13,7 +13,7 @@ use posthouse_client::proto::section::Kind as WireKind;
 use posthouse_client::proto::section_data::Outcome;
 use posthouse_client::proto::*;
 use posthouse_client::{
-    AppendedAll, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened, Stored,
+    AppendedAll, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened, Replaced, Stored,
 };
 use posthouse_gateway::imap::store::{
     Answer, Change, Event, Follow, Matches, Message, Query, Store, Wanted,
@@ -363,7 +363,7 @@ impl Store for Stateless {
         _: &'a AccountName,
         mailbox: MailboxRef,
         messages: &'a [Message],
-        _: Option<(MailboxId, Uid)>,
+        _: Option<Replaced>,
     ) -> Answer<'a, AppendedAll> {
         Box::pin(async move {
             find(&mailbox)?;

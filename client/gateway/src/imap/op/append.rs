@@ -5,7 +5,8 @@
 //! is refused before it is sent.
 
 use bytes::BytesMut;
-use posthouse_client::ids::{MailboxId, MailboxRef, Uid};
+use posthouse_client::Replaced;
+use posthouse_client::ids::MailboxRef;
 use roaring::RoaringBitmap;
 
 use crate::imap::parse::append::{self, Announced, Head, Item};
@@ -53,7 +54,7 @@ pub(in crate::imap) async fn append(s: &mut Session, head: Head) -> Result<Done,
 
 struct Target {
     mailbox: MailboxRef,
-    replace: Option<(MailboxId, Uid)>,
+    replace: Option<Replaced>,
 }
 
 fn target(s: &mut Session, head: &Head) -> Result<Target, Stop> {
@@ -66,11 +67,14 @@ fn target(s: &mut Session, head: &Head) -> Result<Target, Stop> {
         });
     };
     let view = &s.writable()?.view;
-    let id = view.id;
     match view.resolve(*uid, set)?.min() {
         Some(replaced) => Ok(Target {
             mailbox,
-            replace: Some((id, replaced)),
+            replace: Some(Replaced {
+                mailbox: view.id,
+                uidvalidity: view.uidvalidity,
+                uid: replaced,
+            }),
         }),
         None => Err(Done::no("NONEXISTENT", "there is no such message").into()),
     }

@@ -13,7 +13,7 @@ use posthouse_client::proto::section::Kind;
 use posthouse_client::proto::section_data::Outcome;
 use posthouse_client::proto::*;
 use posthouse_client::{
-    AppendedAll, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened, Stored,
+    AppendedAll, Copied, Error, Expunged, FlagChange, FlagsChanged, Opened, Replaced, Stored,
 };
 use roaring::RoaringBitmap;
 use tokio::sync::watch;
@@ -554,7 +554,7 @@ impl Store for Fake {
         _: &'a AccountName,
         mailbox: MailboxRef,
         messages: &'a [Message],
-        replace: Option<(MailboxId, Uid)>,
+        replace: Option<Replaced>,
     ) -> Answer<'a, AppendedAll> {
         Box::pin(async move {
             let mut bodies = Vec::new();
@@ -568,9 +568,11 @@ impl Store for Fake {
             }
             self.change(|s| {
                 let id = s.find(&mailbox)?;
-                if let Some((from, uid)) = replace
-                    && !s.boxes[&from.0].messages.contains_key(&uid)
-                {
+                let there = |r: Replaced| {
+                    r.uidvalidity == 100 + r.mailbox.0
+                        && s.boxes[&r.mailbox.0].messages.contains_key(&r.uid)
+                };
+                if replace.is_some_and(|replaced| !there(replaced)) {
                     return Err(gone("message"));
                 }
                 s.modseq += 1;
@@ -584,9 +586,9 @@ impl Store for Fake {
                     let uid = s.put(id, octets, &message.flags, date, 9);
                     first = if first == 0 { uid } else { first };
                 }
-                if let Some((from, uid)) = replace {
-                    s.boxes.get_mut(&from.0).unwrap().messages.remove(&uid);
-                    s.log(from.0, What::Vanished, uid);
+                if let Some(Replaced { mailbox, uid, .. }) = replace {
+                    s.boxes.get_mut(&mailbox.0).unwrap().messages.remove(&uid);
+                    s.log(mailbox.0, What::Vanished, uid);
                 }
                 Ok(AppendedAll {
                     first: Stored {

@@ -109,7 +109,10 @@ pub(super) fn mail_commands(step: &Mail, id: [u8; 16]) -> Vec<Op> {
                 account: account(ACCOUNTS[*a]),
                 mailbox: mailbox(*m),
                 items: made,
-                replace: replace.map(|(same, uid)| (MailboxId(u32::from(!same)), uid)),
+                replace: match replace {
+                    None => Replaced::Nothing,
+                    Some((same, uid)) => Replaced::At(MailboxId(u32::from(!same)), uid),
+                },
             })));
             ops
         }
@@ -181,7 +184,7 @@ impl Model {
         if arrived.contains(&false) {
             return Reply::Error(ApplyError::NoUpload);
         }
-        let replaced = append.replace.map(|(id, uid)| match id.0 {
+        let replaced = append.replace.parts().map(|(id, _, uid)| match id.0 {
             0 => (to.clone(), uid),
             _ => (MailboxName::inbox(), uid),
         });
