@@ -189,6 +189,8 @@ impl FetchStream {
     /// The next message or piece of a section; `None` after the last. After an error nothing
     /// follows. A future that is dropped loses nothing.
     pub async fn next(&mut self) -> Result<Option<FetchEvent>, Error> {
+        // Of a call that was dropped: this one has a deadline of its own.
+        self.by = None;
         loop {
             if self.over {
                 return Ok(None);
@@ -406,16 +408,18 @@ impl FetchStream {
     fn broke(&mut self, error: Error) -> Result<(), Error> {
         self.stream = None;
         self.idle_resumes += 1;
-        let over = self.by.is_some_and(|by| by.left().is_zero());
-        match advice(&error) {
-            Advice::Fail => Err(error),
-            _ if over || self.idle_resumes > MAX_IDLE_RESUMES => Err(error),
-            Advice::Later(pause) => {
-                self.pause = pause.min(MAX_PAUSE);
-                Ok(())
-            }
-            _ => Ok(()),
+        let advice = advice(&error);
+        let pause = match advice {
+            Advice::Later(pause) => pause.min(MAX_PAUSE),
+            _ => Duration::ZERO,
+        };
+        // With a pause until then, the last try would have no time, and hide the reason.
+        let over = self.by.is_some_and(|by| by.left() <= pause);
+        if advice == Advice::Fail || over || self.idle_resumes > MAX_IDLE_RESUMES {
+            return Err(error);
         }
+        self.pause = pause;
+        Ok(())
     }
 
     /// What is still to come, as a request of its own; `None`: nothing.
@@ -461,7 +465,7 @@ impl FetchStream {
         let fresh = || Deadline::after(self.client.deadline());
         let by = *self.by.get_or_insert_with(fresh);
         if !self.pause.is_zero() {
-            tokio::time::sleep(self.pause.min(by.left())).await;
+            tokio::time::sleep(self.pause).await;
             self.pause = Duration::ZERO;
         }
         match self.start(request, by).await {

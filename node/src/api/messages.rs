@@ -126,7 +126,7 @@ fn pieces<P: Part>(
 fn append_head(head: proto::AppendHead) -> AppendHead {
     let replaced_in = MailboxId(head.replace_mailbox_id);
     let replace = match (head.replace_uidvalidity, head.replace_uid) {
-        (_, 0) => Replaced::Nothing,
+        (0, 0) if head.replace_mailbox_id == 0 => Replaced::Nothing,
         (0, uid) => Replaced::At(replaced_in, uid),
         (uidvalidity, uid) => Replaced::If(replaced_in, uidvalidity, uid),
     };

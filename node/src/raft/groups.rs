@@ -278,7 +278,7 @@ impl Groups {
             && reminded
         {
             return Err(Fault::Refused(format!(
-                "this data directory is older than what others have seen of this node, and that cannot be written down: {e}. Make room, and restart no other node before this one serves"
+                "this data directory is older than what others have seen of this node, and that cannot be written down: {e}. Make room, and restart no other node before this one has served for some seconds"
             )));
         }
         // All logs are known before the first of them writes, because a checkpoint names them all.
@@ -292,13 +292,16 @@ impl Groups {
         Ok(found)
     }
 
-    /// A replica has forgotten a promise: it is lost, and so is the one that made it.
+    /// A replica has forgotten a promise: it is lost, and so is the one that made it. By both names,
+    /// because a later start finds the older one in the directory, and whole.
     fn forgot(&self, promise: &Promise, replica: ReplicaId) {
         rare::hit(Rare::PromiseForgotten);
         tracing::error!(
             "this data directory is older than what others have seen of this node: {promise}"
         );
-        self.mark_lost(promise.shard, replica.max(promise.replica));
+        for lost in BTreeSet::from([replica, promise.replica]) {
+            self.mark_lost(promise.shard, lost);
+        }
     }
 
     /// Ends those of the replicas that run which have forgotten one of the `promises` that others
@@ -356,6 +359,8 @@ impl Groups {
     /// next start, should the process die before the replica is replaced.
     async fn end_lost(&self, shard: &Shard, lost: &[ReplicaId]) -> Result<(), JournalError> {
         let id = shard.id();
+        // First: it may fit where the journal has to wait for room.
+        self.note_lost().await.ok();
         self.ending.lock().insert(id);
         self.shards.remove(id);
         end(shard).await;
@@ -371,7 +376,6 @@ impl Groups {
             .collect();
         let record = marks::record(marks::ONE, &lost);
         self.journal.append(vec![record]).await?;
-        self.note_lost().await.ok();
         // After that: what a later start finds of the log must not look whole.
         shard.log.let_go();
         Ok(())

@@ -377,6 +377,10 @@ impl Placer {
             }
             (Some(mine), Some(running)) if running.replica() < mine.id => {
                 self.groups.remove(shard).await?;
+                if lost.is_some_and(|lost| lost.replica >= mine.id) {
+                    // It has voted and must not begin anew: its loss is reported next.
+                    return Ok(Some(format!("shard {shard} left this node")));
+                }
                 self.groups.create(shard, mine.id).await?;
                 let did = format!("shard {shard} starts again as replica {}", mine.id);
                 return Ok(Some(did));
