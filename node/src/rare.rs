@@ -3,7 +3,7 @@
 //!
 //! A mark stands exactly where the situation is certain, and changes nothing.
 
-pub use posthouse_client::rare::{Mark, hit, take_thread};
+pub use posthouse_client::rare::{Mark, Situation, hit, of_thread, take_thread};
 
 /// Every rare situation of this process: name, meaning, and how often it was met.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static str, u64)> {
@@ -63,6 +63,7 @@ posthouse_client::rare_situations! {
         OrphanReplica = "the journal knows a replica that the index does not",
         // raft: groups
         SpaceDropped = "rows that no shard points to were removed at the start",
+        SnapshotBegun = "a snapshot was on its way to a replica that lacks the head of the log",
         SnapshotReceived = "a snapshot was received and installed",
         SnapshotStale = "a snapshot that came too late was dropped",
         SnapshotRefused = "a snapshot was refused, because one is on its way",

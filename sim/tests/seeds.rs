@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Instant;
 
 /// Seeds that are run more than once: some of them over real HTTP/2.
 const SEEDS: std::ops::Range<u64> = 0..12;
@@ -86,9 +87,11 @@ fn a_sweep_of_fresh_seeds_finds_nothing() {
         .to_string();
     let first = fresh();
     let seeds = format!("{first}..{}", first + 300);
+    let began = Instant::now();
     let output = sim(&["run", "--seeds", &seeds, "--jobs", &jobs]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "seeds {seeds}: {said}");
+    eprintln!("seeds {seeds} took {:?}", began.elapsed());
 }
 
 #[test]

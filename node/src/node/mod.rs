@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long each part of a stop may take.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// How long doors may take to become empty: they cut off what is left after ten seconds.
+const DOORS_WAIT: Duration = Duration::from_secs(11);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +131,11 @@ pub struct Node {
     pub door_addrs: Vec<(&'static str, String)>,
     running: Arc<Running>,
     faults: Faults,
+    /// Asks for the end: the doors take nobody any more.
     stop: CancellationToken,
+    /// The end of everything else, once the doors are empty.
+    end: CancellationToken,
+    doors: JoinSet<()>,
     tasks: JoinSet<()>,
     journal: Arc<Journal>,
     world: (Env, PathBuf),
@@ -145,14 +151,18 @@ impl Node {
     ) -> Result<Node, StartError> {
         let rng = Arc::clone(&env.rng);
         let (world, dir) = (env.clone(), config.data.clone());
-        let faults = Faults::default();
+        let (faults, end) = (Faults::default(), CancellationToken::new());
         let starting = Starting {
             config,
             env,
             stop,
+            end: end.clone(),
             faults: faults.clone(),
         };
         let started = with_rng(rng, starting.run()).await;
+        if started.is_err() {
+            end.cancel();
+        }
         if let Err(StartError::Index(e)) = &started {
             faults.index(e);
         }
@@ -183,8 +193,20 @@ impl Node {
         &self.running
     }
 
-    /// Stops serving, makes everything durable, ends every task.
+    /// Empties the doors, then stops serving, makes everything durable, ends every task.
     pub async fn stop(mut self) {
+        self.stop.cancel();
+        if self.faults.get().is_none() {
+            // The replicas work until then: mail that a door has taken may find no other majority,
+            // and a door that waits for one must not keep this node from being part of it.
+            let (doors, faults) = (&mut self.doors, &self.faults);
+            let empty = async { while doors.join_next().await.is_some() {} };
+            tokio::select! {
+                biased;
+                _ = tokio::time::timeout(DOORS_WAIT, empty) => {}
+                _ = faults.wait() => {}
+            }
+        }
         let fault = self.faults.get();
         if fault.is_none() {
             // The next start then has nothing to replay.
@@ -195,7 +217,8 @@ impl Node {
             let (env, dir) = &self.world;
             mark_index_damaged(env, dir, e).await;
         }
-        self.stop.cancel();
+        self.end.cancel();
+        self.doors.shutdown().await;
         // A group that waits for a full disk ends only with the journal.
         let groups = self.running.groups.shutdown();
         if tokio::time::timeout(STOP_WAIT, groups).await.is_err() {

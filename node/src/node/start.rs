@@ -70,7 +70,10 @@ fn hold_snapshots(groups: Arc<Groups>) -> HoldSnapshots {
 pub(super) struct Starting {
     pub config: Config,
     pub env: Env,
+    /// Asks for the end of the start, and then of the doors.
     pub stop: CancellationToken,
+    /// Ends everything that the doors need.
+    pub end: CancellationToken,
     /// What it meets, also before it serves.
     pub faults: Faults,
 }
@@ -149,7 +152,7 @@ impl Starting {
             Arc::clone(&self.env.rpc),
             Arc::clone(&placement) as _,
             identity.clone(),
-            self.stop.clone(),
+            self.end.clone(),
         ));
         let blobs = Arc::new(Blobs::new(blobs::Parts {
             index: Arc::clone(&index),
@@ -240,7 +243,7 @@ impl Starting {
                 keep_entries: self.config.keep_entries,
             },
         ));
-        let workers = Workers::new(Arc::clone(&self.env.clock), self.stop.clone());
+        let workers = Workers::new(Arc::clone(&self.env.clock), self.end.clone());
         let measured = Arc::clone(&space);
         let disk_bytes: Arc<dyn Fn() -> (u64, u64) + Send + Sync> =
             Arc::new(move || measured.bytes());
@@ -277,7 +280,7 @@ impl Starting {
             shards: Arc::clone(groups.shards()),
             peers: Arc::clone(&peers),
             placement: Arc::clone(&placement),
-            stop: self.stop.clone(),
+            stop: self.end.clone(),
         });
         let ops = Arc::new(Operations::new(
             Arc::clone(groups.shards()) as _,
@@ -325,19 +328,20 @@ impl Starting {
             chunks: blobs,
             disk: disk_state,
             disk_bytes,
-            stop: self.stop.clone(),
+            stop: self.end.clone(),
         };
         let mut tasks = JoinSet::new();
         let poisoned = journal.poisoned();
-        tasks.spawn(watch_journal(poisoned, faults.clone(), self.stop.clone()));
+        tasks.spawn(watch_journal(poisoned, faults.clone(), self.end.clone()));
         let services = services(ops, ClusterService::new(Arc::clone(&running)), peer_service);
         let own = super::door::Own {
             addr: grpc_addr.clone(),
             service: services("this process"),
         };
-        let served = self.env.rpc.serve(listener, services, self.stop.clone());
+        let served = self.env.rpc.serve(listener, services, self.end.clone());
         tasks.spawn(served);
-        self.doors(sockets, own, &mut tasks)?;
+        let mut doors = JoinSet::new();
+        self.doors(sockets, own, &mut doors)?;
         Ok(Node {
             id: identity.node,
             cluster_id,
@@ -347,6 +351,8 @@ impl Starting {
             running,
             faults,
             stop: self.stop,
+            end: self.end,
+            doors,
             tasks,
             journal,
             world: (self.env, dir),

@@ -141,7 +141,7 @@ impl Starting {
         let (placer, groups, stop) = (
             Arc::clone(&running.placer),
             Arc::clone(&running.groups),
-            self.stop.clone(),
+            self.end.clone(),
         );
         tokio::spawn(async move {
             loop {

@@ -295,7 +295,18 @@ impl NetStreamAppend<TypeConfig> for Network {
             let stuck = Arc::new(AtomicBool::new(false));
             let requests = self.requests(input, Arc::clone(&waiting), Arc::clone(&stuck));
             let mut client = peer.client.clone();
-            let opened = tokio::time::timeout(APPEND_TIMEOUT, client.replicate(requests)).await;
+            let opening = tokio::time::timeout(APPEND_TIMEOUT, client.replicate(requests));
+            // openraft cancels a stream that is open, and waits for one that opens: a node that
+            // does not answer would hold up the stop of this one.
+            let opened = tokio::select! {
+                biased;
+                opened = opening => opened,
+                () = self.peers.stopped() => {
+                    return Err(RPCError::Unreachable(Unreachable::from_string(
+                        "this node is stopping",
+                    )));
+                }
+            };
             let answers = match opened {
                 Ok(Ok(answers)) => answers.into_inner(),
                 Ok(Err(status)) => {

@@ -177,6 +177,11 @@ impl Peers {
         }
     }
 
+    /// Waits until the node stops.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// The connection to a node; made anew when its address has changed.
     pub fn get(&self, node: NodeId) -> Result<Peer, PeerError> {
         let addr = self.book.addr_of(node).ok_or(PeerError::Unknown(node))?;

@@ -163,6 +163,7 @@ pub async fn send(
         .map_err(broken)?
         .into_inner();
 
+    rare::hit(Rare::SnapshotBegun);
     let mut cursor = Cursor::default();
     loop {
         let page = rows::page(&*source.view, source.space, &mut cursor, ROWS_BYTES)?;

@@ -115,6 +115,9 @@ pub fn shrink(engine: &Engine, args: ShrinkArgs) -> Outcome {
     for op in &found.ops {
         output::say(&format!("  {} ms: {}", op.at_ms, op.words()))?;
     }
+    output::say("")?;
+    output::say(found.to_toml().trim_end())?;
+    output::say("")?;
     output::say(&Subject::of_file(&path)?.line())?;
     Err(Failure::Found)
 }

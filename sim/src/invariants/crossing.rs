@@ -1,5 +1,5 @@
-//! Invariant 9: a message that goes to another account comes whole, all or none of them, and is in one
-//! place in the end.
+//! A message that goes to another account comes whole, all or none of them, and is in one place in the
+//! end.
 //!
 //! Source: the contract (`posthouse.proto`, `CopyRequest`: "all or none"; "a message that is on its
 //! way is in both accounts for a moment and stays in one"; stored there first, leaves then). The
@@ -24,7 +24,7 @@ use crate::workload::body::Expected;
 
 const NAME: &str = "crossing";
 
-/// Invariant 9.
+/// Crossings are all or none.
 pub struct Crossing {
     expected: Expected,
     forgets: bool,

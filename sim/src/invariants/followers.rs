@@ -1,5 +1,4 @@
-//! Invariant 8: who follows an account by a watch and by changes knows at the end what a full
-//! reading finds.
+//! Who follows an account by a watch and by changes knows at the end what a full reading finds.
 //!
 //! Source: the contract (`posthouse.proto`: "at least once, in the order of modseqs for each
 //! account", changes that lead from one picture of an account to the next); RFC 7162, section 3.2.
@@ -18,7 +17,7 @@ use crate::workload::body::Expected;
 
 const NAME: &str = "followers";
 
-/// Invariant 8.
+/// Followers miss nothing.
 pub struct Followers {
     expected: Expected,
     forgets: bool,

@@ -3,6 +3,10 @@
 //! An invariant sees the history as it grows ([`Invariant::record`]), the nodes every so often
 //! ([`Invariant::look`]) and, once everything has healed and converged, the end
 //! ([`Invariant::end`]). It reports what it finds to [`Findings`] and never stops the run itself.
+//!
+//! That the cluster lives (a healthy majority acknowledges in time, everything converges and ends) is no
+//! property of what was seen so far, but of what happens next when something is asked: the phases of a
+//! run ask for it (`run/phases.rs`, `run/rest.rs`).
 
 pub mod acknowledged;
 pub mod blobs;

@@ -600,7 +600,8 @@ impl Plan {
             | FaultKind::Copied { .. }
             | FaultKind::WrongCluster { .. }
             | FaultKind::ClockFreeze { .. }
-            | FaultKind::MoveLeaders { .. } => Ok(()),
+            | FaultKind::MoveLeaders { .. }
+            | FaultKind::Inspect { .. } => Ok(()),
         }
     }
 }
@@ -609,7 +610,7 @@ fn check_point(place: &str, point: CrashPoint) -> Result<(), PlanError> {
     use CrashPoint::*;
     let n = match point {
         Now => 1,
-        Poll { n } | Write { n } | Sync { n } | Flush { n } | Send { n } => n,
+        Poll { n } | Write { n } | Sync { n } | Flush { n } | Send { n } | During { n, .. } => n,
     };
     within(place, n, 1..=1_000_000_000)
 }

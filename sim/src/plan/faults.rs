@@ -8,8 +8,8 @@ use rand::RngExt;
 
 use super::draw::{one_in, scaled, shuffled, some, weighted};
 use super::{
-    CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport, bystanders, lasting,
-    rush,
+    CrashPoint, DiskCall, Fault, FaultKind, OpKind, Plan, RotPlace, Transport, aimed, bystanders,
+    lasting, rush,
 };
 use crate::stream::{Stream, stream};
 
@@ -110,6 +110,7 @@ pub fn draw(plan: &mut Plan, wanted: Option<bool>) {
     drawn.extend(scene.around_large());
     drawn.extend(scene.around_crossings());
     drawn.extend(scene.around_rush());
+    aimed::draw(plan, &mut drawn);
     bystanders::draw(plan.seed, &mut drawn);
     lasting::draw(plan, &mut drawn);
     drawn.sort_by_key(|f| f.at_ms);
@@ -389,7 +390,7 @@ impl Scene<'_> {
 
     fn operator(&self, rng: &mut Stream) -> FaultKind {
         let zones = self.zones().len() as u32;
-        match rng.random_range(0..4) {
+        match rng.random_range(0..5) {
             0 => FaultKind::AddNode {
                 zone: rng.random_range(0..=zones.min(2)),
                 first_life: None,
@@ -397,6 +398,9 @@ impl Scene<'_> {
             1 => FaultKind::Stop {
                 node: self.node(rng),
                 down_ms: self.down(rng),
+            },
+            2 => FaultKind::Inspect {
+                node: self.node(rng),
             },
             _ => FaultKind::MoveLeaders {
                 node: self.node(rng),

@@ -202,7 +202,7 @@ mod tests {
         type Is<'a> = &'a dyn Fn(&FaultKind) -> bool;
         let struck = |what: Is| share(&|p| p.faults.iter().any(|fault| what(&fault.kind)));
         use FaultKind::*;
-        let places: [(&str, Is); 7] = [
+        let places: [(&str, Is); 8] = [
             (
                 "clients on a side",
                 &|k| matches!(k, Partition { clients, .. } if clients.is_some()),
@@ -239,6 +239,15 @@ mod tests {
                     }
                 )
             }),
+            ("death in long work", &|k| {
+                matches!(
+                    k,
+                    Crash {
+                        point: CrashPoint::During { .. },
+                        ..
+                    }
+                )
+            }),
             ("rot of an identity", &|k| {
                 matches!(
                     k,
@@ -252,6 +261,12 @@ mod tests {
         for (name, what) in places {
             assert!(struck(what) >= 5, "{name}: {}", struck(what));
         }
+        let joined = |p: &Plan| {
+            let joins = p.faults.iter().filter(|f| matches!(f.kind, AddNode { .. }));
+            joins.count()
+        };
+        let together = share(&|p| joined(p) > 1);
+        assert!(together >= 5, "{together} of {}", share(&|p| joined(p) > 0));
         let long = share(&|p| p.duration_ms >= 60_000);
         assert!((10..45).contains(&long), "{long}");
         let lasting = share(&|p| {

@@ -6,6 +6,7 @@
 //! packet, which sectors a power failure takes) is drawn from streams named after its place and
 //! seeded by [`Plan::seed`], so that a plan with one fault less is still the same world.
 
+mod aimed;
 mod bystanders;
 mod check;
 mod crossing;
@@ -229,6 +230,25 @@ pub enum CrashPoint {
         /// Which.
         n: u64,
     },
+    /// In the middle of something that takes many steps.
+    During {
+        /// What.
+        job: Job,
+        /// At which of its steps.
+        n: u64,
+    },
+}
+
+/// What takes a node many steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Job {
+    /// It sends a snapshot: the steps are snapshots.
+    Sending,
+    /// It receives a snapshot: chunks that it has or fetches, and the end.
+    Snapshot,
+    /// It moves octets out of nearly empty segments, and frees them.
+    Compaction,
 }
 
 /// How a node that has just been added dies for the first time, counted from its first start on: at
@@ -535,6 +555,11 @@ pub enum FaultKind {
     /// The operator moves the leadership of every shard away from a node.
     MoveLeaders {
         /// From.
+        node: u32,
+    },
+    /// The operator has a node tell all that it can, make its index durable, and verify its blobs.
+    Inspect {
+        /// Which.
         node: u32,
     },
 }

@@ -3,20 +3,23 @@
 use posthouse_node::journal::READ_REPEATS;
 
 use super::{
-    CrashPoint, DiskCall, End, Fault, FaultKind, FirstLife, FlagMode, Given, ImapStep, LmtpCut, Op,
-    OpKind, Plan, RotPlace,
+    CrashPoint, DiskCall, End, Fault, FaultKind, FirstLife, FlagMode, Given, ImapStep, Job,
+    LmtpCut, Op, OpKind, Plan, RotPlace,
 };
 
 impl LmtpCut {
     /// All places, in the order of the dialogue.
-    pub const ALL: [LmtpCut; 7] = [
+    pub const ALL: [LmtpCut; 10] = [
         LmtpCut::Greeting,
         LmtpCut::Lhlo,
+        LmtpCut::Line,
         LmtpCut::Mail,
+        LmtpCut::Among,
         LmtpCut::Rcpt,
         LmtpCut::Data,
         LmtpCut::Body,
         LmtpCut::Dot,
+        LmtpCut::Replies,
     ];
 }
 
@@ -352,7 +355,7 @@ fn list(numbers: &[u32]) -> String {
 
 impl FaultKind {
     /// All names, as they stand in plans.
-    pub const NAMES: [&str; 28] = [
+    pub const NAMES: [&str; 29] = [
         "crash",
         "restart_loop",
         "power_cut",
@@ -381,6 +384,7 @@ impl FaultKind {
         "clock_freeze",
         "add_node",
         "move_leaders",
+        "inspect",
     ];
 
     /// Its name, as it stands in plans.
@@ -414,6 +418,7 @@ impl FaultKind {
             FaultKind::ClockFreeze { .. } => "clock_freeze",
             FaultKind::AddNode { .. } => "add_node",
             FaultKind::MoveLeaders { .. } => "move_leaders",
+            FaultKind::Inspect { .. } => "inspect",
         }
     }
 
@@ -476,7 +481,8 @@ impl FaultKind {
             | FaultKind::ClockJump { node, .. }
             | FaultKind::ClockDrift { node, .. }
             | FaultKind::ClockFreeze { node, .. }
-            | FaultKind::MoveLeaders { node } => Some(node),
+            | FaultKind::MoveLeaders { node }
+            | FaultKind::Inspect { node } => Some(node),
             FaultKind::PowerCut { .. }
             | FaultKind::Partition { .. }
             | FaultKind::OneWay { .. }
@@ -524,7 +530,8 @@ impl FaultKind {
             | FaultKind::Copied { .. }
             | FaultKind::ClockJump { .. }
             | FaultKind::AddNode { .. }
-            | FaultKind::MoveLeaders { .. } => None,
+            | FaultKind::MoveLeaders { .. }
+            | FaultKind::Inspect { .. } => None,
         }
     }
 
@@ -689,6 +696,7 @@ impl FaultKind {
                 format!("a node is added in zone {zone}{dies}")
             }
             FaultKind::MoveLeaders { .. } => format!("{node}hands its leaderships over"),
+            FaultKind::Inspect { .. } => format!("{node}is inspected by its operator"),
         }
     }
 }
@@ -717,6 +725,17 @@ impl CrashPoint {
             CrashPoint::Sync { n } => format!("before sync {n}"),
             CrashPoint::Flush { n } => format!("within flush {n} of its index"),
             CrashPoint::Send { n } => format!("when packet {n} has left"),
+            CrashPoint::During { job, n } => format!("at step {n} of {}", job.words()),
+        }
+    }
+}
+
+impl Job {
+    fn words(self) -> &'static str {
+        match self {
+            Job::Sending => "sending snapshots",
+            Job::Snapshot => "receiving a snapshot",
+            Job::Compaction => "compaction",
         }
     }
 }

@@ -519,8 +519,12 @@ pub enum LmtpCut {
     Greeting,
     /// After LHLO.
     Lhlo,
+    /// Within the line of a command.
+    Line,
     /// After MAIL FROM.
     Mail,
+    /// After the first recipient.
+    Among,
     /// After the recipients.
     Rcpt,
     /// After DATA, before the first octet.
@@ -529,6 +533,8 @@ pub enum LmtpCut {
     Body,
     /// After the last octet but before the final dot is answered.
     Dot,
+    /// After the reply for the first recipient, before those for the others.
+    Replies,
 }
 
 /// Who may log in to an account.

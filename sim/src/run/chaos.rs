@@ -17,7 +17,7 @@ use super::cluster::Cluster;
 use super::nodes::{DATA, NodeSlot};
 use super::rot;
 use crate::outcome::EventKind;
-use crate::plan::{CrashPoint, End, Fault, FaultKind, FirstLife, Plan, RotPlace};
+use crate::plan::{CrashPoint, End, Fault, FaultKind, FirstLife, Job, Plan, RotPlace};
 use crate::stream::stream;
 use crate::world::HostId;
 use crate::world::disk::{Armed, Decay, Image as DiskImage};
@@ -25,10 +25,13 @@ use crate::world::index::IndexImage;
 use crate::world::link::Rule;
 use crate::world::stage::Death;
 
+use posthouse_client::Target;
 use rand::RngExt;
 
 /// How long a process that dies at a point of its work may take to get there, ms.
 const POINT_WAIT_MS: u64 = 5_000;
+/// The same where the work may have to begin first, ms.
+const JOB_WAIT_MS: u64 = 12_000;
 
 /// Within this a node is reminded of what it has promised, once it reaches the others again, ms: an
 /// attempt that is under way ends, then comes the next turn.
@@ -197,7 +200,7 @@ impl Chaos {
             let node = &mut cluster.nodes[*n as usize];
             node.short_lives = None;
             if let Some(life) = &cluster.stage.host(host).life {
-                life.die_at_poll(u64::MAX >> 1);
+                life.spare();
             }
             cluster.stage.net().disarm(host);
             if node.retired.is_none() {
@@ -622,6 +625,10 @@ impl Chaos {
                 move_leaders(node % count, cluster);
                 (Some(node % count), None)
             }
+            FaultKind::Inspect { node } => {
+                inspect(node % count, cluster);
+                (Some(node % count), None)
+            }
         }
     }
 
@@ -662,12 +669,14 @@ impl Chaos {
             }
             CrashPoint::Flush { n } => h.index.arm(n, fence),
             CrashPoint::Send { n } => cluster.stage.net().arm(host, n, fence),
+            CrashPoint::During { job, n } => life.die_at_step(steps(job), n),
         }
+        let wait = match point {
+            CrashPoint::During { .. } => JOB_WAIT_MS,
+            _ => POINT_WAIT_MS,
+        };
         cluster.nodes[n as usize].start_at_ms = back;
-        self.later(
-            now + POINT_WAIT_MS,
-            Later::Die(n, death, now + POINT_WAIT_MS + down_ms),
-        );
+        self.later(now + wait, Later::Die(n, death, now + wait + down_ms));
     }
 
     /// A node dies and loses its directory, but for what `keep` says.
@@ -695,6 +704,19 @@ impl Chaos {
     }
 }
 
+/// The marks that a node passes at this work.
+fn steps(job: Job) -> &'static [&'static str] {
+    match job {
+        Job::Sending => &["SnapshotBegun"],
+        Job::Snapshot => &[
+            "SnapshotChunkReused",
+            "SnapshotChunkFetched",
+            "SnapshotReceived",
+        ],
+        Job::Compaction => &["CompactionMoved", "SegmentFreed"],
+    }
+}
+
 /// The segment that the journal writes.
 fn newest_segment(files: &[(PathBuf, u64)]) -> Option<PathBuf> {
     let segments = files.iter().map(|(path, _)| path);
@@ -712,6 +734,25 @@ fn death(power: bool) -> Death {
 }
 
 /// Every shard that the node leads is handed to another of its voters, as an operator would.
+/// What an operator's calls have to do with the mail is that they must not disturb it: nothing is asked
+/// of their answers, which a node that dies or stands still owes nobody.
+fn inspect(n: u32, cluster: &mut Cluster) {
+    let target = Target::Addr(cluster.nodes[n as usize].addr());
+    let shards = cluster.plan.shards;
+    let client = cluster.client().with_deadline(Duration::from_secs(5));
+    let _ = cluster.spawn_on(HostId::CLIENTS, async move {
+        let _ = client.status(&target).await;
+        let _ = client.nodes(&target).await;
+        let _ = client.shards(&target, true).await;
+        let _ = client.workers(&target).await;
+        let _ = client.flush(&target).await;
+        for shard in 0..shards {
+            let _ = client.hash_state(&target, shard).await;
+        }
+        let _ = client.scrub(&target).await;
+    });
+}
+
 fn move_leaders(n: u32, cluster: &mut Cluster) {
     let mut moves = Vec::new();
     cluster.for_each_replica(|r, _| {

@@ -141,6 +141,11 @@ impl NodeSlot {
         self.serving && !self.stop.is_cancelled()
     }
 
+    /// Whether its process was asked to stop and has not ended yet.
+    pub fn stops(&self, stage: &Stage) -> bool {
+        self.stop.is_cancelled() && self.is_up(stage)
+    }
+
     /// Whether a process runs, serving or not.
     pub fn is_up(&self, stage: &Stage) -> bool {
         stage.host(self.host).life.is_some()

@@ -93,8 +93,14 @@ impl Session<'_> {
         if self.cut == Some(LmtpCut::Lhlo) {
             return Ok(());
         }
+        if self.octets.body.is_multiple_of(5) {
+            self.give_up(&mut door).await?;
+        }
         let sender = body::LMTP_SENDER;
         let size = self.message.len();
+        if self.cut == Some(LmtpCut::Line) {
+            return door.say("MAIL FROM:<").await;
+        }
         door.say(&format!("MAIL FROM:<{sender}> SIZE={size}\r\n"))
             .await?;
         door.expect(250).await?;
@@ -110,6 +116,9 @@ impl Session<'_> {
                 // Nothing has been sent: whatever the reply, nothing is stored for this one.
                 _ => self.results[i] = Some(Err(Answer::Refused(reply.refusal()))),
             }
+            if self.cut == Some(LmtpCut::Among) {
+                return Ok(());
+            }
         }
         if self.cut == Some(LmtpCut::Rcpt) || accepted.is_empty() {
             return Ok(());
@@ -123,9 +132,29 @@ impl Session<'_> {
         }
         for i in accepted {
             self.results[i] = Some(door.reply().await?.result());
+            if self.cut == Some(LmtpCut::Replies) {
+                return Ok(());
+            }
         }
         door.say("QUIT\r\n").await?;
         door.reply().await.map(drop)
+    }
+
+    /// Begins with another message, and does not send it after all.
+    async fn give_up(&self, door: &mut Dialogue) -> io::Result<()> {
+        door.say("MAIL FROM:<>\r\n").await?;
+        door.expect(250).await?;
+        for name in self.names {
+            door.say(&format!("RCPT TO:<{name}>\r\n")).await?;
+            door.reply().await?;
+        }
+        door.say("RSET\r\n").await?;
+        door.expect(250).await
+    }
+
+    /// What of `octets` is sent where they are broken off: not all.
+    fn part<'a>(&self, octets: &'a [u8]) -> &'a [u8] {
+        &octets[..self.octets.body as usize % octets.len().max(1)]
     }
 
     /// The message by DATA, dots stuffed.
@@ -139,23 +168,31 @@ impl Session<'_> {
         // Without its last octet no end of data is complete.
         let (most, last) = wire.split_at(wire.len() - 1);
         if self.cut == Some(LmtpCut::Body) {
-            return door.send(&most[..most.len() / 2]).await;
+            return door.send(self.part(most)).await;
         }
         door.send(most).await?;
         self.complete = true;
         door.send(last).await
     }
 
-    /// The message by BDAT, as it is.
+    /// The message by BDAT, as it is, in one chunk or in two.
     async fn bdat(&mut self, door: &mut Dialogue) -> io::Result<()> {
-        let size = self.message.len();
+        let mut message = self.message;
+        if self.octets.body.is_multiple_of(3) {
+            let (first, rest) = message.split_at(self.part(message).len());
+            door.say(&format!("BDAT {}\r\n", first.len())).await?;
+            door.send(first).await?;
+            door.expect(250).await?;
+            message = rest;
+        }
+        let size = message.len();
         door.say(&format!("BDAT {size} LAST\r\n")).await?;
         if self.cut == Some(LmtpCut::Data) {
             return Ok(());
         }
-        let (most, last) = self.message.split_at(size.saturating_sub(1));
+        let (most, last) = message.split_at(size.saturating_sub(1));
         if self.cut == Some(LmtpCut::Body) {
-            return door.send(&most[..most.len() / 2]).await;
+            return door.send(self.part(most)).await;
         }
         door.send(most).await?;
         self.complete = true;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use posthouse_node::rare;
 use rand::Rng as _;
 use tokio::runtime::{Builder, RngSeed, Runtime};
 use tokio::time::Instant;
@@ -24,6 +26,49 @@ struct Polls {
     done: AtomicU64,
     /// The poll before which the process dies; 0: none.
     last: AtomicU64,
+    /// The step of something long at which it dies.
+    step: Mutex<Option<Step>>,
+}
+
+/// A step of something long, told by the marks that the process passes.
+struct Step {
+    /// Names of marks.
+    marks: &'static [&'static str],
+    /// How often they are still passed.
+    left: u64,
+    /// How often anybody in the world had passed them when this was last looked at.
+    seen: u64,
+}
+
+impl Step {
+    fn passed(&self) -> u64 {
+        self.marks.iter().map(|mark| rare::of_thread(mark)).sum()
+    }
+}
+
+impl Polls {
+    /// Another process may have passed marks since: they are not this one's.
+    fn begin_slice(&self) {
+        if let Some(step) = &mut *self.step.lock() {
+            step.seen = step.passed();
+        }
+    }
+
+    /// Whether the step is reached.
+    fn at_step(&self) -> bool {
+        let mut step = self.step.lock();
+        let Some(of) = &mut *step else {
+            return false;
+        };
+        let passed = of.passed();
+        of.left = of.left.saturating_sub(passed - of.seen);
+        of.seen = passed;
+        let reached = of.left == 0;
+        if reached {
+            *step = None;
+        }
+        reached
+    }
 }
 
 /// What a process is for.
@@ -61,7 +106,7 @@ impl Life {
             .rng_seed(RngSeed::from_bytes(&octets))
             .on_before_task_poll(move |_| {
                 let n = counted.done.fetch_add(1, Ordering::Relaxed) + 1;
-                if n == counted.last.load(Ordering::Relaxed) {
+                if n == counted.last.load(Ordering::Relaxed) || counted.at_step() {
                     killed.kill();
                 }
             })
@@ -106,6 +151,23 @@ impl Life {
             .store(self.polls() + n.max(1), Ordering::Relaxed);
     }
 
+    /// Lets the process die when it has passed these marks `n` times from now on.
+    pub fn die_at_step(&self, marks: &'static [&'static str], n: u64) {
+        let mut step = Step {
+            marks,
+            left: n.max(1),
+            seen: 0,
+        };
+        step.seen = step.passed();
+        *self.polls.step.lock() = Some(step);
+    }
+
+    /// Lets the process die at no point of its work any more.
+    pub fn spare(&self) {
+        self.polls.last.store(0, Ordering::Relaxed);
+        *self.polls.step.lock() = None;
+    }
+
     /// Runs the slice of the world that begins at `now_us` and lasts `slice_us`, of which the
     /// host's clock sees `ppm` parts per million more or less.
     pub fn run(&mut self, now_us: u64, slice_us: u64, ppm: i32) {
@@ -120,6 +182,7 @@ impl Life {
         let until = self.began + Duration::from_millis(until_ms);
         self.run_ms = until_ms;
         let _slice = Slice::begin(now_us, from);
+        self.polls.begin_slice();
         let main = &mut self.main;
         self.runtime.block_on(async move {
             let mut end = std::pin::pin!(tokio::time::sleep_until(until));
