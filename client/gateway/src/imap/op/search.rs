@@ -22,6 +22,10 @@ pub(super) async fn search(
     uid: bool,
     command: Search,
 ) -> Result<Done, Stop> {
+    if command.named_charset && s.enabled.utf8 {
+        // RFC 6855, section 3: everything is UTF-8 then.
+        return Err(Done::bad("no CHARSET after UTF8=ACCEPT is enabled").into());
+    }
     let save = command.returns.is_some_and(|r| r.save);
     let found = match find(s, &command, Query::default()).await {
         Ok(found) => found,

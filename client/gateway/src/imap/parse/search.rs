@@ -77,6 +77,8 @@ pub struct Search {
     pub modseq: bool,
     /// The strings are in a charset that is not known.
     pub bad_charset: bool,
+    /// SEARCH names their charset, which it need not.
+    pub named_charset: bool,
 }
 
 /// SORT.
@@ -105,12 +107,17 @@ pub fn parse(c: &mut Cursor<'_>, limits: &Limits) -> Result<Search, Bad> {
         c.space()?;
     }
     let mut bad_charset = false;
-    if c.eat_word("CHARSET ") {
+    let named_charset = c.eat_word("CHARSET ");
+    if named_charset {
         bad_charset = !is_known_charset(&c.astring()?);
         c.space()?;
     }
     let search = keys(c, limits, bad_charset)?;
-    Ok(Search { returns, ..search })
+    Ok(Search {
+        returns,
+        named_charset,
+        ..search
+    })
 }
 
 /// Reads what follows SORT and a space.
@@ -231,6 +238,7 @@ fn keys(c: &mut Cursor<'_>, limits: &Limits, bad_charset: bool) -> Result<Search
         term,
         modseq: reader.modseq,
         bad_charset: bad_charset || reader.bad_text,
+        named_charset: false,
     })
 }
 

@@ -119,6 +119,10 @@ async fn items_of_messages_that_few_ask_for() {
     );
     c.ok("ENABLE UTF8=ACCEPT").await;
     assert_eq!(c.ok("FETCH 1 ENVELOPE").await, [envelope("\"hé\"")]);
+    // RFC 6855, section 3: what is searched is UTF-8 then, and says nothing else of itself.
+    let charset = c.end("SEARCH CHARSET UTF-8 SUBJECT x").await;
+    assert!(charset.starts_with("BAD "), "{charset}");
+    c.ok("SEARCH SUBJECT x").await;
     assert_eq!(
         c.ok("GETQUOTAROOT INBOX").await,
         [
