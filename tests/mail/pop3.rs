@@ -1,7 +1,10 @@
 //! Mail programs fetch mail: Python's poplib, curl, fetchmail.
 //!
 //! As for LMTP, dialogues are tried twice: against the door over a directory, and against a
-//! cluster of three nodes, where mail comes in over LMTP and one of the nodes dies.
+//! cluster of three nodes, where mail comes in over LMTP and one of the nodes dies. In [`beside`] a
+//! second client changes the mailbox meanwhile.
+
+mod beside;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -22,7 +25,7 @@ const PASSWORD: &str = "correct horse battery";
 /// Speaks to the door as it is told: CERTIFICATE PORT, then commands. `tls` and `stls` connect;
 /// lengths of lines are no matter, sizes are those announced.
 const POPLIB: &str = r#"
-import hashlib, os, poplib, ssl, sys
+import hashlib, os, poplib, ssl, sys, time
 poplib._MAXLINE = 1 << 30
 certificate, tls, plain = sys.argv[1:4]
 context = ssl.create_default_context(cafile=certificate)
@@ -57,6 +60,10 @@ for word in sys.argv[4:]:
             lines = door.retr(number)[1]
             with open(os.path.join(rest, "%05d" % number), "wb") as file:
                 file.write(b"".join(line + b"\r\n" for line in lines))
+    elif verb == "get":
+        number, _, file = rest.partition(" ")
+        with open(file, "wb") as file:
+            file.write(b"".join(line + b"\r\n" for line in door.retr(int(number))[1]))
     elif verb == "dele":
         door.dele(int(rest))
     elif verb == "rset":
@@ -65,6 +72,10 @@ for word in sys.argv[4:]:
         door.close()
     elif verb == "quit":
         door.quit()
+    elif verb == "until":
+        print("waiting", flush=True)
+        while not os.path.exists(rest):
+            time.sleep(0.01)
     elif verb == "wait":
         print("waiting", flush=True)
         sys.stdin.readline()
@@ -260,6 +271,12 @@ fn programs_read(place: &Place, mail: &[Bytes]) {
     );
 }
 
+/// The ids of a listing, in its order.
+fn ids(listing: &str) -> Vec<String> {
+    let id = |line: &str| line.split_once(' ').unwrap().1.to_owned();
+    listing.lines().map(id).collect()
+}
+
 fn read(dir: &Path, number: usize) -> Vec<u8> {
     std::fs::read(dir.join(format!("{number:05}"))).unwrap()
 }
@@ -278,10 +295,6 @@ fn programs_remove(place: &Place, count: usize) {
     assert_eq!(left(place), before);
     place.say(&["tls", &login(), "dele 1", "dele 3", "quit"]);
     let after = left(place);
-    let ids = |text: &str| -> Vec<String> {
-        let id = |line: &str| line.split_once(' ').unwrap().1.to_owned();
-        text.lines().map(id).collect()
-    };
     let mut expected = ids(&before);
     expected.remove(2);
     expected.remove(0);
@@ -290,12 +303,9 @@ fn programs_remove(place: &Place, count: usize) {
     assert!(top.trim_end().lines().all(|line| !line.is_empty()), "{top}");
 }
 
-/// fetchmail takes everything that is left and hands it to a program.
-fn fetchmail_empties(place: &Place, count: usize) {
-    let dir = tempfile::tempdir().unwrap();
-    let settings = dir.path().join("fetchmailrc");
-    let out = dir.path().join("out");
-    std::fs::create_dir(&out).unwrap();
+/// fetchmail by way of this place, for messages that it puts into `out`; its settings are in `dir`.
+fn fetchmail(place: &Place, dir: &Path, out: &Path) -> Command {
+    let settings = dir.join("fetchmailrc");
     let text = format!(
         "poll localhost service {} protocol POP3 uidl timeout 60 bad-header accept\n\
          user \"{ANN}\" password \"{PASSWORD}\" ssl sslcertck sslcertfile \"{}\" \
@@ -306,10 +316,20 @@ fn fetchmail_empties(place: &Place, count: usize) {
     );
     std::fs::write(&settings, text).unwrap();
     run(Command::new("chmod").arg("600").arg(&settings));
-    run(Command::new("fetchmail")
-        .env("FETCHMAILHOME", dir.path())
+    let mut command = Command::new("fetchmail");
+    command
+        .env("FETCHMAILHOME", dir)
         .args(["--nodetach", "--nosyslog", "--invisible", "-f"])
-        .arg(&settings));
+        .arg(&settings);
+    command
+}
+
+/// fetchmail takes everything that is left and hands it to a program.
+fn fetchmail_empties(place: &Place, count: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    run(&mut fetchmail(place, dir.path(), &out));
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), count);
     assert_eq!(place.say(&["tls", &login(), "stat", "quit"]), "0 0\n");
 }
@@ -394,10 +414,6 @@ async fn a_node_dies_in_the_middle_of_a_session() {
         );
     }
     let (_, rest) = before.split_once('\n').unwrap();
-    let ids = |text: &str| -> Vec<String> {
-        let id = |line: &str| line.split_once(' ').unwrap().1.to_owned();
-        text.lines().map(id).collect()
-    };
     assert_eq!(ids(&uidl(&witness)), ids(rest));
     cluster.restart(leader).await.unwrap();
     assert_eq!(ids(&uidl(&Place::of(&cluster, leader))), ids(rest));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use posthouse_tests::cluster::Cluster;
 use posthouse_tests::samples;
 
+use super::beside::{Beside, Letters, kill_under, with_flags};
 use super::*;
 
 const ANN: &str = "ann@example.org";
@@ -196,4 +197,118 @@ async fn nodes_die_in_the_middle_of_a_large_message() {
     let stored = kept(&cluster, ANN, "INBOX").await;
     assert_eq!(stored.len(), 2);
     assert!(stored[1].octets == message);
+}
+
+/// Commands to INBOX by curl at these doors, one after the other when one does not answer.
+struct Curl<'a> {
+    cluster: &'a Cluster,
+    doors: &'a [Door],
+}
+
+impl Curl<'_> {
+    /// What a command says that may be repeated.
+    async fn say(&self, words: &str) -> String {
+        for door in self.doors {
+            let mut command = imaps(door, "INBOX", &["-X", words]);
+            let mut process = start("curl", &mut command, self.cluster.dir());
+            if process.wait(PATIENCE).await.unwrap().success() {
+                return std::fs::read_to_string(self.cluster.dir().join("curl.out")).unwrap();
+            }
+        }
+        panic!("no node answers to {words}");
+    }
+
+    /// The uid of a letter, if it is there.
+    async fn find(&self, number: usize) -> Option<u32> {
+        let words = format!("UID SEARCH HEADER Message-ID <letter-{number}@example.org>");
+        let said = self.say(&words).await;
+        let line = said.lines().find_map(|line| line.strip_prefix("* SEARCH"));
+        let uids: Vec<u32> = (line.unwrap().split_whitespace())
+            .map(|uid| uid.parse().unwrap())
+            .collect();
+        assert!(uids.len() <= 1, "letter {number} is there twice");
+        uids.first().copied()
+    }
+
+    /// Appends a letter unless it is there, reads it, flags some and removes some.
+    async fn round(&self, number: usize, letter: &[u8]) {
+        let file = self.cluster.dir().join("letter");
+        std::fs::write(&file, letter).unwrap();
+        for door in self.doors {
+            if self.find(number).await.is_none() {
+                let upload = ["-T", file.to_str().unwrap()];
+                let mut command = imaps(door, "INBOX", &upload);
+                let mut process = start("upload", &mut command, self.cluster.dir());
+                process.wait(PATIENCE).await.unwrap();
+            }
+        }
+        let uid = self.find(number).await.unwrap();
+        let last = self.doors.last().unwrap();
+        let path = format!("INBOX;UID={uid}");
+        assert!(fetched(&mut imaps(last, &path, &[]), self.cluster).await == letter);
+        let flag = match number % 3 {
+            0 => "\\Flagged",
+            1 => "\\Deleted",
+            _ => return,
+        };
+        self.say(&format!("UID STORE {uid} +FLAGS ({flag})")).await;
+        if number % 3 == 1 {
+            self.say(&format!("UID EXPUNGE {uid}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn curl_changes_a_mailbox_that_changes_elsewhere_while_nodes_die() {
+    let mut cluster = cluster().await;
+    create(&cluster, ANN).await;
+    let (old, mut new) = (letters(0..20), letters(20..44));
+    append(&cluster, ANN, &old).await;
+    let dir = cluster.dir().to_owned();
+    let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
+    let beside = Beside::start(&cluster, ANN, far, old.len(), Letters::Alone).await;
+    let doors = [near, leader].map(|i| Door::of(&cluster, i));
+    let file = dir.join("large");
+    for (n, letter) in new.iter_mut().enumerate() {
+        // The leader dies under a large letter, and then the node that takes one, which is sent
+        // again by the next round.
+        let victim = match n {
+            9 => Some(leader),
+            16 => Some(near),
+            _ => None,
+        };
+        if let Some(victim) = victim {
+            *letter = [&letter[..], &large(3 << 20)].concat().into();
+            std::fs::write(&file, &letter[..]).unwrap();
+            let upload = ["--limit-rate", "3M", "-T", file.to_str().unwrap()];
+            let up = start("up", &mut imaps(&doors[0], "INBOX", &upload), &dir);
+            beside.middle("the second client", async || 1, 1).await;
+            let status = kill_under(&mut cluster, victim, up).await;
+            assert_eq!(status.success(), victim == leader);
+        }
+        let doors = if n < 16 { &doors[..1] } else { &doors[..] };
+        let curl = Curl {
+            cluster: &cluster,
+            doors,
+        };
+        curl.round(20 + n, letter).await;
+        if n == 9 {
+            cluster.restart(leader).await.unwrap();
+            cluster.wait_healthy(PATIENCE).await.unwrap();
+        }
+    }
+    let changes = beside.end().await;
+    let mut expected = with_flags(&old, &[]);
+    changes.answer(&mut expected);
+    for (n, letter) in (20..).zip(&new) {
+        match n % 3 {
+            0 => expected.extend(with_flags(
+                std::slice::from_ref(letter),
+                &["\\Seen", "\\Flagged"],
+            )),
+            1 => {}
+            _ => expected.extend(with_flags(std::slice::from_ref(letter), &["\\Seen"])),
+        }
+    }
+    changes.check(&cluster, ANN, expected, &[]).await;
 }

@@ -12,12 +12,15 @@ use posthouse_tests::cluster::Cluster;
 use posthouse_tests::samples::{self, is_clean};
 use tempfile::TempDir;
 
+use super::beside::{Beside, Letters, kill_under, run_until_good, with_flags};
 use super::maildir::{Local, letters_of, with_lf};
 use super::*;
 
 const ANN: &str = "ann@example.org";
 /// `nobody` of Debian.
 const NOBODY: u32 = 65_534;
+/// Its code when a mailbox has changed while it was copied, so that it should be run again.
+const CHANGED: i32 = 2;
 
 fn is_root() -> bool {
     // SAFETY: asks for a number.
@@ -214,4 +217,49 @@ async fn doveadm_copies_an_account_out_while_nodes_die() {
 fn under_way(dir: &Path) -> u64 {
     let part = |name| std::fs::read_dir(dir.join(name)).map_or(0, |entries| entries.count() as u64);
     part("cur") + part("new") + part("tmp")
+}
+
+#[tokio::test]
+async fn doveadm_copies_a_mailbox_that_changes_elsewhere_while_nodes_die() {
+    let mut cluster = cluster().await;
+    create(&cluster, ANN).await;
+    let letters = letters(0..300);
+    append(&cluster, ANN, &letters).await;
+    let logs = cluster.dir().to_owned();
+    let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
+    let beside = Beside::start(&cluster, ANN, far, letters.len(), Letters::Alone).await;
+    let (one, other) = (place(), place());
+
+    // The leader dies under the first copy, and the node that it comes from under the second one.
+    let door = Door::of(&cluster, near);
+    for (copy, victim) in [(&one, leader), (&other, near)] {
+        let copying = start("copy", &mut backup(copy.path(), &door), &logs);
+        let so_far = copy.path().join("copy");
+        beside
+            .middle("doveadm", async || under_way(&so_far), 100)
+            .await;
+        let status = kill_under(&mut cluster, victim, copying).await;
+        println!("copy: {status}");
+        if victim == leader {
+            cluster.restart(leader).await.unwrap();
+            cluster.wait_healthy(PATIENCE).await.unwrap();
+        }
+    }
+
+    // Both are completed while the mailbox changes, and once more when it has come to rest.
+    let door = Door::of(&cluster, leader);
+    for copy in [&one, &other] {
+        run_until_good("rest", &[0, CHANGED], || backup(copy.path(), &door), &logs).await;
+    }
+    let changes = beside.end().await;
+    let mut expected = with_flags(&letters, &[]);
+    changes.answer(&mut expected);
+    changes.check(&cluster, ANN, expected, &[]).await;
+    for copy in [&one, &other] {
+        run_until_good("rest", &[0], || backup(copy.path(), &door), &logs).await;
+        for (mailbox, folder) in [("INBOX", "copy"), ("Archive", "copy/Archive")] {
+            let copied = copied(&copy.path().join(folder));
+            assert_same(mailbox, copied, original(&cluster, mailbox).await);
+        }
+    }
 }

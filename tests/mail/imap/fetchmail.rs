@@ -2,17 +2,23 @@
 //!
 //! It "mends" what it takes for broken, so that it gets letters alone. It removes a message when its
 //! program has it, and flags what it has read: a run that broke off is followed by one that takes
-//! the rest, at least once each.
+//! the rest, at least once each. It counts what its EXPUNGE removes, and gives up when others have
+//! removed something, too ("mail expunge mismatch"): beside it a second client only adds and flags.
+//! Nor does it know the untagged FLAGS by which a session is told of a keyword that is new in the
+//! mailbox ("Incorrect FETCH response"), and it gives up the run: the keyword is there before it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use posthouse_tests::cluster::Cluster;
 
+use super::beside::{Beside, Letters, kill_under, run_until_good};
 use super::maildir::with_lf;
 use super::*;
 
 const ANN: &str = "ann@example.org";
+/// Its codes when it has taken everything, and when there was nothing.
+const DONE: [i32; 2] = [0, 1];
 
 /// fetchmail by way of this node, with `out` to put messages into.
 fn fetchmail(dir: &Path, door: &Door, out: &Path) -> Command {
@@ -92,4 +98,40 @@ async fn fetchmail_empties_a_mailbox_while_nodes_die() {
         assert!(taken.contains(letter), "a letter is lost");
     }
     assert_eq!(count(&cluster, ANN, "INBOX").await, 0);
+}
+
+#[tokio::test]
+async fn fetchmail_empties_a_mailbox_that_others_fill_while_nodes_die() {
+    let mail = letters(0..160);
+    let (first, second) = mail.split_at(80);
+    let (mut cluster, good) = cluster_with(first).await;
+    let dir = cluster.dir().to_owned();
+    let (broken, after) = (folder(&cluster, "broken"), folder(&cluster, "after"));
+    let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
+    let beside = Beside::start(&cluster, ANN, far, first.len(), Letters::Growing).await;
+
+    let door = Door::of(&cluster, near);
+    let all = start("all", &mut fetchmail(&dir, &door, &good), &dir);
+    beside
+        .middle("fetchmail", async || count_of(&good), 25)
+        .await;
+    println!("all: {}", kill_under(&mut cluster, leader, all).await);
+    let again = || fetchmail(&dir, &door, &good);
+    run_until_good("all", &DONE, again, &dir).await;
+    cluster.restart(leader).await.unwrap();
+    cluster.wait_healthy(PATIENCE).await.unwrap();
+
+    append(&cluster, ANN, second).await;
+    let half = start("half", &mut fetchmail(&dir, &door, &broken), &dir);
+    beside
+        .middle("fetchmail", async || count_of(&broken), 25)
+        .await;
+    assert!(!kill_under(&mut cluster, near, half).await.success());
+    let door = Door::of(&cluster, leader);
+    let rest = || fetchmail(&dir, &door, &after);
+    run_until_good("rest", &DONE, rest, &dir).await;
+    let changes = beside.end().await;
+    run_until_good("rest", &DONE, rest, &dir).await;
+    assert_eq!(count(&cluster, ANN, "INBOX").await, 0);
+    changes.check_taken(&mail, &good, &broken, &after);
 }

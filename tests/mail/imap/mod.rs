@@ -11,8 +11,10 @@
 //! |---|---|
 //! | this one | doors, accounts, programs, and what the cluster holds |
 //! | [`maildir`] | messages in folders, as most of the programs keep them |
-//! | `doors.py`, `extensions.py`, `churn.py`, `terminal.py` | programs in Python |
+//! | [`beside`] | a second client that changes the mailbox of a program through another node |
+//! | `doors.py`, `extensions.py`, `churn.py`, `beside.py`, `terminal.py` | programs in Python |
 
+pub mod beside;
 mod curl;
 mod doveadm;
 mod fetchmail;
@@ -36,19 +38,19 @@ use posthouse_tests::binaries::repository;
 use posthouse_tests::cluster::Cluster;
 use posthouse_tests::process::Process;
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 /// Time for any program to end.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where mail programs reach a node.
-struct Door {
+pub struct Door {
     imap: String,
     imaps: String,
     certificate: PathBuf,
 }
 
 impl Door {
-    fn of(cluster: &Cluster, i: usize) -> Door {
+    pub fn of(cluster: &Cluster, i: usize) -> Door {
         Door::at(cluster.imap(i), cluster.imaps(i), cluster.certificate(i))
     }
 
@@ -71,7 +73,7 @@ async fn cluster() -> Cluster {
 }
 
 /// An account that programs can log in to.
-async fn create(cluster: &Cluster, account: &str) {
+pub async fn create(cluster: &Cluster, account: &str) {
     cluster.create_accounts(&[account]).await.unwrap();
     let account = AccountName::new(account).unwrap();
     let client = cluster.client();
@@ -79,26 +81,26 @@ async fn create(cluster: &Cluster, account: &str) {
 }
 
 /// The leader of an account's shard, and the two other nodes.
-async fn leader_and_others(cluster: &Cluster, account: &str) -> (usize, [usize; 2]) {
+pub async fn leader_and_others(cluster: &Cluster, account: &str) -> (usize, [usize; 2]) {
     let (_, leader) = cluster.leader_of(account).await.unwrap();
     let n = cluster.size();
     (leader, [(leader + 1) % n, (leader + 2) % n])
 }
 
 /// A directory of this test.
-fn folder(cluster: &Cluster, name: &str) -> PathBuf {
+pub fn folder(cluster: &Cluster, name: &str) -> PathBuf {
     let dir = cluster.dir().join(name);
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }
 
 /// A program with its standard output and error in files of `dir`.
-fn start(name: &str, command: &mut Command, dir: &Path) -> Process {
+pub fn start(name: &str, command: &mut Command, dir: &Path) -> Process {
     Process::start(name, command, dir).unwrap()
 }
 
 /// Waits for its good end; what it has printed.
-async fn finish(name: &str, mut process: Process, dir: &Path) -> String {
+pub async fn finish(name: &str, mut process: Process, dir: &Path) -> String {
     let status = process.wait(PATIENCE).await.unwrap();
     let printed = std::fs::read(dir.join(format!("{name}.out"))).unwrap();
     let printed = String::from_utf8_lossy(&printed).into_owned();
@@ -163,7 +165,7 @@ async fn kept(cluster: &Cluster, account: &str, mailbox: &str) -> Vec<Kept> {
 }
 
 /// How many messages a mailbox holds.
-async fn count(cluster: &Cluster, account: &str, mailbox: &str) -> u64 {
+pub async fn count(cluster: &Cluster, account: &str, mailbox: &str) -> u64 {
     let account = AccountName::new(account).unwrap();
     let mailboxes = cluster.client().list_mailboxes(&account).await.unwrap();
     let found = mailboxes.iter().find(|m| m.name == mailbox);
@@ -171,7 +173,7 @@ async fn count(cluster: &Cluster, account: &str, mailbox: &str) -> u64 {
 }
 
 /// Puts messages into a mailbox, without a mail program.
-async fn append(cluster: &Cluster, account: &str, messages: &[Bytes]) {
+pub async fn append(cluster: &Cluster, account: &str, messages: &[Bytes]) {
     let account = AccountName::new(account).unwrap();
     for (n, message) in messages.iter().enumerate() {
         let options = AppendOptions {
@@ -200,7 +202,7 @@ fn date_s(n: usize) -> u64 {
 }
 
 /// Small messages of which no two are the same, in lines that end with CRLF.
-fn letters(numbers: std::ops::Range<usize>) -> Vec<Bytes> {
+pub fn letters(numbers: std::ops::Range<usize>) -> Vec<Bytes> {
     let letter = |n: usize| {
         let fill = format!("{n:06} and so on\r\n").repeat(n % 200);
         let text = format!(

@@ -6,6 +6,7 @@ use std::process::Command;
 use posthouse_tests::cluster::Cluster;
 use serde_json::{Value, json};
 
+use super::beside::{Beside, Letters, with_flags};
 use super::*;
 
 const ANN: &str = "ann@example.org";
@@ -20,6 +21,7 @@ fn neomutt(dir: &Path, door: &Door, steps: &[Value]) -> Command {
          set header_cache=\"\"\nset message_cachedir=\"\"\nset timeout=5\nset mail_check=1\n\
          set sleep_time=0\nset wait_key=no\nset delete=yes\nset move=no\nset mark_old=no\n\
          set confirm_append=no\nset beep=no\nset sort=mailbox-order\nunset help\n\
+         set index_format=\"row %C %Z %s end\"\n\
          set status_format=\"in %f all %m new %n deleted %d flagged %F end\"\n",
         door.certificate(),
     );
@@ -35,6 +37,11 @@ fn neomutt(dir: &Path, door: &Door, steps: &[Value]) -> Command {
 
 fn key(keys: &str, screen: &str) -> Value {
     json!(["type", keys, screen])
+}
+
+/// The pattern of a line of the index: its number, a letter, and one of its marks.
+fn row(row: usize, mark: &str, letter: usize) -> String {
+    format!("row {row} [^e]*{mark}[^e]*letter {letter} end")
 }
 
 /// Letters by number, with their flags.
@@ -138,4 +145,71 @@ async fn neomutt_opens_flags_moves_and_deletes_while_nodes_die() {
         plain(&numbers(&cluster, "INBOX").await),
         [1, 4, 7, 8, 9, 10, 11, 13]
     );
+}
+
+#[tokio::test]
+async fn neomutt_works_in_a_mailbox_that_changes_elsewhere_while_nodes_die() {
+    let mut cluster = cluster().await;
+    create(&cluster, ANN).await;
+    let letters = letters(0..12);
+    append(&cluster, ANN, &letters).await;
+    let dir = cluster.dir().to_owned();
+    let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
+    let beside = Beside::start(&cluster, ANN, far, letters.len(), Letters::Alone).await;
+
+    // The leader dies while changes wait to be synchronised. What others add stands further down.
+    let steps = [
+        key("", &row(1, "", 0)),
+        key("3\nF", &row(3, "!", 2)),
+        key("4\nd", &row(4, "D", 3)),
+        json!(["tell", "open"]),
+        key("5\ns=Archive\n", &row(5, "D", 4)),
+        key("$", &row(4, "", 5)),
+        key("6\nF", &row(6, "!", 7)),
+        json!(["end", "q"]),
+    ];
+    let door = Door::of(&cluster, near);
+    let mut session = start("death", &mut neomutt(&dir, &door, &steps), &dir);
+    session.line("open", PATIENCE).await.unwrap();
+    beside.middle("neomutt", async || 1, 1).await;
+    cluster.kill(leader);
+    std::fs::write(dir.join("open"), "").unwrap();
+    finish("death", session, &dir).await;
+    cluster.restart(leader).await.unwrap();
+    cluster.wait_healthy(PATIENCE).await.unwrap();
+
+    // The node that it talks to dies: what was synchronised is there, what was not is as before.
+    let steps = [
+        key("", &row(1, "", 0)),
+        key("2\nd", &row(2, "D", 1)),
+        key("$", &row(2, "", 2)),
+        key("1\nd", &row(1, "D", 0)),
+        json!(["tell", "dying"]),
+    ];
+    let mut session = start("dying", &mut neomutt(&dir, &door, &steps), &dir);
+    session.line("dying", PATIENCE).await.unwrap();
+    beside.middle("neomutt", async || 1, 1).await;
+    cluster.kill(near);
+    std::fs::write(dir.join("dying"), "").unwrap();
+    session.wait(PATIENCE).await.unwrap();
+    let steps = [
+        key("", &row(1, "", 0)),
+        key("3\nF", &row(3, "!", 5)),
+        key("4\nd", &row(4, "D", 6)),
+        key("$", &row(4, "!", 7)),
+        json!(["end", "q"]),
+    ];
+    let door = Door::of(&cluster, leader);
+    run("again", &mut neomutt(&dir, &door, &steps), &dir).await;
+
+    let changes = beside.end().await;
+    let mut expected = with_flags(&letters, &[]);
+    changes.answer(&mut expected);
+    for flagged in [2, 5, 7] {
+        expected[flagged].0.insert("\\Flagged".to_owned());
+    }
+    for gone in [6, 4, 3, 1] {
+        expected.remove(gone);
+    }
+    changes.check(&cluster, ANN, expected, &letters[4..5]).await;
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use posthouse_tests::samples::{self, is_clean};
 
-use super::maildir::{some_flags, with_lf};
+use super::beside::{Beside, Letters, kill_under, plain, run_until_good, with_flags};
+use super::maildir::{letters_of, some_flags, with_lf};
 use super::*;
 
 const ANN: &str = "ann@example.org";
@@ -137,4 +138,61 @@ async fn offlineimap_synchronises_both_ways_while_nodes_die() {
     assert_same("in the end", local(&inbox), local(&mine));
     assert_same("in the end", stored(&cluster, "INBOX").await, local(&mine));
     assert_eq!(local(&mine).len(), mail.len());
+}
+
+#[tokio::test]
+async fn offlineimap_synchronises_a_mailbox_that_changes_elsewhere_while_nodes_die() {
+    let mut cluster = cluster().await;
+    create(&cluster, ANN).await;
+    let dir = cluster.dir().to_owned();
+    let (here, there) = (folder(&cluster, "here"), folder(&cluster, "there"));
+    let (old, new) = (letters(0..60), letters(100..200));
+    append(&cluster, ANN, &old).await;
+    let mine = here.join("mail/INBOX");
+    maildir::create(&mine);
+    for (n, letter) in new.iter().enumerate() {
+        maildir::add(&mine, n, "S", letter);
+    }
+
+    // The leader dies while letters go up.
+    let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
+    let beside = Beside::start(&cluster, ANN, far, old.len(), Letters::Alone).await;
+    let door = Door::of(&cluster, near);
+    let up = start("up", &mut offlineimap(&here, &door), &dir);
+    let pushed = async || {
+        let others = old.len() as u64 + beside.rounds() + 1;
+        count(&cluster, ANN, "INBOX").await.saturating_sub(others)
+    };
+    beside.middle("the push", pushed, 30).await;
+    println!("up: {}", kill_under(&mut cluster, leader, up).await);
+    run_until_good("up", &[0], || offlineimap(&here, &door), &dir).await;
+    cluster.restart(leader).await.unwrap();
+    cluster.wait_healthy(PATIENCE).await.unwrap();
+
+    // The node dies through which they come down; the rest comes through the one that was dead.
+    let down = start("down", &mut offlineimap(&there, &door), &dir);
+    let inbox = there.join("mail/INBOX");
+    beside
+        .middle("the pull", async || maildir::count(&inbox), 50)
+        .await;
+    println!("down: {}", kill_under(&mut cluster, near, down).await);
+    let door = Door::of(&cluster, leader);
+    run_until_good("down", &[0], || offlineimap(&there, &door), &dir).await;
+    let changes = beside.end().await;
+    for (name, place) in [("down", &there), ("up", &here), ("down", &there)] {
+        run_until_good(name, &[0], || offlineimap(place, &door), &dir).await;
+    }
+    let mut expected = with_flags(&old, &[]);
+    changes.answer(&mut expected);
+    expected.extend(with_flags(&new, &["\\Seen"]));
+    changes.check(&cluster, ANN, expected.clone(), &[]).await;
+    expected.extend(changes.inbox());
+    let expected: Vec<_> = (expected.iter())
+        .map(|(flags, octets)| (letters_of(flags), with_lf(octets)))
+        .collect();
+    for (name, place) in [("here", &here), ("there", &there)] {
+        let found = local(&place.join("mail/INBOX")).into_iter();
+        let found = found.map(|(flags, octets)| (flags, plain(&octets)));
+        assert_same(name, found, expected.clone());
+    }
 }

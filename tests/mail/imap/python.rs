@@ -10,6 +10,7 @@ use posthouse_tests::process::Process;
 use posthouse_tests::samples;
 use serde_json::{Value, json};
 
+use super::beside::{Beside, Letters};
 use super::*;
 
 /// A case of a program, for an account, with these doors.
@@ -86,8 +87,16 @@ async fn gateway(cluster: &Cluster) -> (Process, Door) {
 }
 
 /// A long session at the first of these doors, in whose middle the leader dies, or hangs; the last
-/// one is asked what is there.
-async fn session(cluster: &mut Cluster, name: &str, account: &str, doors: &[Door], hangs: bool) {
+/// one is asked what is there. A second client changes the same mailbox through `other`.
+async fn session(
+    cluster: &mut Cluster,
+    name: &str,
+    account: &str,
+    doors: &[Door],
+    other: usize,
+    hangs: bool,
+) {
+    let beside = Beside::start(cluster, account, other, 0, Letters::Alone).await;
     let dir = cluster.dir().to_owned();
     let (_, leader) = cluster.leader_of(account).await.unwrap();
     let mut command = case(&dir, "churn.py", name, account, doors);
@@ -101,6 +110,8 @@ async fn session(cluster: &mut Cluster, name: &str, account: &str, doors: &[Door
     let kept = printed.lines().find(|line| line.starts_with("kept "));
     let kept = kept.unwrap();
     println!("{account}: {kept}");
+    let changes = beside.end().await;
+    changes.check_own(cluster, account).await;
     assert_eq!(kept.contains(" lost 0 "), name == "pause", "{kept}");
     match hangs {
         true => cluster.cont(leader),
@@ -122,7 +133,7 @@ async fn sessions_of_imaplib_outlive_nodes() {
         create(&cluster, account).await;
         let (_, others) = leader_and_others(&cluster, account).await;
         let doors = others.map(|i| Door::of(&cluster, i));
-        session(&mut cluster, "pause", account, &doors, hangs).await;
+        session(&mut cluster, "pause", account, &doors, others[1], hangs).await;
     }
 
     // Doors apart from the nodes see every death as a pause.
@@ -130,13 +141,13 @@ async fn sessions_of_imaplib_outlive_nodes() {
     create(&cluster, account).await;
     let (_, [other, _]) = leader_and_others(&cluster, account).await;
     let doors = [apart, Door::of(&cluster, other)];
-    session(&mut cluster, "pause", account, &doors, false).await;
+    session(&mut cluster, "pause", account, &doors, other, false).await;
 
     // The node that it talks to leads, and dies: it goes on with the next one.
     let account = "lost@example.org";
     create(&cluster, account).await;
     let (leader, [a, b]) = leader_and_others(&cluster, account).await;
     let doors = [leader, a, b].map(|i| Door::of(&cluster, i));
-    session(&mut cluster, "lost", account, &doors, false).await;
+    session(&mut cluster, "lost", account, &doors, b, false).await;
     cluster.wait_same_state(PATIENCE).await.unwrap();
 }
