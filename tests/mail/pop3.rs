@@ -316,10 +316,13 @@ fn fetchmail(place: &Place, dir: &Path, out: &Path) -> Command {
     );
     std::fs::write(&settings, text).unwrap();
     run(Command::new("chmod").arg("600").arg(&settings));
+    // As root it would share one lock with every other fetchmail of the machine.
     let mut command = Command::new("fetchmail");
     command
         .env("FETCHMAILHOME", dir)
-        .args(["--nodetach", "--nosyslog", "--invisible", "-f"])
+        .args(["--nodetach", "--nosyslog", "--invisible", "--pidfile"])
+        .arg(dir.join("fetchmail.pid"))
+        .arg("-f")
         .arg(&settings);
     command
 }

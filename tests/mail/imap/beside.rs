@@ -19,7 +19,7 @@ use super::*;
 /// Rounds of the second client that must lie on either side of a death.
 const SOME: u64 = 3;
 /// So often a user runs a program again that did not come to a good end.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 10;
 
 /// Who else wants the letters that the second client puts into the mailbox.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,13 +96,21 @@ impl Beside {
     }
 
     /// Waits until a program has come so far, and this one has changed something meanwhile.
-    pub async fn middle(&self, what: &str, mut so_far: impl AsyncFnMut() -> u64, enough: u64) {
+    pub async fn middle(
+        &self,
+        program: &mut Process,
+        mut so_far: impl AsyncFnMut() -> u64,
+        enough: u64,
+    ) {
         let before = self.rounds();
-        let both = async || match self.rounds() < before + SOME {
-            true => 0,
-            false => so_far().await,
+        let both = async || {
+            assert!(program.is_running(), "it has ended: {}", program.tail());
+            match self.rounds() < before + SOME {
+                true => 0,
+                false => so_far().await,
+            }
         };
-        until_some(what, both, enough).await;
+        until_some("the program", both, enough).await;
     }
 
     /// Waits until it has changed something from here on, and ends it.
@@ -184,7 +192,10 @@ impl Changes {
     /// in those after it. Nothing is lost; what the one took that broke off may be taken once more,
     /// and its last message may be cut off.
     pub fn check_taken(&self, mine: &[Bytes], good: &Path, broken: &Path, after: &Path) {
-        let [good, broken, after] = [good, broken, after].map(taken);
+        let [good, broken, after] = [good, broken, after].map(|dir| -> Vec<Vec<u8>> {
+            let taken = fetchmail::taken(dir);
+            taken.iter().map(|octets| plain(octets)).collect()
+        });
         let (left, away) = self.left_and_taken_away();
         let whole = |octets: &Vec<u8>| maildir::with_lf(octets);
         let must: BTreeSet<Vec<u8>> = (mine.iter().map(|letter| letter.to_vec()))
@@ -210,13 +221,6 @@ impl Changes {
         let lost = must.iter().filter(|o| !all.contains(*o)).count();
         assert_eq!(lost, 0, "letters are lost");
     }
-}
-
-/// The files that a program was given its messages in.
-fn taken(dir: &Path) -> Vec<Vec<u8>> {
-    let files = std::fs::read_dir(dir).unwrap();
-    let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
-    files.map(|octets| plain(&octets)).collect()
 }
 
 /// These letters, each with these flags.
@@ -266,7 +270,9 @@ pub async fn run_until_good(
         if status.code().is_some_and(|code| codes.contains(&code)) {
             return;
         }
-        println!("{name}: {status}, again: {}", process.tail());
+        let said = std::fs::read_to_string(dir.join(format!("{name}.out"))).unwrap();
+        let lines: Vec<&str> = said.lines().rev().take(10).collect();
+        println!("{name}: {status}, again: {}{lines:#?}", process.tail());
     }
     panic!("{name} does not come to a good end");
 }

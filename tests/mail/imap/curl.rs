@@ -281,8 +281,8 @@ async fn curl_changes_a_mailbox_that_changes_elsewhere_while_nodes_die() {
             *letter = [&letter[..], &large(3 << 20)].concat().into();
             std::fs::write(&file, &letter[..]).unwrap();
             let upload = ["--limit-rate", "3M", "-T", file.to_str().unwrap()];
-            let up = start("up", &mut imaps(&doors[0], "INBOX", &upload), &dir);
-            beside.middle("the second client", async || 1, 1).await;
+            let mut up = start("up", &mut imaps(&doors[0], "INBOX", &upload), &dir);
+            beside.middle(&mut up, async || 1, 1).await;
             let status = kill_under(&mut cluster, victim, up).await;
             assert_eq!(status.success(), victim == leader);
         }

@@ -233,10 +233,10 @@ async fn doveadm_copies_a_mailbox_that_changes_elsewhere_while_nodes_die() {
     // The leader dies under the first copy, and the node that it comes from under the second one.
     let door = Door::of(&cluster, near);
     for (copy, victim) in [(&one, leader), (&other, near)] {
-        let copying = start("copy", &mut backup(copy.path(), &door), &logs);
+        let mut copying = start("copy", &mut backup(copy.path(), &door), &logs);
         let so_far = copy.path().join("copy");
         beside
-            .middle("doveadm", async || under_way(&so_far), 100)
+            .middle(&mut copying, async || under_way(&so_far), 100)
             .await;
         let status = kill_under(&mut cluster, victim, copying).await;
         println!("copy: {status}");

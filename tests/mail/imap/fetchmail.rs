@@ -34,15 +34,19 @@ fn fetchmail(dir: &Path, door: &Door, out: &Path) -> Command {
     std::fs::write(&settings, text).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&settings, mode).unwrap();
+    // As root it would share one lock with every other fetchmail of the machine.
     let mut command = Command::new("fetchmail");
     command.env("FETCHMAILHOME", dir);
     command
-        .args(["--nodetach", "--nosyslog", "--invisible", "-f"])
+        .args(["--nodetach", "--nosyslog", "--invisible", "--pidfile"])
+        .arg(dir.join("fetchmail.pid"))
+        .arg("-f")
         .arg(settings);
     command
 }
 
-fn taken(out: &Path) -> Vec<Vec<u8>> {
+/// The files that it has put its messages into.
+pub fn taken(out: &Path) -> Vec<Vec<u8>> {
     let files = std::fs::read_dir(out).unwrap();
     files
         .map(|file| std::fs::read(file.unwrap().path()).unwrap())
@@ -102,33 +106,44 @@ async fn fetchmail_empties_a_mailbox_while_nodes_die() {
 
 #[tokio::test]
 async fn fetchmail_empties_a_mailbox_that_others_fill_while_nodes_die() {
+    let cluster = cluster().await;
+    empties_beside(cluster, Letters::Growing, |cluster, i, out| {
+        fetchmail(cluster.dir(), &Door::of(cluster, i), out)
+    })
+    .await;
+}
+
+/// A fetchmail empties a mailbox that a second client changes meanwhile: the leader dies under it,
+/// then the node that it talks to. `fetchmail` is by way of a node, with a directory to put messages
+/// into.
+pub async fn empties_beside(
+    mut cluster: Cluster,
+    kind: Letters,
+    fetchmail: impl Fn(&Cluster, usize, &Path) -> Command,
+) {
     let mail = letters(0..160);
     let (first, second) = mail.split_at(80);
-    let (mut cluster, good) = cluster_with(first).await;
+    create(&cluster, ANN).await;
+    append(&cluster, ANN, first).await;
     let dir = cluster.dir().to_owned();
-    let (broken, after) = (folder(&cluster, "broken"), folder(&cluster, "after"));
+    let [good, broken, after] = ["good", "broken", "after"].map(|name| folder(&cluster, name));
     let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
-    let beside = Beside::start(&cluster, ANN, far, first.len(), Letters::Growing).await;
+    let beside = Beside::start(&cluster, ANN, far, first.len(), kind).await;
 
-    let door = Door::of(&cluster, near);
-    let all = start("all", &mut fetchmail(&dir, &door, &good), &dir);
-    beside
-        .middle("fetchmail", async || count_of(&good), 25)
-        .await;
+    let mut all = start("all", &mut fetchmail(&cluster, near, &good), &dir);
+    beside.middle(&mut all, async || count_of(&good), 25).await;
     println!("all: {}", kill_under(&mut cluster, leader, all).await);
-    let again = || fetchmail(&dir, &door, &good);
-    run_until_good("all", &DONE, again, &dir).await;
+    run_until_good("all", &DONE, || fetchmail(&cluster, near, &good), &dir).await;
     cluster.restart(leader).await.unwrap();
     cluster.wait_healthy(PATIENCE).await.unwrap();
 
     append(&cluster, ANN, second).await;
-    let half = start("half", &mut fetchmail(&dir, &door, &broken), &dir);
+    let mut half = start("half", &mut fetchmail(&cluster, near, &broken), &dir);
     beside
-        .middle("fetchmail", async || count_of(&broken), 25)
+        .middle(&mut half, async || count_of(&broken), 25)
         .await;
     assert!(!kill_under(&mut cluster, near, half).await.success());
-    let door = Door::of(&cluster, leader);
-    let rest = || fetchmail(&dir, &door, &after);
+    let rest = || fetchmail(&cluster, leader, &after);
     run_until_good("rest", &DONE, rest, &dir).await;
     let changes = beside.end().await;
     run_until_good("rest", &DONE, rest, &dir).await;

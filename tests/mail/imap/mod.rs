@@ -17,7 +17,7 @@
 pub mod beside;
 mod curl;
 mod doveadm;
-mod fetchmail;
+pub mod fetchmail;
 mod maildir;
 mod mbsync;
 mod neomutt;

@@ -171,7 +171,7 @@ async fn neomutt_works_in_a_mailbox_that_changes_elsewhere_while_nodes_die() {
     let door = Door::of(&cluster, near);
     let mut session = start("death", &mut neomutt(&dir, &door, &steps), &dir);
     session.line("open", PATIENCE).await.unwrap();
-    beside.middle("neomutt", async || 1, 1).await;
+    beside.middle(&mut session, async || 1, 1).await;
     cluster.kill(leader);
     std::fs::write(dir.join("open"), "").unwrap();
     finish("death", session, &dir).await;
@@ -188,7 +188,7 @@ async fn neomutt_works_in_a_mailbox_that_changes_elsewhere_while_nodes_die() {
     ];
     let mut session = start("dying", &mut neomutt(&dir, &door, &steps), &dir);
     session.line("dying", PATIENCE).await.unwrap();
-    beside.middle("neomutt", async || 1, 1).await;
+    beside.middle(&mut session, async || 1, 1).await;
     cluster.kill(near);
     std::fs::write(dir.join("dying"), "").unwrap();
     session.wait(PATIENCE).await.unwrap();

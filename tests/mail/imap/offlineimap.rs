@@ -158,22 +158,22 @@ async fn offlineimap_synchronises_a_mailbox_that_changes_elsewhere_while_nodes_d
     let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
     let beside = Beside::start(&cluster, ANN, far, old.len(), Letters::Alone).await;
     let door = Door::of(&cluster, near);
-    let up = start("up", &mut offlineimap(&here, &door), &dir);
+    let mut up = start("up", &mut offlineimap(&here, &door), &dir);
     let pushed = async || {
         let others = old.len() as u64 + beside.rounds() + 1;
         count(&cluster, ANN, "INBOX").await.saturating_sub(others)
     };
-    beside.middle("the push", pushed, 30).await;
+    beside.middle(&mut up, pushed, 30).await;
     println!("up: {}", kill_under(&mut cluster, leader, up).await);
     run_until_good("up", &[0], || offlineimap(&here, &door), &dir).await;
     cluster.restart(leader).await.unwrap();
     cluster.wait_healthy(PATIENCE).await.unwrap();
 
     // The node dies through which they come down; the rest comes through the one that was dead.
-    let down = start("down", &mut offlineimap(&there, &door), &dir);
+    let mut down = start("down", &mut offlineimap(&there, &door), &dir);
     let inbox = there.join("mail/INBOX");
     beside
-        .middle("the pull", async || maildir::count(&inbox), 50)
+        .middle(&mut down, async || maildir::count(&inbox), 50)
         .await;
     println!("down: {}", kill_under(&mut cluster, near, down).await);
     let door = Door::of(&cluster, leader);

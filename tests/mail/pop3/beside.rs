@@ -6,13 +6,11 @@
 
 use std::path::Path;
 
-use crate::imap::beside::{Beside, Letters, kill_under, run_until_good};
-use crate::imap::{PATIENCE, append, count, create, folder, leader_and_others, letters, start};
+use crate::imap::beside::{Beside, Letters, kill_under};
+use crate::imap::fetchmail::empties_beside;
+use crate::imap::{PATIENCE, append, create, leader_and_others, letters, start};
 
 use super::{ANN, Bytes, Cluster, Command, Place, canonical, fetchmail, ids, login, run};
-
-/// Its codes when it has taken everything, and when there was nothing.
-const DONE: [i32; 2] = [0, 1];
 
 async fn cluster_with(mail: &[Bytes]) -> Cluster {
     let cluster = Cluster::start_with_doors(3).await.unwrap();
@@ -23,39 +21,11 @@ async fn cluster_with(mail: &[Bytes]) -> Cluster {
 
 #[tokio::test]
 async fn fetchmail_empties_a_mailbox_that_others_fill_and_empty_while_nodes_die() {
-    let mail = letters(0..160);
-    let (first, second) = mail.split_at(80);
-    let mut cluster = cluster_with(first).await;
-    let dir = cluster.dir().to_owned();
-    let [good, broken, after] = ["good", "broken", "after"].map(|name| folder(&cluster, name));
-    let count_of = |out: &Path| std::fs::read_dir(out).unwrap().count() as u64;
-    let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
-    let beside = Beside::start(&cluster, ANN, far, first.len(), Letters::Shared).await;
-
-    let place = Place::of(&cluster, near);
-    let all = start("all", &mut fetchmail(&place, &dir, &good), &dir);
-    beside
-        .middle("fetchmail", async || count_of(&good), 25)
-        .await;
-    println!("all: {}", kill_under(&mut cluster, leader, all).await);
-    let again = || fetchmail(&place, &dir, &good);
-    run_until_good("all", &DONE, again, &dir).await;
-    cluster.restart(leader).await.unwrap();
-    cluster.wait_healthy(PATIENCE).await.unwrap();
-
-    append(&cluster, ANN, second).await;
-    let half = start("half", &mut fetchmail(&place, &dir, &broken), &dir);
-    beside
-        .middle("fetchmail", async || count_of(&broken), 25)
-        .await;
-    assert!(!kill_under(&mut cluster, near, half).await.success());
-    let place = Place::of(&cluster, leader);
-    let rest = || fetchmail(&place, &dir, &after);
-    run_until_good("rest", &DONE, rest, &dir).await;
-    let changes = beside.end().await;
-    run_until_good("rest", &DONE, rest, &dir).await;
-    assert_eq!(count(&cluster, ANN, "INBOX").await, 0);
-    changes.check_taken(&mail, &good, &broken, &after);
+    let cluster = Cluster::start_with_doors(3).await.unwrap();
+    empties_beside(cluster, Letters::Shared, |cluster, i, out| {
+        fetchmail(&Place::of(cluster, i), cluster.dir(), out)
+    })
+    .await;
 }
 
 /// Commands of curl about messages that are known by their ids.
@@ -137,8 +107,8 @@ async fn poplib_and_curl_fetch_from_a_mailbox_that_others_fill_and_empty_while_n
     let mut session = start("session", &mut poplib(&place, &go, vec![], after), &dir);
     session.line("waiting", PATIENCE).await.unwrap();
     let curl = Curl { place: &place };
-    let slow = start("slow", &mut curl.read_slowly(&all[0]), &dir);
-    beside.middle("curl", so_far, 1 << 20).await;
+    let mut slow = start("slow", &mut curl.read_slowly(&all[0]), &dir);
+    beside.middle(&mut slow, so_far, 1 << 20).await;
     assert!(kill_under(&mut cluster, leader, slow).await.success());
     assert!(std::fs::read(&out).unwrap() == canonical(&mail[0]));
     std::fs::write(&go, "").unwrap();
@@ -159,8 +129,8 @@ async fn poplib_and_curl_fetch_from_a_mailbox_that_others_fill_and_empty_while_n
     let before = deles(1..6);
     let mut session = start("session", &mut poplib(&place, &go, before, quit()), &dir);
     session.line("waiting", PATIENCE).await.unwrap();
-    let slow = start("slow", &mut curl.read_slowly(&all[10]), &dir);
-    beside.middle("curl", so_far, 1 << 20).await;
+    let mut slow = start("slow", &mut curl.read_slowly(&all[10]), &dir);
+    beside.middle(&mut slow, so_far, 1 << 20).await;
     kill_under(&mut cluster, near, slow).await;
     // curl takes the lost connection for the end of the message, and says that all is well.
     let cut = std::fs::read(&out).unwrap();
