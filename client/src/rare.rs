@@ -66,8 +66,9 @@ pub fn hit(situation: impl Situation) {
     let _ = OF_THREAD.try_with(|counts| *counts.borrow_mut().entry(mark.name).or_default() += 1);
 }
 
-/// How often this thread has met the situation with this name since [`take_thread`].
-pub fn of_thread(name: &str) -> u64 {
+/// How often this thread has met a situation since [`take_thread`].
+pub fn of_thread(situation: impl Situation) -> u64 {
+    let name = situation.mark().name;
     OF_THREAD.with_borrow(|counts| counts.get(name).copied().unwrap_or(0))
 }
 
@@ -141,7 +142,7 @@ mod tests {
             let other = s.spawn(|| {
                 hit(Test::Second);
                 hit(Test::Second);
-                assert_eq!((of_thread("Second"), of_thread("First")), (2, 0));
+                assert_eq!((of_thread(Test::Second), of_thread(Test::First)), (2, 0));
                 let met = take_thread();
                 hit(Test::First);
                 assert_eq!(take_thread(), BTreeMap::from([("First", 1)]));

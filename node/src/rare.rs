@@ -3,7 +3,7 @@
 //!
 //! A mark stands exactly where the situation is certain, and changes nothing.
 
-pub use posthouse_client::rare::{Mark, Situation, hit, of_thread, take_thread};
+pub use posthouse_client::rare::{Mark, hit, of_thread, take_thread};
 
 /// Every rare situation of this process: name, meaning, and how often it was met.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static str, u64)> {

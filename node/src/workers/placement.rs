@@ -49,6 +49,18 @@ const NEXT: Duration = Duration::from_millis(250);
 /// How long one change of a shard's members may take.
 const CHANGE: Duration = Duration::from_secs(3);
 
+/// The next of the answers that are awaited, `Some(None)` after the last one. With `others` to ask,
+/// `None` when it is time to ask the next of them beside these.
+async fn next_answer<F: Future>(
+    asked: &mut FuturesUnordered<F>,
+    others: bool,
+) -> Option<Option<F::Output>> {
+    match others {
+        true => tokio::time::timeout(NEXT, asked.next()).await.ok(),
+        false => Some(asked.next().await),
+    }
+}
+
 /// How a replica that runs stands.
 struct Standing {
     /// Whether it leads its shard.
@@ -126,12 +138,8 @@ impl Placer {
             if let Some(node) = queue.pop_front() {
                 asked.push(self.system_of(node));
             }
-            let answer = match queue.is_empty() {
-                true => asked.next().await,
-                false => match tokio::time::timeout(NEXT, asked.next()).await {
-                    Ok(answer) => answer,
-                    Err(_) => continue,
-                },
+            let Some(answer) = next_answer(&mut asked, !queue.is_empty()).await else {
+                continue;
             };
             match answer {
                 Some(Some((node, answer))) => {
@@ -202,12 +210,8 @@ impl Placer {
                     break;
                 }
             }
-            let answer = match queue.is_empty() {
-                true => asked.next().await,
-                false => match tokio::time::timeout(NEXT, asked.next()).await {
-                    Ok(answer) => answer,
-                    Err(_) => continue,
-                },
+            let Some(answer) = next_answer(&mut asked, !queue.is_empty()).await else {
+                continue;
             };
             match answer {
                 Some(Some(answer)) if answer.error == 0 => {

@@ -26,6 +26,7 @@ use crate::world::link::Rule;
 use crate::world::stage::Death;
 
 use posthouse_client::Target;
+use posthouse_node::rare::Rare;
 use rand::RngExt;
 
 /// How long a process that dies at a point of its work may take to get there, ms.
@@ -705,15 +706,15 @@ impl Chaos {
 }
 
 /// The marks that a node passes at this work.
-fn steps(job: Job) -> &'static [&'static str] {
+fn steps(job: Job) -> &'static [Rare] {
     match job {
-        Job::Sending => &["SnapshotBegun"],
+        Job::Sending => &[Rare::SnapshotBegun],
         Job::Snapshot => &[
-            "SnapshotChunkReused",
-            "SnapshotChunkFetched",
-            "SnapshotReceived",
+            Rare::SnapshotChunkReused,
+            Rare::SnapshotChunkFetched,
+            Rare::SnapshotReceived,
         ],
-        Job::Compaction => &["CompactionMoved", "SegmentFreed"],
+        Job::Compaction => &[Rare::CompactionMoved, Rare::SegmentFreed],
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use posthouse_node::rare;
+use posthouse_node::rare::{self, Rare};
 use rand::Rng as _;
 use tokio::runtime::{Builder, RngSeed, Runtime};
 use tokio::time::Instant;
@@ -32,8 +32,8 @@ struct Polls {
 
 /// A step of something long, told by the marks that the process passes.
 struct Step {
-    /// Names of marks.
-    marks: &'static [&'static str],
+    /// Any of them.
+    marks: &'static [Rare],
     /// How often they are still passed.
     left: u64,
     /// How often anybody in the world had passed them when this was last looked at.
@@ -42,7 +42,7 @@ struct Step {
 
 impl Step {
     fn passed(&self) -> u64 {
-        self.marks.iter().map(|mark| rare::of_thread(mark)).sum()
+        self.marks.iter().map(|mark| rare::of_thread(*mark)).sum()
     }
 }
 
@@ -152,7 +152,7 @@ impl Life {
     }
 
     /// Lets the process die when it has passed these marks `n` times from now on.
-    pub fn die_at_step(&self, marks: &'static [&'static str], n: u64) {
+    pub fn die_at_step(&self, marks: &'static [Rare], n: u64) {
         let mut step = Step {
             marks,
             left: n.max(1),
