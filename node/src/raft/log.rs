@@ -498,6 +498,14 @@ impl Log {
         self.state.lock().durable.missing
     }
 
+    /// Whether no follower gets the entry at `index` from here: it is purged, or stands at or below
+    /// one that was found to be unreadable, up to which the log is purged as soon as that may be.
+    pub fn withholds(&self, index: u64) -> bool {
+        let s = self.state.lock();
+        let purged = s.purged.map(|p| p.index());
+        purged.max(s.durable.missing) >= Some(index)
+    }
+
     /// The first entry after `applied` that cannot be read, if a reader has met one. They are read
     /// again, because what follows cannot be taken back and a disk may refuse once what it gives
     /// later; and all up to the mark are, because it stands for those below it, too.

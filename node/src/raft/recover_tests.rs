@@ -495,6 +495,7 @@ fn an_unreadable_entry_is_remembered() {
         assert!(log.read(7).await.is_err());
         world.disk.corrupt(&file, turn);
         assert_eq!(log.missing(), Some(7));
+        assert!(log.withholds(4) && log.withholds(7) && !log.withholds(8));
         assert_eq!(log.unreadable_after(None).await, Some(4));
         assert_eq!(log.unreadable_after(Some(4)).await, None);
         world.journal.close().await;

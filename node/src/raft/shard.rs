@@ -220,7 +220,16 @@ impl Shard {
     /// proposals once it has begun to hand over, whatever becomes of its successor. That holds for
     /// the term in which it was asked to. Another replica may have led since, and this one again:
     /// then nothing is left of the hand-over, and such a later leadership stays as it is.
-    pub async fn transfer(&self, to: ReplicaId) -> bool {
+    ///
+    /// Seen through by a task of its own: a caller that goes away would leave a leader that takes
+    /// nothing and stays.
+    pub async fn transfer(self: &Arc<Self>, to: ReplicaId) -> bool {
+        let shard = Arc::clone(self);
+        let task = tokio::spawn(async move { shard.hand_over(to).await });
+        task.await.unwrap_or(false)
+    }
+
+    async fn hand_over(&self, to: ReplicaId) -> bool {
         if self.raft.trigger().transfer_leader(to).await.is_err() {
             return false;
         }
@@ -230,12 +239,18 @@ impl Shard {
             return false;
         };
         let moved = async {
-            while self.leader() != Some(to.node()) {
+            loop {
+                if self.leader() == Some(to.node()) {
+                    return true;
+                }
+                if self.has_ended() {
+                    return false;
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(TRANSFER_WAIT, moved).await.is_ok() {
-            return true;
+        if let Ok(moved) = tokio::time::timeout(TRANSFER_WAIT, moved).await {
+            return moved;
         }
         rare::hit(Rare::TransferTimedOut);
         let unrelieved = {
@@ -267,6 +282,11 @@ impl Shard {
         ShardError::NotLeader {
             leader: self.leader(),
         }
+    }
+
+    /// Whether its group has been stopped, or has failed.
+    fn has_ended(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
     /// Whether this replica believes to lead.

@@ -326,9 +326,10 @@ impl NetStreamAppend<TypeConfig> for Network {
 
 impl Network {
     /// Encodes the requests, each as soon as the window has room for it. `stuck` becomes true with
-    /// one that is empty because the entries that come next were purged from the own log: openraft
-    /// would repeat it for ever and takes every answer for progress. Only an error makes it look
-    /// again, and send a snapshot.
+    /// one that is empty because the entries that come next were purged from the own log, or cannot
+    /// be read: openraft would repeat it for ever and takes every answer for progress. Nor would it
+    /// ever purge the unreadable one, because all that follows the answer counts as being sent. Only
+    /// an error makes it look again, and send a snapshot.
     fn requests<S>(
         &self,
         input: S,
@@ -349,8 +350,7 @@ impl Network {
             let waiting = Arc::clone(&waiting);
             let log = Arc::clone(&log);
             let next = request.prev_log_id.map_or(0, |prev| prev.index() + 1);
-            let purged = log.purged().is_some_and(|p| p.index() >= next);
-            if request.entries.is_empty() && purged {
+            if request.entries.is_empty() && log.withholds(next) {
                 stuck.store(true, Ordering::Relaxed);
             }
             async move {
@@ -414,7 +414,7 @@ impl Network {
                                 self.promised(leader, *last);
                             }
                             if result.is_ok() && stuck.load(Ordering::Relaxed) {
-                                let why = "the entries that come next are purged";
+                                let why = "the entries that come next are purged or unreadable";
                                 return Some((Err(broken(why)), None));
                             }
                             let open = (answers, waiting, stuck, tap);
