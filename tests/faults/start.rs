@@ -205,15 +205,7 @@ async fn a_copied_data_directory() {
     cluster.kill(1);
     let mut moved = node("copy", cluster.dir(), &arguments);
     moved.line("ready ", PATIENCE).await.unwrap();
-    let begin = std::time::Instant::now();
-    loop {
-        let nodes = cluster.client().nodes(&Target::Any).await.unwrap().nodes;
-        if nodes.iter().any(|n| n.addr == addr && n.reachable) {
-            break;
-        }
-        assert!(begin.elapsed() < PATIENCE, "{nodes:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    registered(&cluster, &addr).await;
     let original = cluster.data(1).to_str().unwrap().to_owned();
     let at = cluster.addr(1).to_owned();
     let words = ["already running at", &addr, "empty --data"];
@@ -224,6 +216,46 @@ async fn a_copied_data_directory() {
     )
     .await;
     assert!(moved.is_running());
+    assert!(cluster.inbox(account).await.unwrap().is_empty());
+}
+
+/// Waits until the cluster has a node at this address.
+async fn registered(cluster: &Cluster, addr: &str) {
+    let begin = std::time::Instant::now();
+    loop {
+        let nodes = cluster.client().nodes(&Target::Any).await.unwrap().nodes;
+        if nodes.iter().any(|n| n.addr == addr && n.reachable) {
+            return;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{nodes:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_original_that_goes_on_beside_its_copy() {
+    let mut cluster = Cluster::start(3).await.unwrap();
+    let account = "ann@example.org";
+    cluster.create_accounts(&[account]).await.unwrap();
+    let copied: PathBuf = cluster.dir().join("copy");
+    cluster.stop(1);
+    copy(&cluster.data(1), &copied);
+    let (addr, copied) = (ports::free_addr(), copied.to_str().unwrap().to_owned());
+    let arguments = ["--data", &copied, "--listen", &addr];
+    let mut moved = node("copy", cluster.dir(), &arguments);
+    moved.line("ready ", PATIENCE).await.unwrap();
+    registered(&cluster, &addr).await;
+    // It was taken for a node that has moved: the one that the cluster does not look for any more
+    // ends, and says why.
+    cluster.cont(1);
+    let original = cluster.process(1).unwrap();
+    original.wait(PATIENCE).await.unwrap();
+    let log = original.log();
+    let words = ["runs at", &addr, "this process ends"];
+    assert!(words.iter().all(|word| log.contains(word)), "{log}");
+    assert!(moved.is_running());
+    let nodes = cluster.client().nodes(&Target::Any).await.unwrap().nodes;
+    assert!(nodes.iter().any(|n| n.addr == addr && n.reachable));
     assert!(cluster.inbox(account).await.unwrap().is_empty());
 }
 

@@ -3,11 +3,14 @@
 use crate::api::cluster::Running;
 use crate::identity::KeptIdentity;
 use crate::machine::command::{NodeInfo, SystemOp};
+use crate::raft::fault::{Fault, Faults};
+use crate::transport::peers::Peers;
 use crate::types::*;
 use crate::workers::recall::Recall;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Keeps the cluster's idea of where this node is, and this node's idea of where the others are,
 /// up to date.
@@ -16,10 +19,13 @@ pub(super) struct Announce {
     pub info: NodeInfo,
     pub file: Arc<KeptIdentity>,
     pub recall: Arc<Recall>,
+    pub faults: Faults,
     /// Turns taken.
     pub turns: AtomicU64,
 }
 
+/// How long whoever is at this node's old address may take to say who it is.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// In every so manieth turn the others are asked where they believe this node to be.
 const ASK_EVERY: u64 = 10;
 
@@ -41,7 +47,14 @@ impl Announce {
             r.placer.ask().await?;
         }
         let registered = r.placement.with(|s| s.nodes.get(&r.node).cloned());
-        if registered.as_ref().is_some_and(|n| *n != self.info) {
+        if let Some(registered) = registered.filter(|n| *n != self.info) {
+            if self.is_run_at(&registered.addr).await {
+                self.faults.report(Fault::Replaced {
+                    node: r.node,
+                    addr: registered.addr,
+                });
+                return Ok(None);
+            }
             r.placer
                 .propose(SystemOp::SetNode(self.info.clone()))
                 .await?;
@@ -49,5 +62,17 @@ impl Announce {
             self.recall.again();
         }
         Ok(changed?.then(|| "addresses saved".into()))
+    }
+
+    /// Whether another process at this address is this node as well. Two of them would take the
+    /// address from each other for ever, and each would break what the other one promises.
+    async fn is_run_at(&self, addr: &str) -> bool {
+        let (r, own) = (&self.running, &self.running.peers.identity);
+        let hello = Peers::hello(&*r.env.rpc, addr, own, PATIENCE).await;
+        hello.is_ok_and(|other| {
+            other.cluster_id == own.cluster_id.as_slice()
+                && other.node_id == own.node.0
+                && other.boot_id != own.boot_id.as_slice()
+        })
     }
 }

@@ -103,6 +103,7 @@ impl Starting {
             info,
             file,
             recall: Arc::clone(&recall),
+            faults: self.faults.clone(),
             turns: AtomicU64::new(0),
         });
         workers.every("announce", ms(1000), move || {

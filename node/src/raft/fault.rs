@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::index::IndexError;
 use crate::rare::{self, Rare};
+use crate::types::NodeId;
 
 /// What ended a node.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -28,6 +29,17 @@ pub enum Fault {
         shard: u32,
         /// Why.
         cause: String,
+    },
+    /// Another process is this node as well, and the cluster has it where that one is: this one stood
+    /// still, or was cut off, when the other one started from a copy of its directory.
+    #[error(
+        "node {node} runs at {addr} as well, and that is where the cluster has it: this process ends. One of the two directories is a copy of the other; start no second node from it"
+    )]
+    Replaced {
+        /// Which node.
+        node: NodeId,
+        /// Where the other one is.
+        addr: String,
     },
     /// The data directory is unusable.
     #[error("{0}")]

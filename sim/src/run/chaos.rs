@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::image::unseen;
 use self::join::{Newcomer, Token};
 use super::budget::{Budget, destroys};
 use super::cluster::Cluster;
@@ -75,6 +74,8 @@ pub struct Chaos {
     images: BTreeMap<usize, (u64, DiskImage, IndexImage)>,
     /// Nodes that start with an old image and ask the others what they have promised since.
     asking: BTreeSet<u32>,
+    /// Copies of nodes that look for their originals: which of `extra`, and of which node.
+    looking: Vec<(usize, u32)>,
     joining: Vec<(Newcomer, Token)>,
     /// Cuts, and in which group of each a node is that joins now.
     cuts: Vec<(u64, u32)>,
@@ -100,6 +101,7 @@ impl Chaos {
             budget: Budget::new(plan),
             images: BTreeMap::new(),
             asking: BTreeSet::new(),
+            looking: Vec::new(),
             joining: Vec::new(),
             cuts: Vec::new(),
             renewing: Vec::new(),
@@ -127,6 +129,11 @@ impl Chaos {
         self.asking.retain(|n| {
             let node = &cluster.nodes[*n as usize];
             !node.serves() && node.retired.is_none()
+        });
+        let extra = &self.extra;
+        self.looking.retain(|(i, _)| {
+            let copy = &extra[*i];
+            copy.is_up(&cluster.stage) && !copy.serves()
         });
         while let Some(first) = self.later.first_entry() {
             if first.key().0 > now {
@@ -264,7 +271,7 @@ impl Chaos {
                 return Some("the node is gone".to_owned());
             }
             let unseen = match kind {
-                FaultKind::Copied { .. } => unseen(n, cluster),
+                FaultKind::Copied { .. } => self.unseen(n, cluster),
                 _ => None,
             };
             let forgotten = unseen.or_else(|| self.forgotten(number, n, cluster));
@@ -578,6 +585,7 @@ impl Chaos {
                 (config.listen, config.lmtp) = (slot.config.listen, slot.config.lmtp);
                 slot.config = config;
                 slot.start(&mut cluster.stage);
+                self.looking.push((self.extra.len(), n));
                 self.extra.push(slot);
                 (Some(n), None)
             }

@@ -1,7 +1,8 @@
-//! Old images of a directory: how one takes its place, and when that must not be.
+//! Old images and copies of a directory: how they are put in place, and when that must not be.
 //!
-//! A node that starts with one has forgotten what it has promised since. Those to whom it promised it
-//! remember that in memory alone, so they must be there to be asked.
+//! A node that starts with an old image has forgotten what it has promised since. Those to whom it
+//! promised it remember that in memory alone, so they must be there to be asked. A copy must find its
+//! original, or it takes itself for a node that has moved.
 
 use super::{Chaos, Later};
 use crate::outcome::EventKind;
@@ -44,8 +45,9 @@ impl Chaos {
     }
 
     /// Why a fault must not strike now, if it must not: a node with an old image still asks the others
-    /// what it has promised. None of them may end, stand still or be out of reach before it has its
-    /// answers, or nobody could tell it any more. It may end itself.
+    /// what it has promised, or a copy of a node looks for the original. None of them may end, stand
+    /// still or be out of reach before it has its answers, or nobody could tell it any more. The one
+    /// with the old image may end itself.
     pub(super) fn asked(&self, kind: &FaultKind, cluster: &Cluster) -> Option<String> {
         if !cluster.plan.budget {
             return None;
@@ -57,6 +59,9 @@ impl Chaos {
             | FaultKind::Stop { node, .. } => Some(*node % count),
             _ => None,
         };
+        if let Some((_, original)) = self.looking.first() {
+            return Some(format!("a copy of node {original} looks for it"));
+        }
         let asking = self.asking.iter().find(|n| own != Some(**n))?;
         Some(format!(
             "node {asking} has an old image and asks what it has promised"
@@ -101,6 +106,25 @@ impl Chaos {
             _ => None,
         })
     }
+
+    /// Why a copy of a node that starts now could not find the original, where it must: two processes
+    /// that stand for one node give its votes twice, and nothing but the copy's start prevents that.
+    pub(super) fn unseen(&self, n: u32, cluster: &Cluster) -> Option<String> {
+        if !cluster.plan.budget {
+            return None;
+        }
+        let node = &cluster.nodes[n as usize];
+        let ends = |later: &Later| matches!(later, Later::Die(of, ..) if *of == n);
+        let ends = node.short_lives.is_some() || self.later.values().any(ends);
+        if !node.serves() || cluster.stage.host(node.host).paused_until_us > cluster.stage.now_us()
+        {
+            return Some("a copy could not find the original, which does not answer".to_owned());
+        }
+        if ends {
+            return Some("the original may end before its copy has found it".to_owned());
+        }
+        unasked(n, cluster).or_else(|| self.coming(n, cluster))
+    }
 }
 
 /// Why a node that starts now could not ask all others what it has promised, where that must not be.
@@ -115,17 +139,4 @@ fn unasked(n: u32, cluster: &Cluster) -> Option<String> {
     let mut others = cluster.nodes.iter().zip(0u32..).filter(|(_, o)| *o != n);
     let paused = others.find(|(node, _)| cluster.stage.host(node.host).paused_until_us > now);
     paused.map(|(_, other)| format!("node {other} stands still and cannot be asked"))
-}
-
-/// Why a copy of a node that starts now could not find the original, where it must: two processes
-/// that stand for one node give its votes twice, and nothing but the copy's start prevents that.
-pub(super) fn unseen(n: u32, cluster: &Cluster) -> Option<String> {
-    if !cluster.plan.budget {
-        return None;
-    }
-    let node = &cluster.nodes[n as usize];
-    if !node.serves() || cluster.stage.host(node.host).paused_until_us > cluster.stage.now_us() {
-        return Some("a copy could not find the original, which does not answer".to_owned());
-    }
-    unasked(n, cluster)
 }
