@@ -14,9 +14,10 @@ use super::types::*;
 use crate::journal::JournalError;
 use crate::rare::{self, Rare};
 
-/// Octets of entries that one read gives at the most, so that neither an append request nor a batch
-/// to apply grows with the number of entries alone.
-const READ_BYTES: usize = 4 << 20;
+/// Octets of entries after which a read ends, so that no append request grows with the number of
+/// entries alone. A follower takes a request when the whole of it is there, and answers it as a whole:
+/// on a slow link, a small write that shares one with large chunks waits for all of them.
+const READ_BYTES: usize = 1 << 20;
 
 /// The log of one replica as openraft sees it. Clones share the log.
 #[derive(Clone)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use posthouse_client::ids::{AccountName, Slot};
 use posthouse_node::machine::transfers;
 use posthouse_node::placement::plan::wanted;
+use posthouse_node::raft::log::Found;
+use posthouse_node::raft::types::payload_len;
 use posthouse_node::types::ShardId;
 
 use super::Result;
@@ -41,6 +43,12 @@ const STOP_MS: u64 = 12_000;
 /// So much longer for each node that is left out, for the call that any node takes: the client library
 /// waits so long for a connection to a machine that does not answer, ms.
 const CONNECT_MS: u64 = 1_000;
+/// What is under way between two nodes of this world at the most, octets: the window of a socket.
+const WINDOW_BYTES: u64 = 256 << 10;
+/// Octets that healthy replicas lack, from which on a write has so much more time.
+const BUSY_BYTES: u64 = 1 << 20;
+/// Names among which one of each shard is looked for.
+const PROBES: u32 = 10_000;
 /// Within this calls have ended and all replicas are equal once everything has healed, ms.
 const HEAL_MS: u64 = 60_000;
 /// Time for the final reading, ms.
@@ -495,13 +503,14 @@ impl Run {
         self.waited("healthy nodes serve", healed_ms);
         let started_ms = self.cluster.now_ms() - healed_ms;
         let connect_ms = CONNECT_MS * left_out.len() as u64;
+        let behind = self.behind(&healthy);
         let shards = self.able(&healthy).into_iter();
         let times = shards.map(|shard| match shard == ShardId::SYSTEM.0 {
             true => (shard, MAJORITY_MS + connect_ms),
             false => (shard, MAJORITY_MS),
         });
         let probes: Vec<_> = times
-            .filter_map(|(shard, ms)| Some((shard, ms, self.probe(shard, ms)?)))
+            .filter_map(|(shard, ms)| Some((shard, ms, self.probe(shard, ms, 0)?)))
             .collect();
         self.go_on(Some(chaos), MAJORITY_MS + connect_ms + 200, |_| {
             probes.iter().all(|(_, _, slot)| slot.lock().is_some())
@@ -510,22 +519,86 @@ impl Run {
         // Damage from before may be met only now: the process ends, its replicas are lost, and the
         // shard has no majority here for which it could answer.
         let still_able = self.able(&healthy);
-        for (shard, ms, slot) in probes {
-            let result = slot.lock().take();
-            let why = match result {
-                Some(Ok(())) => continue,
-                Some(Err(e)) => e,
-                None => "no answer".into(),
-            };
-            if !still_able.contains(&shard) {
-                continue;
-            }
+        let failed = probes.into_iter().filter_map(|(shard, ms, slot)| {
+            let why = failure(slot.lock().take())?;
+            still_able.contains(&shard).then_some((shard, ms, why))
+        });
+        let mut failed: Vec<_> = failed.collect();
+        if failed.is_empty() {
+            return;
+        }
+        // A write stands behind what its shard's log holds already, and all shards share the link to a
+        // node: what large messages have put there has to get through first.
+        let behind = behind.max(self.behind(&healthy));
+        if behind >= BUSY_BYTES {
+            let more_ms = connect_ms + self.carry_ms(behind);
+            let again: Vec<_> = failed
+                .iter()
+                .map(|(shard, ..)| self.probe(*shard, more_ms, 1))
+                .collect();
+            self.go_on(Some(chaos), more_ms + 200, |_| {
+                let mut slots = again.iter().flatten();
+                slots.all(|slot| slot.lock().is_some())
+            });
+            self.waited("busy healthy majority acknowledges", healed_ms);
+            let still_able = self.able(&healthy);
+            let late = failed.into_iter().zip(again);
+            failed = late
+                .filter_map(|((shard, ms, why), slot)| {
+                    let why = match slot {
+                        Some(slot) => failure(slot.lock().take())?,
+                        None => why,
+                    };
+                    still_able
+                        .contains(&shard)
+                        .then_some((shard, ms + more_ms, why))
+                })
+                .collect();
+        }
+        for (shard, ms, why) in failed {
             let what = format!(
                 "shard {shard} has a healthy majority in nodes {healthy:?}, which served {started_ms} ms \
-                 after they were healed, and takes no write within {ms} ms: {why}"
+                 after they were healed, and takes no write within {ms} ms, with {behind} octets in the \
+                 way: {why}"
             );
             self.violated(LIVENESS, None, what);
         }
+    }
+
+    /// Octets of entries that a replica on one of these nodes has and another one lacks.
+    fn behind(&self, nodes: &[u32]) -> u64 {
+        let mut ends: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        self.cluster.for_each_replica(|r, shard| {
+            if nodes.contains(&r.node) && r.role != "down" {
+                let (_, next) = shard.log.range();
+                let (least, most) = ends.entry(r.shard).or_insert((next, next));
+                *least = next.min(*least);
+                *most = next.max(*most);
+            }
+        });
+        let mut behind: BTreeMap<u32, u64> = BTreeMap::new();
+        self.cluster.for_each_replica(|r, shard| {
+            let (_, next) = shard.log.range();
+            let ends = ends.get(&r.shard);
+            let ends = ends.filter(|(_, most)| nodes.contains(&r.node) && *most == next);
+            let Some((least, most)) = ends else {
+                return;
+            };
+            let octets = (*least..*most).filter_map(|index| match shard.log.find(index)? {
+                Found::Cached(entry) => Some(payload_len(&entry) as u64),
+                Found::At(_, place) => Some(u64::from(place.len)),
+            });
+            behind.insert(r.shard, octets.sum());
+        });
+        behind.values().sum()
+    }
+
+    /// How long so many octets take from one node to another, at half of what a socket carries, ms.
+    fn carry_ms(&self, octets: u64) -> u64 {
+        let net = &self.cluster.plan.network;
+        let there = net.delay_ms + net.jitter_ms + net.zone_delay_ms * 3 / 2;
+        let there_and_back = (2 * there).max(1);
+        2 * octets * there_and_back / WINDOW_BYTES
     }
 
     /// Nodes that stay broken for a while, so that every shard keeps a majority.
@@ -596,12 +669,13 @@ impl Run {
         able.map(|(shard, _)| shard).collect()
     }
 
-    /// A write to a shard, within so long.
+    /// A write to a shard, within so long; each round with another name.
     #[allow(clippy::type_complexity)]
     fn probe(
         &mut self,
         shard: u32,
         ms: u64,
+        round: u32,
     ) -> Option<Arc<parking_lot::Mutex<Option<std::result::Result<(), String>>>>> {
         let state = self
             .cluster
@@ -610,7 +684,7 @@ impl Run {
             .find_map(|n| n.running())?
             .placement
             .state();
-        let name = (0..10_000).find_map(|i| {
+        let name = (round * PROBES..(round + 1) * PROBES).find_map(|i| {
             let name = AccountName::new(&format!("probe{i}@example.org")).ok()?;
             (state.shard_of(Slot::of(&name)) == Some(ShardId(shard))).then_some(name)
         });
@@ -720,5 +794,14 @@ impl Run {
         for invariant in &mut self.clients {
             invariant.end(&self.history, &mut self.cluster.found);
         }
+    }
+}
+
+/// Why a write was not acknowledged; `None`: it was.
+fn failure(result: Option<std::result::Result<(), String>>) -> Option<String> {
+    match result {
+        Some(Ok(())) => None,
+        Some(Err(why)) => Some(why),
+        None => Some("no answer".into()),
     }
 }
