@@ -27,7 +27,7 @@ pub(in crate::imap) fn of(s: &Session) -> String {
         out.push_str(" STARTTLS");
     }
     out.push_str(match s.private {
-        true => " AUTH=PLAIN",
+        true => " AUTH=PLAIN AUTH=LOGIN",
         false => " LOGINDISABLED",
     });
     out

@@ -1,4 +1,5 @@
-//! LOGIN and AUTHENTICATE PLAIN (RFC 9051, section 6.2; RFC 4616; SASL-IR, RFC 4959).
+//! LOGIN and AUTHENTICATE with PLAIN or LOGIN (RFC 9051, section 6.2; RFC 4616;
+//! draft-murchison-sasl-login; SASL-IR, RFC 4959).
 //!
 //! Passwords are asked of the store, which counts wrong ones and takes as long for an account
 //! that is not there as for a wrong password. They travel only where nobody else can listen.
@@ -41,13 +42,40 @@ pub(super) async fn authenticate(
     initial: Option<Secret>,
 ) -> Result<Done, Stop> {
     allowed(s)?;
-    if mechanism != "PLAIN" {
-        return Err(Done::no("CANNOT", "the mechanism is PLAIN").into());
+    match mechanism {
+        "PLAIN" => {
+            let response = response(s, "", initial).await?;
+            // authzid NUL authcid NUL password (RFC 4616, section 2).
+            let mut parts = response.0.splitn(3, |&b| b == 0);
+            let (Some(acting), Some(user), Some(password)) =
+                (parts.next(), parts.next(), parts.next())
+            else {
+                return Err(Done::bad("that is no PLAIN response").into());
+            };
+            if !acting.is_empty() && !acting.eq_ignore_ascii_case(user) {
+                return Err(Done::no("AUTHORIZATIONFAILED", "nobody may act for others").into());
+            }
+            enter(s, user, password).await
+        }
+        "LOGIN" => {
+            let user = response(s, "Username:", initial).await?;
+            let password = response(s, "Password:", None).await?;
+            enter(s, &user.0, &password.0).await
+        }
+        _ => Err(Done::no("CANNOT", "the mechanisms are PLAIN and LOGIN").into()),
     }
+}
+
+/// What the client answers to a challenge, if it has not said so with the command already.
+async fn response(
+    s: &mut Session,
+    challenge: &str,
+    initial: Option<Secret>,
+) -> Result<Secret, Stop> {
     let response = match initial {
         Some(initial) => initial,
         None => {
-            s.wire.say("+ ");
+            s.wire.say(&format!("+ {}", STANDARD.encode(challenge)));
             let limit = s.door.config.line_bytes;
             let patience = s.door.config.data_timeout();
             match s.wire.line(limit, patience, false).await? {
@@ -56,27 +84,14 @@ pub(super) async fn authenticate(
             }
         }
     };
-    if response.0 == b"*" {
-        return Err(Done::bad("cancelled").into());
+    match &response.0[..] {
+        b"*" => Err(Done::bad("cancelled").into()),
+        b"=" => Ok(Secret(Vec::new())),
+        response => match STANDARD.decode(response) {
+            Ok(decoded) => Ok(Secret(decoded)),
+            Err(_) => Err(Done::bad("that is no base64").into()),
+        },
     }
-    let decoded = match &response.0[..] {
-        b"=" => Some(Vec::new()),
-        response => STANDARD.decode(response).ok(),
-    };
-    let Some(decoded) = decoded else {
-        return Err(Done::bad("that is no base64").into());
-    };
-    // authzid NUL authcid NUL password (RFC 4616, section 2).
-    let mut parts = decoded.splitn(3, |&b| b == 0);
-    let (Some(acting), Some(user), Some(password)) = (parts.next(), parts.next(), parts.next())
-    else {
-        return Err(Done::bad("that is no PLAIN response").into());
-    };
-    if !acting.is_empty() && !acting.eq_ignore_ascii_case(user) {
-        return Err(Done::no("AUTHORIZATIONFAILED", "nobody may act for others").into());
-    }
-    let (user, password) = (user.to_vec(), password.to_vec());
-    enter(s, &user, &password).await
 }
 
 async fn enter(s: &mut Session, user: &[u8], password: &[u8]) -> Result<Done, Stop> {

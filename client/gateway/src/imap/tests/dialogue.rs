@@ -28,6 +28,28 @@ async fn who_may_come_in() {
     assert_eq!(c.line().await, "+ ");
     c.send("*\r\n").await;
     assert!(c.line().await.starts_with("x BAD"));
+    // The challenges are base64 of `Username:` and `Password:`.
+    let (user, password) = ("YW5uQGV4YW1wbGUub3Jn", "c2VjcmV0");
+    c.send("y AUTHENTICATE LOGIN\r\n").await;
+    assert_eq!(c.line().await, "+ VXNlcm5hbWU6");
+    c.send(&format!("{user}\r\n")).await;
+    assert_eq!(c.line().await, "+ UGFzc3dvcmQ6");
+    c.send("d3Jvbmc=\r\n").await;
+    assert!(c.line().await.starts_with("y NO [AUTHENTICATIONFAILED]"));
+    let end = c.end("AUTHENTICATE CRAM-MD5").await;
+    assert!(end.starts_with("NO [CANNOT]"), "{end}");
+    let mut second = Client::begin(
+        &door(&fake, Settings::default()),
+        true,
+        CancellationToken::new(),
+    );
+    assert!(second.line().await.contains("AUTH=PLAIN AUTH=LOGIN"));
+    second
+        .send(&format!("z AUTHENTICATE LOGIN {user}\r\n"))
+        .await;
+    assert_eq!(second.line().await, "+ UGFzc3dvcmQ6");
+    second.send(&format!("{password}\r\n")).await;
+    assert!(second.line().await.starts_with("z OK [CAPABILITY "));
     let end = c.end(&format!("AUTHENTICATE PLAIN {plain}")).await;
     assert!(
         end.starts_with("OK [CAPABILITY ") && end.contains("QRESYNC"),
