@@ -11,7 +11,7 @@ use tonic::Streaming;
 
 use crate::client::{Client, Scope};
 use crate::error::Error;
-use crate::ids::{AccountName, BlobId, MailboxName, Uid};
+use crate::ids::{AccountName, BlobId, MailboxName, ModSeq, Uid};
 use crate::messages::blob_id;
 use crate::proto::messages_client::MessagesClient;
 use crate::proto::{FetchBlobRequest, FetchBlobResponse};
@@ -36,6 +36,8 @@ pub struct Fetched {
     pub blob_id: BlobId,
     /// Octets of the whole blob, whatever range was asked for.
     pub size: u64,
+    /// Highest modseq of the account when the octets were looked for.
+    pub account_modseq: ModSeq,
     /// The octets asked for, in pieces.
     pub octets: BoxStream<'static, Result<Bytes, Error>>,
 }
@@ -100,6 +102,7 @@ impl Client {
         };
         // From here on the blob itself is meant, whatever happens to the message.
         request.blob_id = first.blob_id.clone();
+        let (size, account_modseq) = (first.size, first.account_modseq);
         let reading = Reading {
             client: self.clone(),
             scope: Scope::from(account),
@@ -115,7 +118,8 @@ impl Client {
         };
         Ok(Fetched {
             blob_id: id,
-            size: reading.pending.as_ref().map_or(0, |p| p.size),
+            size,
+            account_modseq,
             octets: futures::stream::try_unfold(reading, Reading::next).boxed(),
         })
     }

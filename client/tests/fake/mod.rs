@@ -340,6 +340,7 @@ impl Messages for FakeNode {
                 break;
             }
             pieces.push(Ok(FetchBlobResponse {
+                account_modseq: 0,
                 blob_id: id.0.to_vec().into(),
                 size: whole.len() as u64,
                 offset: (start + sent) as u64,
@@ -349,6 +350,7 @@ impl Messages for FakeNode {
         }
         if octets.is_empty() {
             pieces.push(Ok(FetchBlobResponse {
+                account_modseq: 0,
                 blob_id: id.0.to_vec().into(),
                 size: whole.len() as u64,
                 ..FetchBlobResponse::default()

@@ -417,7 +417,7 @@ impl Messages for Api {
         request: Request<proto::FetchBlobRequest>,
     ) -> Result<Response<Self::FetchBlobStream>, Status> {
         self.call(request, |ops, r| async move {
-            let fetching = ops
+            let (fetching, modseq) = ops
                 .fetch(FetchBlob {
                     account: r.account,
                     mailbox: r.mailbox,
@@ -438,6 +438,7 @@ impl Messages for Api {
                     if let Some((blob, size)) = first.take() {
                         out.blob_id = blob.0.to_vec().into();
                         out.size = size;
+                        out.account_modseq = modseq;
                     }
                     Ok(out)
                 }

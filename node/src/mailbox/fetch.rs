@@ -58,8 +58,9 @@ pub struct Fetching {
 }
 
 impl Operations {
-    /// Finds the blob and checks the range; reads none of its octets.
-    pub async fn fetch(&self, request: FetchBlob) -> Result<Fetching> {
+    /// Finds the blob and checks the range; reads none of its octets. Also says the account's highest
+    /// modseq.
+    pub async fn fetch(&self, request: FetchBlob) -> Result<(Fetching, ModSeq)> {
         let account = check::account("account", &request.account)?;
         enum By {
             Message(MailboxName, Uid),
@@ -83,11 +84,9 @@ impl Operations {
         let led = self.replica_of(&account)?;
         let read_view = self.read(&led).await?;
         let (view, space) = (&*read_view.view, read_view.space);
+        let (_, of) = list_accounts::find(&read_view, &account)?;
         let blob = match by {
-            By::Blob(blob) => {
-                list_accounts::find(&read_view, &account)?;
-                blob
-            }
+            By::Blob(blob) => blob,
             By::Message(mailbox, uid) => {
                 let found = list_mailboxes::find(&read_view, &account, &mailbox)?;
                 let row = read::message(view, space, found.account, found.mailbox, uid)?
@@ -107,12 +106,13 @@ impl Operations {
             0 => row.size,
             n => request.offset.saturating_add(n).min(row.size),
         };
-        Ok(Fetching {
+        let fetching = Fetching {
             blob,
             size: row.size,
             shard: led.shard,
             range: request.offset..end,
-        })
+        };
+        Ok((fetching, of.highest_modseq))
     }
 
     /// A whole blob whose size the caller has from a row.

@@ -60,7 +60,7 @@ async fn fetch(
     uid: u32,
     range: (u64, u64),
 ) -> Result<Vec<u8>> {
-    let fetching = ops
+    let (fetching, _) = ops
         .fetch(FetchBlob {
             account: account.to_owned(),
             mailbox: "INBOX".to_owned(),
@@ -756,8 +756,15 @@ async fn every_read_tells_the_accounts_modseq() {
     };
     let found = ops.search(search).await.unwrap();
     let found: Vec<_> = found.try_collect().await.unwrap();
+    let octets = FetchBlob {
+        account: "a@x".to_owned(),
+        mailbox: "INBOX".to_owned(),
+        uid: 1,
+        ..FetchBlob::default()
+    };
     assert_eq!(
         [
+            ops.fetch(octets).await.unwrap().1,
             opened.account_modseq,
             page.unwrap().account_modseq,
             fetched[0].opening.as_ref().unwrap().account_modseq,
@@ -766,7 +773,7 @@ async fn every_read_tells_the_accounts_modseq() {
             ops.list_app_passwords("a@x").await.unwrap().modseq,
             ops.list_mailboxes("a@x").await.unwrap().highest_modseq,
         ],
-        [modseq; 7]
+        [modseq; 8]
     );
 }
 
