@@ -1,14 +1,17 @@
 //! `plan`, `shrink`, `scenario`, `report`: what one does with a single run.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::choice::{ChoiceArgs, Subject};
 use super::engine::Engine;
 use super::exit::{Failure, Outcome, usage};
 use super::output;
 use super::single::{self, ShowArgs};
+use super::summary;
 use crate::plan::generate::generate;
 use crate::run::Options;
 use crate::shrink::{Progress, shrink as smaller};
@@ -51,6 +54,9 @@ pub struct ShrinkArgs {
     /// Give a run up after so many seconds on the wall clock
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     stuck: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     choice: ChoiceArgs,
 }
@@ -97,16 +103,34 @@ pub fn shrink(engine: &Engine, args: ShrinkArgs) -> Outcome {
         return Err(failure);
     }
     let Some(invariant) = first.flatten() else {
-        output::say("passed: there is nothing to shrink")?;
-        return Ok(());
+        return match args.json {
+            true => output::json(&json!({ "seed": subject.plan.seed, "verdict": "passed" })),
+            false => output::say("passed: there is nothing to shrink"),
+        };
     };
     output::write(&path, &found.to_toml())?;
-    output::say(&format!("still violates: {invariant}"))?;
-    for (what, before, after) in [
+    let sizes = [
         ("faults", subject.plan.faults.len(), found.faults.len()),
         ("operations", subject.plan.ops.len(), found.ops.len()),
         ("nodes", subject.plan.nodes.len(), found.nodes.len()),
-    ] {
+    ];
+    if args.json {
+        let sizes = sizes.map(|(what, before, after)| (what, json!([before, after])));
+        let sizes: BTreeMap<_, _> = sizes.into_iter().collect();
+        output::json(&json!({
+            "seed": subject.plan.seed,
+            "verdict": "failed",
+            "invariant": invariant,
+            "before_and_after": sizes,
+            "file": path,
+            "plan": found.to_toml(),
+            "version": version(),
+            "reproduce": Subject::of_file(&path)?.line(),
+        }))?;
+        return Err(Failure::Found);
+    }
+    output::say(&format!("still violates: {invariant}"))?;
+    for (what, before, after) in sizes {
         output::say(&format!("  {what:<10} {before} -> {after}"))?;
     }
     for fault in &found.faults {
@@ -140,6 +164,11 @@ pub struct ScenarioArgs {
 /// Runs a named disaster, or lists them.
 pub fn scenario(engine: &Engine, args: ScenarioArgs) -> Outcome {
     let Some(name) = args.name else {
+        if args.show.json {
+            let all = scenarios::all().iter();
+            let all: BTreeMap<&str, &str> = all.map(|s| (s.name, s.about)).collect();
+            return output::json(&json!(all));
+        }
         let rows: Vec<Vec<String>> = scenarios::all()
             .iter()
             .map(|s| vec![s.name.into(), s.about.into()])
@@ -175,6 +204,9 @@ pub struct ReportArgs {
     /// Print the timeline as text instead
     #[arg(long)]
     text: bool,
+    /// Print what happened as one JSON object, with the place of the report
+    #[arg(long, conflicts_with = "text")]
+    json: bool,
     /// Give the run up after so many seconds on the wall clock
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     stuck: u64,
@@ -196,6 +228,12 @@ pub fn report(engine: &Engine, args: ReportArgs) -> Outcome {
                 .out
                 .unwrap_or_else(|| format!("report-{seed}.html").into());
             output::write(&path, &pages::html(outcome))?;
+            if args.json {
+                let mut object = summary::object(&finished, &subject);
+                object["report"] = json!(path);
+                output::json(&object)?;
+                return single::conclude(outcome, &subject, true);
+            }
             let passed = if outcome.passed() { "passed" } else { "FAILED" };
             output::say(&format!(
                 "{passed}; the report is in {} (version {})",
