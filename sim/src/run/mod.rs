@@ -17,6 +17,7 @@ mod budget;
 mod chaos;
 mod cluster;
 pub mod look;
+mod majority;
 pub mod nodes;
 mod phases;
 mod rest;

@@ -16,7 +16,7 @@ use super::net::{Acceptor, Net};
 use super::pipe::{Item, Opening, Pipe, Side};
 
 /// Octets under way in one direction of a stream.
-const WINDOW: usize = 256 << 10;
+pub const WINDOW: usize = 256 << 10;
 /// The largest piece of a stream that travels as one packet.
 const PACKET: usize = 64 << 10;
 /// How long TCP sends a packet again before it gives a connection up.
