@@ -151,7 +151,7 @@ impl FakeNode {
         Ok(events)
     }
 
-    /// Loses the answer to a first try, if one is to be lost; those to repetitions arrive.
+    /// Loses the answer to what took effect, if one is to be lost; those to repetitions arrive.
     fn lose_answer(&self, repeated: bool) -> Result<(), Status> {
         let mut world = self.world.lock();
         if world.lost_answers > 0 && !repeated {
@@ -210,7 +210,8 @@ impl Messages for FakeNode {
                 },
             });
         }
-        self.lose_answer(results.iter().all(|r| r.duplicate))?;
+        let stored = results.iter().any(|r| r.error.is_none() && !r.duplicate);
+        self.lose_answer(!stored)?;
         Ok(self.answer(DeliverResponse {
             blob_id: BlobId::of(&octets).0.to_vec().into(),
             size: octets.len() as u64,
