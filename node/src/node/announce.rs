@@ -43,11 +43,12 @@ impl Announce {
         });
         // A disk that fails keeps nobody from learning where this node is.
         let changed = changed.await;
-        if self.turns.fetch_add(1, Ordering::Relaxed) % ASK_EVERY == ASK_EVERY - 1 {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        // What was known here before this node moved says nothing of where it is now.
+        if turn % ASK_EVERY == ASK_EVERY - 1 || self.elsewhere().is_some() {
             r.placer.ask().await?;
         }
-        let registered = r.placement.with(|s| s.nodes.get(&r.node).cloned());
-        if let Some(registered) = registered.filter(|n| *n != self.info) {
+        if let Some(registered) = self.elsewhere() {
             if self.is_run_at(&registered.addr).await {
                 self.faults.report(Fault::Replaced {
                     node: r.node,
@@ -62,6 +63,13 @@ impl Announce {
             self.recall.again();
         }
         Ok(changed?.then(|| "addresses saved".into()))
+    }
+
+    /// Where the cluster has this node, as far as is known here, if that is not where it is.
+    fn elsewhere(&self) -> Option<NodeInfo> {
+        let r = &self.running;
+        let registered = r.placement.with(|s| s.nodes.get(&r.node).cloned());
+        registered.filter(|n| *n != self.info)
     }
 
     /// Whether another process at this address is this node as well. Two of them would take the
