@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub use error::{Cause, DamagedRange, JournalError};
 pub use table::{READ_REPEATS, SegmentInfo};
@@ -459,6 +459,11 @@ impl Journal {
     /// holds is unknown, and only a fresh start finds out.
     pub fn poisoned(&self) -> watch::Receiver<Option<Arc<JournalError>>> {
         self.shared.poison.subscribe()
+    }
+
+    /// Told whenever the journal has taken more room on the disk.
+    pub fn grown(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.grown)
     }
 
     /// Rolls to a new segment now, when anything was written to the active one.

@@ -109,6 +109,8 @@ pub struct Shared {
     pub room: Arc<Semaphore>,
     /// Turns true when the writer has ended.
     pub ended: watch::Sender<bool>,
+    /// Told when the journal has taken more room on the disk.
+    pub grown: Arc<Notify>,
     queue: Mutex<Queue>,
     wake: Notify,
 }
@@ -136,6 +138,7 @@ impl Shared {
             spares: Mutex::new(spares),
             poison: watch::Sender::new(None),
             ended: watch::Sender::new(false),
+            grown: Arc::default(),
             queue: Mutex::default(),
             wake: Notify::new(),
         }
@@ -476,8 +479,9 @@ impl Writer {
                     counters.syncs.fetch_add(2, Ordering::Relaxed);
                     counters.records.fetch_add(count, Ordering::Relaxed);
                     counters.births.fetch_add(1, Ordering::Relaxed);
-                    if spare.is_some() {
-                        rare::hit(Rare::SegmentRecycled);
+                    match spare {
+                        Some(_) => rare::hit(Rare::SegmentRecycled),
+                        None => shared.grown.notify_one(),
                     }
                     let recycled = u64::from(spare.is_some());
                     counters.recycled.fetch_add(recycled, Ordering::Relaxed);
@@ -511,6 +515,7 @@ impl Writer {
                 other => {
                     let stalled = &self.shared.counters.stalled;
                     stalled.store(false, Ordering::Relaxed);
+                    self.shared.grown.notify_one();
                     return other;
                 }
             }

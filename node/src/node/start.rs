@@ -314,6 +314,7 @@ impl Starting {
             remembered.into_keys().collect(),
             Storage {
                 space,
+                grown: blobs.journal().grown(),
                 scrub,
                 compaction,
                 missing: Arc::new(Missing::new(Arc::clone(&blobs))),

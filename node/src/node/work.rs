@@ -21,11 +21,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// The workers that look after what is stored.
 pub(super) struct Storage {
     pub space: Arc<SpaceWatch>,
+    /// Told when the journal has taken more of the disk.
+    pub grown: Arc<Notify>,
     pub scrub: Arc<Scrub>,
     pub compaction: Arc<Compaction>,
     pub missing: Arc<Missing>,
@@ -116,12 +118,14 @@ impl Starting {
         });
         let Storage {
             space,
+            grown,
             scrub,
             compaction,
             missing,
         } = storage;
-        // Often, because what is written between two looks goes below the reserve.
-        workers.every("disk", ms(100), move || {
+        // Often, and with each file of the journal, because what is written between two looks goes
+        // below the reserve.
+        workers.every_or_when("disk", ms(100), grown, move || {
             let space = Arc::clone(&space);
             async move { space.turn().await }
         });

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -83,8 +84,22 @@ impl Workers {
     }
 
     /// Runs `turn` every `pace`, the first time at once. It answers what it did, if anything.
-    pub fn every<F, Fut>(&self, name: &'static str, pace: Duration, mut turn: F)
+    pub fn every<F, Fut>(&self, name: &'static str, pace: Duration, turn: F)
     where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = anyhow::Result<Option<String>>> + Send,
+    {
+        self.every_or_when(name, pace, Arc::default(), turn);
+    }
+
+    /// The same, and whenever `wake` is told.
+    pub fn every_or_when<F, Fut>(
+        &self,
+        name: &'static str,
+        pace: Duration,
+        wake: Arc<Notify>,
+        mut turn: F,
+    ) where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = anyhow::Result<Option<String>>> + Send,
     {
@@ -130,6 +145,7 @@ impl Workers {
                 });
                 tokio::select! {
                     () = this.stop.cancelled() => return,
+                    () = wake.notified() => {}
                     () = tokio::time::sleep(pace) => {}
                 }
             }
