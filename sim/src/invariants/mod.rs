@@ -6,7 +6,7 @@
 //!
 //! That the cluster lives (a healthy majority acknowledges in time, everything converges and ends) is no
 //! property of what was seen so far, but of what happens next when something is asked: the phases of a
-//! run ask for it (`run/phases.rs`, `run/rest.rs`).
+//! run ask for it (`run/majority.rs`, `run/phases.rs`, `run/rest.rs`).
 
 pub mod acknowledged;
 pub mod blobs;
