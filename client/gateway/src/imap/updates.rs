@@ -166,7 +166,8 @@ impl Session {
 
 /// Takes up names of keywords; new ones are told before they are used.
 pub(super) fn learn(view: &mut View, keywords: &[Keyword], out: &mut bytes::BytesMut) {
-    if view.learn(keywords) {
+    view.learn(keywords);
+    if view.tell_keywords() {
         put(out, "* FLAGS (");
         all_flags(out, &view.keywords);
         put(out, ")\r\n");

@@ -37,6 +37,8 @@ pub struct View {
     pub opened_modseq: ModSeq,
     /// Names of keywords by their numbers.
     pub keywords: BTreeMap<u32, String>,
+    /// Whether the client has not been told all of them.
+    untold_keywords: bool,
     /// The result of the last search that was saved (RFC 5182).
     pub saved: RoaringBitmap,
     /// Whatever changed up to this modseq has been told.
@@ -87,6 +89,7 @@ impl View {
                 .into_iter()
                 .map(|k| (k.id, k.name))
                 .collect(),
+            untold_keywords: false,
             saved: RoaringBitmap::new(),
             next: opened
                 .mailbox
@@ -328,15 +331,20 @@ impl View {
         (shown > safe).then_some(safe)
     }
 
-    /// Remembers names of keywords; `true` when there were new ones.
-    pub fn learn(&mut self, keywords: &[Keyword]) -> bool {
+    /// Remembers names of keywords.
+    pub fn learn(&mut self, keywords: &[Keyword]) {
         let before = self.keywords.len();
         for keyword in keywords {
             self.keywords
                 .entry(keyword.id)
                 .or_insert_with(|| keyword.name.clone());
         }
-        self.keywords.len() != before
+        self.untold_keywords |= self.keywords.len() != before;
+    }
+
+    /// Whether names of keywords are to be told; from now on they count as told.
+    pub fn tell_keywords(&mut self) -> bool {
+        std::mem::take(&mut self.untold_keywords)
     }
 
     /// Takes the news out: from now on, the client counts as told. Messages that vanished keep

@@ -255,7 +255,11 @@ async fn tell(
         match event {
             Event::Keywords(keywords) => {
                 telling.end(wire.out())?;
-                learn(view, &keywords, wire.out());
+                // fetchmail takes FLAGS among messages whose flags it did not ask for as a mistake.
+                match plan.items.contains(&Item::Flags) || !with_flags.is_empty() {
+                    true => learn(view, &keywords, wire.out()),
+                    false => view.learn(&keywords),
+                }
             }
             Event::Message(row) => telling.begin(wire.out(), view, &row)?,
             Event::Rows(mut rows) => {

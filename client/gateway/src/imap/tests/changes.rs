@@ -96,6 +96,23 @@ async fn idle_tells_as_it_happens() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_keyword_is_told_where_flags_are_told() {
+    let fake = three();
+    let mut c = Client::inbox(&fake).await;
+    fake.flag(2, "x");
+    assert_eq!(
+        c.ok("FETCH 1:2 RFC822.SIZE").await,
+        [
+            "* 1 FETCH (RFC822.SIZE 14)",
+            "* 2 FETCH (RFC822.SIZE 14)",
+            "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft x)",
+            "* 2 FETCH (UID 2 FLAGS (x))",
+        ]
+    );
+    assert_eq!(c.ok("FETCH 2 FLAGS").await, ["* 2 FETCH (FLAGS (x))"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mailbox_that_is_deleted_ends_its_sessions() {
     let fake = three();
     let imap = door(&fake, Settings::default());
