@@ -41,6 +41,10 @@ pub struct IdentityFile {
     /// forgotten with one octet of that.
     #[serde(default)]
     pub lost: BTreeSet<(ShardId, ReplicaId)>,
+    /// Where another process was this node as well, and the cluster had it there; else empty. What
+    /// this directory holds is older than what the other one has promised since.
+    #[serde(default)]
+    pub replaced_at: String,
     /// Where other nodes listened when last heard of.
     pub peers: BTreeMap<NodeId, String>,
 }
@@ -95,6 +99,7 @@ impl IdentityFile {
             forming,
             held: false,
             lost: BTreeSet::new(),
+            replaced_at: String::new(),
             peers: BTreeMap::new(),
         }
     }

@@ -510,12 +510,15 @@ impl Writer {
     async fn reserve(&mut self, bytes: u64, records: u64) -> Result<(), JournalError> {
         loop {
             let active = self.active.as_mut().expect("a segment was born before");
+            let before = active.file_len;
             match active.extend(active.needed(bytes, records)).await {
                 Err(error) if error.is_full() => self.wait_for_space(&error).await?,
                 other => {
                     let stalled = &self.shared.counters.stalled;
                     stalled.store(false, Ordering::Relaxed);
-                    self.shared.grown.notify_one();
+                    if active.file_len > before {
+                        self.shared.grown.notify_one();
+                    }
                     return other;
                 }
             }

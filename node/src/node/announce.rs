@@ -1,16 +1,15 @@
 //! Where nodes are: in the placement, and in this node's own file for its next start.
 
+use super::identity::is_run_at;
 use crate::api::cluster::Running;
 use crate::identity::KeptIdentity;
 use crate::machine::command::{NodeInfo, SystemOp};
 use crate::raft::fault::{Fault, Faults};
-use crate::transport::peers::Peers;
 use crate::types::*;
 use crate::workers::recall::Recall;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Keeps the cluster's idea of where this node is, and this node's idea of where the others are,
 /// up to date.
@@ -24,8 +23,6 @@ pub(super) struct Announce {
     pub turns: AtomicU64,
 }
 
-/// How long whoever is at this node's old address may take to say who it is.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// In every so manieth turn the others are asked where they believe this node to be.
 const ASK_EVERY: u64 = 10;
 
@@ -49,11 +46,16 @@ impl Announce {
             r.placer.ask().await?;
         }
         if let Some(registered) = self.elsewhere() {
-            if self.is_run_at(&registered.addr).await {
-                self.faults.report(Fault::Replaced {
-                    node: r.node,
-                    addr: registered.addr,
-                });
+            let own = &r.peers.identity;
+            let addr = registered.addr;
+            // Two of them would take the address from each other for ever, and each would break what
+            // the other one promises.
+            if addr != self.info.addr && is_run_at(&*r.env.rpc, &addr, own).await {
+                let noted = self.file.change(|file| file.replaced_at.clone_from(&addr));
+                if let Err(error) = noted.await {
+                    tracing::error!(%error, "this directory must not be used again");
+                }
+                self.faults.report(Fault::Replaced { node: r.node, addr });
                 return Ok(None);
             }
             r.placer
@@ -70,17 +72,5 @@ impl Announce {
         let r = &self.running;
         let registered = r.placement.with(|s| s.nodes.get(&r.node).cloned());
         registered.filter(|n| *n != self.info)
-    }
-
-    /// Whether another process at this address is this node as well. Two of them would take the
-    /// address from each other for ever, and each would break what the other one promises.
-    async fn is_run_at(&self, addr: &str) -> bool {
-        let (r, own) = (&self.running, &self.running.peers.identity);
-        let hello = Peers::hello(&*r.env.rpc, addr, own, PATIENCE).await;
-        hello.is_ok_and(|other| {
-            other.cluster_id == own.cluster_id.as_slice()
-                && other.node_id == own.node.0
-                && other.boot_id != own.boot_id.as_slice()
-        })
     }
 }

@@ -6,6 +6,7 @@ use super::serve::only_init;
 use super::start::Starting;
 use crate::api::cluster::{ClusterService, InitCall};
 use crate::env::net::Listener;
+use crate::env::rpc::Rpc;
 use crate::identity::{IdentityFile, JoinFile, new_uuid, parse_uuid, uuid_text};
 use crate::rare::{self, Rare};
 use crate::transport::peers::{Identity, Peers, remembered_by};
@@ -20,11 +21,27 @@ use tokio::sync::mpsc;
 /// How long a starting node waits for one that may be its original, or may know where that is.
 const PATIENCE_AT_START: Duration = Duration::from_secs(1);
 
-/// How long a start looks for its original at one address: connections that break off must not pass
-/// for an original that is gone. Only a node whose address has changed waits so long.
+/// How long one address is asked whether this node runs there: connections that break off must not
+/// pass for a process that is gone. Only a node whose address has changed waits so long.
 const LOOK_FOR: Duration = Duration::from_secs(3);
 /// How long it waits between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether another process at this address is this node as well.
+pub(super) async fn is_run_at(rpc: &dyn Rpc, addr: &str, own: &Identity) -> bool {
+    let look = || Peers::hello(rpc, addr, own, PATIENCE_AT_START);
+    let until = tokio::time::Instant::now() + LOOK_FOR;
+    let mut hello = look().await;
+    while hello.is_err() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        hello = look().await;
+    }
+    hello.is_ok_and(|other| {
+        other.cluster_id == own.cluster_id.as_slice()
+            && other.node_id == own.node.0
+            && other.boot_id != own.boot_id.as_slice()
+    })
+}
 
 impl Starting {
     /// Who this node is: as before, as a joining node, or as the first of a new cluster. Also says
@@ -38,6 +55,12 @@ impl Starting {
         let (disk, dir) = (&*self.env.disk, &*self.config.data);
         let mut shape = (self.config.shards, self.config.replication);
         if let Some(file) = IdentityFile::load(disk, dir).await? {
+            if !file.replaced_at.is_empty() {
+                return Err(StartError::Replaced {
+                    node: file.node,
+                    addr: file.replaced_at,
+                });
+            }
             JoinFile::end(disk, dir).await?;
             return Ok((file, shape));
         }
@@ -177,18 +200,7 @@ impl Starting {
         let mut addrs: BTreeSet<String> = registered.into_iter().flatten().chain(own).collect();
         addrs.remove(grpc_addr);
         for addr in addrs {
-            let look = || Peers::hello(&*self.env.rpc, &addr, identity, PATIENCE_AT_START);
-            let until = tokio::time::Instant::now() + LOOK_FOR;
-            let mut hello = look().await;
-            while hello.is_err() && tokio::time::Instant::now() < until {
-                tokio::time::sleep(LOOK_PAUSE).await;
-                hello = look().await;
-            }
-            let same = hello.is_ok_and(|hello| {
-                hello.cluster_id == identity.cluster_id.as_slice()
-                    && hello.node_id == identity.node.0
-            });
-            if same {
+            if is_run_at(&*self.env.rpc, &addr, identity).await {
                 rare::hit(Rare::CopyRefused);
                 return Err(StartError::Copied {
                     node: identity.node,

@@ -87,6 +87,16 @@ pub enum StartError {
         /// Where the other one is.
         addr: String,
     },
+    /// It has ended before because another process was this node as well.
+    #[error(
+        "node {node} was found running at {addr} when this data directory was last used, and the cluster has it there: what is in this one is old. Start with an empty --data directory and join as a new node. Only if what ran at {addr} is gone for good, and nothing was acknowledged there, take `replaced_at` out of identity.json"
+    )]
+    Replaced {
+        /// Which node.
+        node: NodeId,
+        /// Where the other one was.
+        addr: String,
+    },
     /// Everything but the identity was removed, or neither the index nor the journal says any more
     /// which replicas there were.
     #[error(

@@ -30,6 +30,8 @@ const STOP_MS: u64 = 12_000;
 const CONNECT_MS: u64 = 1_000;
 /// Octets that healthy replicas lack, from which on a write has so much more time.
 const BUSY_BYTES: u64 = 1 << 20;
+/// So much more time at the most, ms.
+const BUSY_MS: u64 = 10_000;
 /// Names among which one of each shard is looked for.
 const PROBES: u32 = 10_000;
 
@@ -101,10 +103,9 @@ impl Run {
             return;
         }
         // A write stands behind what its shard's log holds already, and all shards share the link to a
-        // node: what large messages have put there has to get through first.
-        let behind = behind.max(self.behind(&healthy));
+        // node: what large messages had put there by then has to get through first.
         if behind >= BUSY_BYTES {
-            let more_ms = connect_ms + self.carry_ms(behind);
+            let more_ms = connect_ms + self.carry_ms(behind).min(BUSY_MS);
             let again: Vec<_> = failed
                 .iter()
                 .map(|(shard, ..)| self.probe(*shard, more_ms, 1))
@@ -138,11 +139,12 @@ impl Run {
         }
     }
 
-    /// Octets of entries that a replica on one of these nodes has and another one lacks.
+    /// Octets of entries that a voter on one of these nodes has and another one lacks.
     fn behind(&self, nodes: &[u32]) -> u64 {
         let mut ends: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
         self.cluster.for_each_replica(|r, shard| {
-            if nodes.contains(&r.node) && r.role != "down" {
+            let votes = r.voters.iter().any(|set| set.contains(&r.id));
+            if nodes.contains(&r.node) && r.role != "down" && votes {
                 let (_, next) = shard.log.range();
                 let (least, most) = ends.entry(r.shard).or_insert((next, next));
                 *least = next.min(*least);

@@ -252,6 +252,7 @@ async fn process(
             StartError::Stopped => End::Stopped,
             StartError::Fault(Fault::IndexDamaged(_)) => End::Again,
             StartError::Copied { .. }
+            | StartError::Replaced { .. }
             | StartError::Gone { .. }
             | StartError::Anonymous(_)
             | StartError::Identity(IdentityError::Invalid { .. }) => End::Refused(e.to_string()),

@@ -104,7 +104,11 @@ impl Beside {
     ) {
         let before = self.rounds();
         let both = async || {
-            assert!(program.is_running(), "it has ended: {}", program.tail());
+            if !program.is_running() {
+                let status = program.wait(PATIENCE).await.unwrap();
+                assert!(status.success(), "it has ended: {}", program.tail());
+                return enough;
+            }
             match self.rounds() < before + SOME {
                 true => 0,
                 false => so_far().await,
