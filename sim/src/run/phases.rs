@@ -403,9 +403,9 @@ impl Run {
                 };
                 if r.applied != leader.last || leader.committed != leader.last {
                     return Some(format!(
-                        "node{n} has applied {:?} of shard {shard}, whose log ends at {:?}",
-                        r.applied.map(|l| l.index),
-                        leader.last.map(|l| l.index)
+                        "what node{n} has applied of shard {shard} ends {}, and the log {}",
+                        up_to(r.applied.map(|l| l.index)),
+                        up_to(leader.last.map(|l| l.index))
                     ));
                 }
             }
@@ -516,4 +516,9 @@ impl Run {
             invariant.end(&self.history, &mut self.cluster.found);
         }
     }
+}
+
+/// Where a log or what is applied of it ends, in words.
+fn up_to(index: Option<u64>) -> String {
+    index.map_or("nowhere".into(), |index| format!("at {index}"))
 }
