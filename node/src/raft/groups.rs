@@ -475,18 +475,17 @@ impl Groups {
         purge_space(&*self.index, space).map(drop)
     }
 
-    /// Removes the rows of `space` unless it has become the shard's.
-    pub fn drop_unused_space(&self, shard: ShardId, space: Space) -> Result<(), IndexError> {
-        match space_of(&*self.index, shard)? == Some(space) {
-            true => {
-                rare::hit(Rare::SnapshotReceived);
-                Ok(())
-            }
+    /// Removes the rows of `space` unless it has become the shard's. Says whether it has.
+    pub fn drop_unused_space(&self, shard: ShardId, space: Space) -> Result<bool, IndexError> {
+        let used = space_of(&*self.index, shard)? == Some(space);
+        match used {
+            true => rare::hit(Rare::SnapshotReceived),
             false => {
                 rare::hit(Rare::SnapshotStale);
-                self.drop_space(space)
+                self.drop_space(space)?;
             }
         }
+        Ok(used)
     }
 
     /// Takes the right to receive a snapshot of a shard; `None` while another one is on its way.

@@ -506,6 +506,7 @@ async fn receive(
         let _ = groups.drop_space(space);
         return Err(e.to_string());
     }
+    let last = opening.meta.last_log_id;
     let snapshot = openraft::storage::Snapshot::<LeaderId, ReplicaId, EmptyNode, SnapshotData> {
         meta: opening.meta,
         snapshot: SnapshotData::Received { space },
@@ -517,8 +518,15 @@ async fn receive(
     // A group that ends may still be installing: the next start removes what nothing points to.
     let answer = installed.map_err(|e| e.to_string())?;
     // Whether it was taken or refused as stale: a space that nothing points to is removed.
-    groups
+    let taken = groups
         .drop_unused_space(shard.id(), space)
         .map_err(|e| e.to_string())?;
+    // The answer says that all up to there is durable here. openraft refuses a snapshot as stale, and
+    // answers at once, as soon as it knows that its entries are committed: they may still be on their
+    // way to the disk.
+    if let (false, Some(last)) = (taken, last) {
+        let flushed = shard.log.wait_flushed(last.index());
+        flushed.await.map_err(|e| e.to_string())?;
+    }
     Ok(encode(&answer))
 }
