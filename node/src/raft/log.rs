@@ -370,12 +370,14 @@ impl Log {
         };
         if kind == RecordKind::Reset {
             rare::hit(Rare::LogBegunAnew);
-            self.flushed.send_if_modified(|f| {
-                let newer = upto.index() + 1 > *f;
-                *f = (upto.index() + 1).max(*f);
-                newer
-            });
         }
+        // All of it is durable in the index. A snapshot may also end within the log, or with it, and
+        // its entries be on their way to the disk: when they arrive they are not in the log any more.
+        self.flushed.send_if_modified(|f| {
+            let newer = upto.index() + 1 > *f;
+            *f = (upto.index() + 1).max(*f);
+            newer
+        });
         let change = match kind {
             RecordKind::Reset => Change::Reset(Some(upto)),
             _ => {

@@ -506,15 +506,12 @@ async fn receive(
         let _ = groups.drop_space(space);
         return Err(e.to_string());
     }
-    let last = opening.meta.last_log_id;
+    let (vote, last) = (opening.vote, opening.meta.last_log_id);
     let snapshot = openraft::storage::Snapshot::<LeaderId, ReplicaId, EmptyNode, SnapshotData> {
         meta: opening.meta,
         snapshot: SnapshotData::Received { space },
     };
-    let installed = shard
-        .raft
-        .install_full_snapshot(opening.vote, snapshot)
-        .await;
+    let installed = shard.raft.install_full_snapshot(vote, snapshot).await;
     // A group that ends may still be installing: the next start removes what nothing points to.
     let answer = installed.map_err(|e| e.to_string())?;
     // Whether it was taken or refused as stale: a space that nothing points to is removed.
@@ -523,8 +520,9 @@ async fn receive(
         .map_err(|e| e.to_string())?;
     // The answer says that all up to there is durable here. openraft refuses a snapshot as stale, and
     // answers at once, as soon as it knows that its entries are committed: they may still be on their
-    // way to the disk.
-    if let (false, Some(last)) = (taken, last) {
+    // way to the disk. To a leader that is none any more the answer says nothing of entries, and they
+    // may never come without the snapshot of the next one, which would find this one on its way.
+    if let (false, true, Some(last)) = (taken, answer.vote == vote, last) {
         let flushed = shard.log.wait_flushed(last.index());
         flushed.await.map_err(|e| e.to_string())?;
     }
