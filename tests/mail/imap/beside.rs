@@ -28,7 +28,7 @@ pub enum Letters {
     Alone,
     /// A program that empties the mailbox.
     Shared,
-    /// A program that empties the mailbox and cannot bear that anybody else removes something.
+    /// A program that cannot bear that anybody else removes something.
     Growing,
 }
 

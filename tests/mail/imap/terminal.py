@@ -4,7 +4,8 @@
 
 STEPS is a JSON list. ["type", KEYS, TEXT] types and waits until TEXT (a regular expression) is on the
 screen; ["tell", NAME] prints NAME and waits until DIR/NAME is there; ["end", KEYS] types and waits for
-the program's good end.
+the program's good end. When something else comes, the end of what the program notes in DIR/debug0
+is told, if it keeps such notes.
 """
 
 import fcntl
@@ -20,6 +21,8 @@ import time
 
 ROWS, COLUMNS = 40, 120
 PATIENCE = 60
+# Lines of a program's notes that tell how it came to its end.
+NOTES = 80
 # What moves the cursor or changes colours; text stands between.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]|[\x00-\x08\x0b-\x1f]")
 
@@ -70,7 +73,18 @@ class Terminal:
             sys.exit(f"the program's status is {status}")
 
 
-def main(folder, steps, program):
+def notes(folder):
+    try:
+        with open(os.path.join(folder, "debug0"), errors="replace") as file:
+            # Each look at the screen is noted too, and headers are of no interest.
+            wanted = lambda line: line.startswith("[") and "OP_REDRAW" not in line
+            lines = [line for line in file if wanted(line)]
+        return "".join(lines[-NOTES:])
+    except FileNotFoundError:
+        return ""
+
+
+def work(folder, steps, program):
     terminal = Terminal(program)
     for verb, *words in json.loads(steps):
         if verb == "type":
@@ -84,6 +98,13 @@ def main(folder, steps, program):
                 time.sleep(0.01)
         else:
             terminal.end(*words)
+
+
+def main(folder, steps, program):
+    try:
+        work(folder, steps, program)
+    except SystemExit as end:
+        sys.exit(f"{notes(folder)}{end}")
 
 
 if __name__ == "__main__":

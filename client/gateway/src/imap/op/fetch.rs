@@ -91,10 +91,12 @@ pub(super) async fn fetch(
         let text = "a part is encoded in a way that is not known";
         return Err(Done::no("UNKNOWN-CTE", text).into());
     }
-    // Of messages that are gone, and that the client knows by number, it is told that they are.
+    // Of messages that are gone, and that the client knows by number, it is told that they are. As
+    // Dovecot, with OK: RFC 2180, section 4.1.3, has NO, and a client that loads a mailbox so (as
+    // mutt does) takes that for a mailbox that cannot be opened.
     if !uid && plan.wanted.changed_since == 0 && outcome.messages.len() < uids.len() {
         s.refresh().await?;
-        return Err(Done::no("EXPUNGEISSUED", "some of the messages are gone").into());
+        return Ok(Done::ok("some of the messages are gone").code("EXPUNGEISSUED"));
     }
     Ok(Done::ok("that is all"))
 }

@@ -28,19 +28,10 @@ async fn numbers_stay_while_a_client_counts_in_them() {
         [
             "* 2 FETCH (UID 2)",
             "* 3 FETCH (UID 3)",
-            "NO [EXPUNGEISSUED] some of the messages are gone"
+            "* 4 EXISTS",
+            "* 3 FETCH (UID 3 FLAGS (\\Answered))",
+            "OK [EXPUNGEISSUED] some of the messages are gone"
         ]
-        .iter()
-        .enumerate()
-        .flat_map(|(i, line)| match i {
-            2 => vec![
-                "* 4 EXISTS".to_owned(),
-                "* 3 FETCH (UID 3 FLAGS (\\Answered))".to_owned(),
-                (*line).to_owned()
-            ],
-            _ => vec![(*line).to_owned()],
-        })
-        .collect::<Vec<_>>()
     );
     assert_eq!(c.ok("SEARCH ALL").await, ["* SEARCH 2 3 4"]);
     assert_eq!(
