@@ -30,11 +30,14 @@ impl Budget {
         }
     }
 
+    /// The nodes that something was destroyed of.
+    pub fn hurt(&self) -> &BTreeSet<u32> {
+        &self.hurt
+    }
+
     /// Takes a node for a destructive fault; an error says why it must be spared.
     pub fn take(&mut self, node: u32) -> Result<(), String> {
-        let Some(limit) = self.limit else {
-            return Ok(());
-        };
+        let limit = self.limit.unwrap_or(usize::MAX);
         if self.hurt.contains(&node) || self.hurt.len() < limit {
             self.hurt.insert(node);
             return Ok(());
