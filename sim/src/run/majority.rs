@@ -178,7 +178,7 @@ impl Run {
 
     /// Nodes that stay broken for a while, so that every shard keeps a majority. First of all those
     /// that something was destroyed of: with one of them a majority is none of healthy nodes, and a
-    /// leader whose entries have rotted has to ask for each of them.
+    /// new leader whose entries have rotted gives them up one by one.
     fn leave_out(&self, hurt: &BTreeSet<u32>) -> BTreeSet<u32> {
         let draws = &mut stream(self.cluster.plan.seed, "majority", 0);
         let mut voters: Vec<Vec<u32>> = Vec::new();
