@@ -15,16 +15,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::entry::RaftEntry;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::marks::{self, Change, LogMarks, Recovered};
 use super::types::*;
 use crate::journal::{Append, Journal, JournalError, RecordHead, RecordKind};
 use crate::rare::{self, Rare};
 use crate::types::*;
+
+/// The most entries behind an unreadable one that are tried in one go.
+const MAX_RUN: u64 = 1024;
+/// How long they are tried: a sector that the disk refuses is read several times.
+const MAX_RUN_TIME: Duration = Duration::from_millis(500);
 
 /// One entry's place.
 #[derive(Debug, Clone)]
@@ -520,6 +527,32 @@ impl Log {
             }
         }
         None
+    }
+
+    /// The last of the entries in a row that cannot be read: `index`, which cannot, or one behind it,
+    /// not past `upto`, as far as half a second reaches. A leader that looks for where a follower's
+    /// log agrees with its own meets them one at a time, each only after the one before it is purged.
+    pub async fn unreadable_run(&self, index: u64, upto: u64) -> u64 {
+        let end = Instant::now() + MAX_RUN_TIME;
+        let mut last = index;
+        for next in index + 1..=upto.min(index + MAX_RUN) {
+            let Some(Found::At(_, place)) = self.find(next) else {
+                break;
+            };
+            let damaged = matches!(
+                self.journal.read(place).await,
+                Err(JournalError::Damaged(_))
+            );
+            // Of what was purged meanwhile, and its segment given back, nothing is known.
+            if !damaged || self.place(next) != Some(place) {
+                break;
+            }
+            last = next;
+            if Instant::now() >= end {
+                break;
+            }
+        }
+        last
     }
 
     /// Remembers that an entry cannot be read, also for the next start: it must not rely on it.

@@ -513,6 +513,44 @@ fn an_unreadable_entry_is_remembered() {
     });
 }
 
+#[test]
+fn unreadable_entries_in_a_row_are_found_at_once() {
+    block_on(async {
+        let mut world = World::begin().await;
+        for _ in 0..2 {
+            let append = Change::Append {
+                count: 5,
+                wait: true,
+            };
+            world.step(&Step::Log(0, append)).await;
+        }
+        let log = Arc::clone(&world.lives[0].log);
+        let places: Vec<_> = [4, 5, 6, 8].map(|n| log.place(n).unwrap()).into();
+        world.journal.seal().await.unwrap();
+        let files: Vec<_> = places
+            .iter()
+            .map(|place| world.journal.segment_file(place.segment))
+            .collect();
+        world.journal.close().await;
+        world.disk.kill();
+        for (place, file) in places.iter().zip(files) {
+            world
+                .disk
+                .corrupt(&file, |octets| octets[place.offset as usize] ^= 1);
+        }
+        world.restart_unread().await;
+        let log = Arc::clone(&world.lives[0].log);
+        assert!(log.read(4).await.is_err());
+        assert_eq!(log.missing(), Some(4));
+        assert_eq!(log.unreadable_run(4, 9).await, 6, "7 can be read");
+        assert_eq!(log.unreadable_run(4, 5).await, 5, "not past the bound");
+        assert_eq!(log.unreadable_run(4, 3).await, 4);
+        assert_eq!(log.unreadable_run(8, 50).await, 8, "not past the last");
+        assert_eq!(log.missing(), Some(4), "to look is not to note");
+        world.journal.close().await;
+    });
+}
+
 impl World {
     async fn restart_unread(&mut self) {
         let (journal, found) = open(&self.disk).await;

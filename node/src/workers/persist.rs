@@ -5,8 +5,9 @@
 //! keeps its newest entries for followers that lag, but lets go of old segments, which could not be
 //! compacted while an entry pins them.
 //!
-//! An entry that was found to be unreadable is purged as soon as it is applied and durable, and
-//! whoever needs it gets a snapshot. One that is not applied takes its replica with it.
+//! An entry that was found to be unreadable is purged as soon as it is applied and durable, with
+//! those in a row behind it, and whoever needs them gets a snapshot. One that is not applied takes
+//! its replica with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,10 @@ impl Persist {
             return Ok(0);
         };
         let (first, next) = shard.log.range();
+        let missing = match shard.log.missing() {
+            Some(index) => Some(shard.log.unreadable_run(index, persisted.index()).await),
+            None => None,
+        };
         let upto = purge_upto(
             persisted.index(),
             first,
@@ -128,7 +133,7 @@ impl Persist {
             self.settings.keep_entries,
             old_segment(self.groups.journal())
                 .and_then(|s| shard.log.last_before(s))
-                .max(shard.log.missing()),
+                .max(missing),
         );
         let Some(upto) = upto else { return Ok(0) };
         shard.raft.trigger().snapshot().await?;

@@ -30,14 +30,11 @@ impl Budget {
         }
     }
 
-    /// The nodes that something was destroyed of.
-    pub fn hurt(&self) -> &BTreeSet<u32> {
-        &self.hurt
-    }
-
     /// Takes a node for a destructive fault; an error says why it must be spared.
     pub fn take(&mut self, node: u32) -> Result<(), String> {
-        let limit = self.limit.unwrap_or(usize::MAX);
+        let Some(limit) = self.limit else {
+            return Ok(());
+        };
         if self.hurt.contains(&node) || self.hurt.len() < limit {
             self.hurt.insert(node);
             return Ok(());

@@ -118,11 +118,6 @@ impl Chaos {
         chaos
     }
 
-    /// The nodes that something was destroyed of.
-    pub fn hurt(&self) -> &BTreeSet<u32> {
-        self.budget.hurt()
-    }
-
     fn later(&mut self, at_ms: u64, what: Later) {
         self.count += 1;
         self.later.insert((at_ms, self.count), what);

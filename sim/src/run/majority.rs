@@ -39,7 +39,7 @@ impl Run {
     /// A majority heals, the rest stays as it is: within five seconds every shard takes a write.
     pub(super) fn majority(&mut self, chaos: &mut Chaos) {
         self.phase("majority");
-        let left_out = self.leave_out(chaos.hurt());
+        let left_out = self.leave_out();
         let present = self.present();
         let healthy: Vec<u32> = present
             .into_iter()
@@ -176,10 +176,8 @@ impl Run {
         2 * octets * there_and_back / WINDOW as u64
     }
 
-    /// Nodes that stay broken for a while, so that every shard keeps a majority. First of all those
-    /// that something was destroyed of: with one of them a majority is none of healthy nodes, and a
-    /// new leader whose entries have rotted gives them up one by one.
-    fn leave_out(&self, hurt: &BTreeSet<u32>) -> BTreeSet<u32> {
+    /// Nodes that stay broken for a while, so that every shard keeps a majority.
+    fn leave_out(&self) -> BTreeSet<u32> {
         let draws = &mut stream(self.cluster.plan.seed, "majority", 0);
         let mut voters: Vec<Vec<u32>> = Vec::new();
         let node_of = |id: u64| {
@@ -207,9 +205,7 @@ impl Run {
             }
         }
         let start = draws.random_range(0..nodes.max(1));
-        let sound = (0..nodes).map(|i| (start + i) % nodes);
-        let sound = sound.filter(|n| !hurt.contains(n));
-        for n in hurt.iter().copied().chain(sound) {
+        for n in (0..nodes).map(|i| (start + i) % nodes) {
             let mut more = out.clone();
             more.insert(n);
             let keeps =
