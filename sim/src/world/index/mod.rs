@@ -481,8 +481,9 @@ impl Index for OpenIndex {
 
     fn write(&self, batch: Batch) -> Result<(), IndexError> {
         if self.device.is_dead() {
-            // The caller is dead too: whatever it makes of this, nobody hears of it.
-            return Ok(());
+            // The caller is dead too: whatever it makes of this, nobody hears of it. But it must come
+            // to an end, and one that removes rows until there are none would not.
+            return Err(eio());
         }
         if take(&mut self.guard.index.0.state.lock().failing_writes) {
             return Err(eio());

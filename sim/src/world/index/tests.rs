@@ -69,11 +69,15 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Batch `n` of a test: tells how many there were.
-fn write(index: &dyn Index, n: u32) {
+fn batch(n: u32) -> Batch {
     let mut batch = Batch::default();
     batch.put(Family::State, "last", n.to_be_bytes().to_vec());
     batch.put(Family::Cold, format!("row{n:03}"), "value");
-    index.write(batch).unwrap();
+    batch
+}
+
+fn write(index: &dyn Index, n: u32) {
+    index.write(batch(n)).unwrap();
 }
 
 fn last(view: &dyn View) -> u32 {
@@ -100,7 +104,7 @@ fn a_crash_keeps_a_prefix_of_what_was_not_flushed() {
             index.flush().await.unwrap();
             (4..=6).for_each(|n| write(&*index, n));
             world.die(&fence, seed % 2 == 0);
-            write(&*index, 7);
+            assert!(index.write(batch(7)).is_err(), "the dead write nothing");
             let flush = tokio::time::timeout(Duration::from_secs(60), index.flush());
             assert!(flush.await.is_err(), "the dead flush nothing");
             let index = world.open(&Fence::default()).await.unwrap();
