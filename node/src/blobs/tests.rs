@@ -455,6 +455,23 @@ async fn compaction_leaves_damaged_survivors_for_the_repair() {
 }
 
 #[tokio::test]
+async fn two_scrubs_at_once_leave_nothing_damaged() {
+    let world = World::new().await;
+    for i in 0..5u8 {
+        let blob = world.store(&[&[i; 5000]], Codec::Raw).await;
+        world.rot(blob, 0);
+    }
+    let (one, other) = (world.scrub(), world.scrub());
+    let (one, other) = tokio::join!(one.run(), other.run());
+    // Who comes late finds some mended, and says nothing of those.
+    let found = [one.unwrap(), other.unwrap()];
+    assert!(found.iter().all(|f| f.damaged == f.repaired), "{found:?}");
+    assert!(found.iter().map(|f| f.damaged).sum::<u64>() >= 5);
+    let after = world.scrub().run().await.unwrap();
+    assert_eq!((after.damaged, after.repaired), (0, 0));
+}
+
+#[tokio::test]
 async fn scrub_finds_and_mends_what_nobody_read() {
     let world = World::new().await;
     let mut blobs = Vec::new();

@@ -159,10 +159,7 @@ impl Starting {
             journal: Arc::clone(&journal),
             clock: Arc::clone(&self.env.clock),
             damage: Arc::clone(&damage),
-            source: Arc::new(PeerSource {
-                peers: Arc::clone(&peers),
-                placement: Arc::clone(&placement),
-            }),
+            source: Arc::new(PeerSource::new(Arc::clone(&peers), Arc::clone(&placement))),
         }));
         let space = Arc::new(SpaceWatch::new(
             self.env.clone(),

@@ -1,10 +1,13 @@
 //! Good octets from elsewhere: the other replicas of the shard.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tonic::Code;
 
 use super::peers::Peers;
 use super::proto::FetchChunkRequest;
@@ -17,10 +20,44 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks the nodes that hold a replica of the shard, one after the other.
 pub struct PeerSource {
-    /// Connections.
-    pub peers: Arc<Peers>,
-    /// Who holds what.
-    pub placement: Arc<PlacementMap>,
+    peers: Arc<Peers>,
+    placement: Arc<PlacementMap>,
+    /// Those that did not answer when they were asked last. They are asked after the others: a node
+    /// that is gone for good costs seconds, which a scrub would pay for each chunk.
+    silent: Mutex<BTreeSet<NodeId>>,
+}
+
+impl PeerSource {
+    /// Over these connections, by what `placement` says of who holds what.
+    pub fn new(peers: Arc<Peers>, placement: Arc<PlacementMap>) -> PeerSource {
+        PeerSource {
+            peers,
+            placement,
+            silent: Mutex::default(),
+        }
+    }
+
+    /// The other nodes that should have a replica of the shard, in the order in which they are asked.
+    fn nodes(&self, shard: ShardId) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.placement.with(|state| {
+            let row = state.shards.get(&shard);
+            row.map_or_else(Vec::new, |row| {
+                row.replicas.iter().map(|r| r.id.node()).collect()
+            })
+        });
+        nodes.retain(|n| *n != self.peers.identity.node);
+        let silent = self.silent.lock();
+        nodes.sort_by_key(|n| silent.contains(n));
+        nodes
+    }
+
+    fn note(&self, node: NodeId, answers: bool) {
+        let mut silent = self.silent.lock();
+        match answers {
+            true => silent.remove(&node),
+            false => silent.insert(node),
+        };
+    }
 }
 
 impl ChunkSource for PeerSource {
@@ -32,13 +69,7 @@ impl ChunkSource for PeerSource {
         good: &'a (dyn Fn(&[u8]) -> bool + Sync),
     ) -> BoxFuture<'a, Option<(NodeId, Bytes)>> {
         Box::pin(async move {
-            let nodes: Vec<NodeId> = self.placement.with(|state| {
-                let row = state.shards.get(&shard);
-                row.map_or_else(Vec::new, |row| {
-                    row.replicas.iter().map(|r| r.id.node()).collect()
-                })
-            });
-            for node in nodes.into_iter().filter(|n| *n != self.peers.identity.node) {
+            for node in self.nodes(shard) {
                 let Ok(peer) = self.peers.get(node) else {
                     continue;
                 };
@@ -49,6 +80,14 @@ impl ChunkSource for PeerSource {
                 };
                 let mut client = peer.client.clone();
                 let answer = tokio::time::timeout(PATIENCE, client.fetch_chunk(request)).await;
+                self.note(
+                    node,
+                    match &answer {
+                        Ok(Ok(_)) => true,
+                        Ok(Err(status)) => status.code() != Code::Unavailable,
+                        Err(_) => false,
+                    },
+                );
                 if let Ok(Ok(answer)) = answer {
                     let stored = answer.into_inner().stored;
                     if good(&stored) {

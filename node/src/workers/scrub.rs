@@ -231,14 +231,20 @@ impl Scrub {
                     let Some(meta) = row.as_ref().and_then(|r| r.chunks.get(seq as usize)) else {
                         continue;
                     };
+                    // Another scrub or a reader may mend it, too, or its message may go.
+                    let place_of = || read::chunk_loc(&*self.index, space, blob, seq);
                     let old = Some(reference.loc);
-                    match self
-                        .parts
-                        .blobs
-                        .mend(*shard, space, blob, seq, meta, old)
-                        .await
-                    {
-                        Mended::From(node, _) => format!("repaired from node {node}"),
+                    let mended = match place_of()? == old {
+                        true => {
+                            let blobs = &self.parts.blobs;
+                            blobs.mend(*shard, space, blob, seq, meta, old).await
+                        }
+                        false => Mended::Nowhere,
+                    };
+                    match (mended, place_of()?) {
+                        (Mended::From(node, _), _) => format!("repaired from node {node}"),
+                        (_, None) => continue,
+                        (_, new) if new != old => "repaired by another reading".into(),
                         _ => {
                             open.insert(place);
                             "waiting for a peer that has it".into()
