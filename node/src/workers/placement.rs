@@ -26,6 +26,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, EmptyNode};
+use tokio::time::Instant;
 
 use crate::env::clock::Clock;
 use crate::index::values::ShardRow;
@@ -179,66 +180,83 @@ impl Placer {
     }
 
     /// Proposes a change of the system shard, wherever its leader is. Nodes that do not answer cost
-    /// [`NEXT`] each and not a whole [`CALL`]: a join or an account must not wait for every node that
-    /// is off.
+    /// [`NEXT`] each and not a whole [`CALL`]: a join or a token must not wait for every node that is
+    /// off. While one is silent, the own replica and those that have answered are asked again: they
+    /// may lead by now, or know who does.
     pub async fn propose(&self, op: SystemOp) -> anyhow::Result<Reply> {
-        let command = Command {
-            time_ms: self.clock.now_ms(),
-            op: Op::System(op),
-        };
-        let mut hint = None;
-        if let Some(system) = self.groups.shards().get(ShardId::SYSTEM) {
-            match system.propose(command.clone(), Bytes::new()).await {
-                Ok(reply) => return Ok(reply),
-                Err(ShardError::NotLeader { leader }) => hint = leader,
-                Err(e) => return Err(e.into()),
-            }
-        }
+        let command = self.command(op);
         let encoded: Bytes = postcard::to_stdvec(&command)?.into();
-        let others = self
-            .placement
-            .addrs()
-            .into_keys()
-            .filter(|n| *n != self.node);
-        let mut queue: VecDeque<NodeId> = hint.into_iter().chain(others).collect();
-        let mut tried = BTreeSet::from([self.node]);
+        let begin = Instant::now();
         let mut asked = FuturesUnordered::new();
+        // Who owes an answer, or has failed to give one; and this node, which is asked otherwise.
+        let mut silent = BTreeSet::from([self.node]);
         loop {
-            while let Some(node) = queue.pop_front() {
-                if tried.insert(node) {
-                    asked.push(self.propose_to(node, encoded.clone()));
-                    break;
+            let mut hint = None;
+            if let Some(system) = self.groups.shards().get(ShardId::SYSTEM) {
+                match system.propose(command.clone(), Bytes::new()).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(ShardError::NotLeader { leader }) => hint = leader,
+                    Err(e) => return Err(e.into()),
                 }
             }
-            let Some(answer) = next_answer(&mut asked, !queue.is_empty()).await else {
-                continue;
-            };
-            match answer {
-                Some(Some(answer)) if answer.error == 0 => {
-                    let reply = postcard::from_bytes(&answer.reply);
-                    return reply.context("a reply that cannot be read");
+            let others = self.placement.addrs().into_keys();
+            let mut queue: VecDeque<NodeId> = hint.into_iter().chain(others).collect();
+            let mut tried = silent.clone();
+            loop {
+                while let Some(node) = queue.pop_front() {
+                    if tried.insert(node) {
+                        silent.insert(node);
+                        asked.push(self.propose_to(node, encoded.clone()));
+                        break;
+                    }
                 }
-                Some(Some(answer)) if answer.leader_node != 0 => {
-                    queue.push_front(NodeId(answer.leader_node));
+                let more = !queue.is_empty() || begin.elapsed() < CALL;
+                let Some(answer) = next_answer(&mut asked, more).await else {
+                    match queue.is_empty() {
+                        true => break,
+                        false => continue,
+                    }
+                };
+                match answer {
+                    Some((node, Some(answer))) => {
+                        if answer.error == 0 {
+                            let reply = postcard::from_bytes(&answer.reply);
+                            return reply.context("a reply that cannot be read");
+                        }
+                        silent.remove(&node);
+                        if answer.leader_node != 0 {
+                            queue.push_front(NodeId(answer.leader_node));
+                        }
+                    }
+                    None if queue.is_empty() => {
+                        return Err(anyhow!("the system shard has no leader that answers"));
+                    }
+                    _ => {}
                 }
-                None if queue.is_empty() => {
-                    return Err(anyhow!("the system shard has no leader that answers"));
-                }
-                _ => {}
             }
         }
     }
 
+    fn command(&self, op: SystemOp) -> Command {
+        Command {
+            time_ms: self.clock.now_ms(),
+            op: Op::System(op),
+        }
+    }
+
     /// What one node says to a change of the system shard; none if it does not answer.
-    async fn propose_to(&self, node: NodeId, command: Bytes) -> Option<ProposeResponse> {
-        let mut peer = self.peers.get(node).ok()?;
+    async fn propose_to(&self, node: NodeId, command: Bytes) -> (NodeId, Option<ProposeResponse>) {
         let request = ProposeRequest {
             shard: ShardId::SYSTEM.0,
             command,
             stored: Bytes::new(),
         };
-        let answer = tokio::time::timeout(CALL, peer.client.propose(request)).await;
-        Some(answer.ok()?.ok()?.into_inner())
+        let answer = async {
+            let mut peer = self.peers.get(node).ok()?;
+            let answer = tokio::time::timeout(CALL, peer.client.propose(request)).await;
+            Some(answer.ok()?.ok()?.into_inner())
+        };
+        (node, answer.await)
     }
 
     /// On the leader of the system shard: takes the next steps of the plan.
@@ -280,7 +298,9 @@ impl Placer {
                 shard: step.shard,
                 replicas: step.replicas,
             };
-            if let Reply::Error(e) = self.propose(op).await? {
+            // Here and nowhere else: what this leader has planned must not overtake its successor.
+            let command = self.command(op);
+            if let Reply::Error(e) = system.propose(command, Bytes::new()).await? {
                 return Err(anyhow!("shard {}: {e}", step.shard));
             }
         }
