@@ -139,7 +139,24 @@ fn log(json: bool) {
     }
 }
 
+/// Has freed blocks of 4 MiB and more given back to the system, and small ones once there are 16 MiB
+/// of them at the end of the heap (mallopt(3)). By itself glibc learns from the first large block that
+/// is freed to keep all of its kind, in every thread's arena: checking passwords, at 19 MiB each
+/// (RFC 9106), made a node of 70 MB one of 350.
+#[cfg(target_env = "gnu")]
+fn give_memory_back() {
+    // SAFETY: it takes numbers, and no other thread is there yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_memory_back() {}
+
 fn main() -> ExitCode {
+    give_memory_back();
     let arguments = Arguments::parse();
     log(arguments.log_json);
     // A task that panics may leave its group half dead: end the process instead.
