@@ -57,7 +57,8 @@ fn is_named(shard: &Shard, blob: BlobId) -> bool {
     !matches!(read::blob(&*rows.view, rows.space, blob), Ok(None))
 }
 
-fn blobs(shard: &Shard) -> Vec<(BlobId, BlobRow)> {
+/// The blobs that a replica has rows of.
+pub fn blobs(shard: &Shard) -> Vec<(BlobId, BlobRow)> {
     let Ok(rows) = shard.local_view() else {
         return Vec::new();
     };

@@ -12,6 +12,7 @@ use rand::RngExt;
 
 use super::chaos::Chaos;
 use super::phases::{LIVENESS, Run};
+use crate::invariants::blobs::blobs;
 use crate::stream::stream;
 use crate::world::HostId;
 use crate::world::bytes::WINDOW;
@@ -139,7 +140,8 @@ impl Run {
         }
     }
 
-    /// Octets of entries that a voter on one of these nodes has and another one lacks.
+    /// Octets of entries that a voter on one of these nodes has and another one lacks; and of all
+    /// messages of the shard where it has given up some of those entries: that takes a snapshot.
     fn behind(&self, nodes: &[u32]) -> u64 {
         let mut ends: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
         self.cluster.for_each_replica(|r, shard| {
@@ -153,7 +155,7 @@ impl Run {
         });
         let mut behind: BTreeMap<u32, u64> = BTreeMap::new();
         self.cluster.for_each_replica(|r, shard| {
-            let (_, next) = shard.log.range();
+            let (first, next) = shard.log.range();
             let ends = ends.get(&r.shard);
             let ends = ends.filter(|(_, most)| nodes.contains(&r.node) && *most == next);
             let Some((least, most)) = ends else {
@@ -163,7 +165,11 @@ impl Run {
                 Found::Cached(entry) => Some(payload_len(&entry) as u64),
                 Found::At(_, place) => Some(u64::from(place.len)),
             });
-            behind.insert(r.shard, octets.sum());
+            let snapshot = match *least < first {
+                true => blobs(shard).iter().map(|(_, row)| row.size).sum(),
+                false => 0,
+            };
+            behind.insert(r.shard, octets.sum::<u64>() + snapshot);
         });
         behind.values().sum()
     }
