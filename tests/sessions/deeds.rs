@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use super::belief::{Known, Manner, pairs, set};
 use super::ledger::{PLACES, Place, message};
-use super::session::Session;
+use super::session::{Listens, Session};
 
 /// Flags that clients set; the first removes.
 const FLAGS: [&str; 8] = [
@@ -38,7 +38,8 @@ impl Session {
             55..70 => self.fetch().await,
             70..80 => self.search().await,
             80..86 => self.say("NOOP", &[], true).await.map(drop),
-            86..90 => self.idle().await,
+            86..88 => self.idle().await,
+            88..90 => self.wait().await,
             90..92 => self.status().await,
             92..96 => self.leave().await,
             96..98 => {
@@ -79,6 +80,11 @@ impl Session {
             chosen.insert(*n, known.clone());
         }
         chosen.into_iter().collect()
+    }
+
+    /// By uid, or by number where a number keeps its meaning.
+    fn by_uid(&mut self) -> bool {
+        self.rng.random_bool(0.5) || self.listens == Listens::Always
     }
 
     fn some_flags(&mut self, deleted: bool) -> BTreeSet<String> {
@@ -136,7 +142,9 @@ impl Session {
         if targets.is_empty() {
             return Ok(());
         }
-        let (by_uid, silent) = (self.rng.random_bool(0.5), self.rng.random_bool(0.4));
+        let (by_uid, silent) = (self.by_uid(), self.rng.random_bool(0.4));
+        // Flags that are told unasked may be those of before the command.
+        let silent = silent && self.listens == Listens::Never;
         let sign = ["+", "-", ""][self.rng.random_range(0..3)];
         let since = self.rng.random_bool(0.3).then(|| {
             let highest = targets.iter().map(|(_, m)| m.modseq).max().unwrap_or(0);
@@ -217,7 +225,7 @@ impl Session {
         if targets.is_empty() {
             return Ok(());
         }
-        let by_uid = self.rng.random_bool(0.5);
+        let by_uid = self.by_uid();
         let numbers = targets.iter().map(|(n, m)| if by_uid { m.uid } else { *n });
         let command = format!(
             "{}{} {} {}",
@@ -285,7 +293,7 @@ impl Session {
         if targets.is_empty() {
             return Ok(());
         }
-        let by_uid = self.rng.random_bool(0.5);
+        let by_uid = self.by_uid();
         let what = match self.rng.random_range(0..8u32) {
             0 => "(FLAGS)".to_owned(),
             1 => "(UID FLAGS MODSEQ)".to_owned(),
@@ -371,12 +379,13 @@ impl Session {
             ),
             5 => format!("SUBJECT \"number {n}\""),
             6 => format!("TEXT \"letter {n}.\""),
+            7 | 8 if self.listens == Listens::Always => "UNANSWERED".to_owned(),
             7 if !targets.is_empty() => format!("{numbers} DELETED"),
             8 if !targets.is_empty() => format!("OR {numbers} SEEN"),
             9 if !targets.is_empty() => format!("NOT UID {uids}"),
             _ => "UNSEEN SMALLER 500".to_owned(),
         };
-        let by_uid = self.rng.random_bool(0.5);
+        let by_uid = self.by_uid();
         let with_numbers = key.starts_with(|c: char| c.is_ascii_digit()) || key.starts_with("OR");
         let word = if by_uid { "UID SEARCH" } else { "SEARCH" };
         let returns = [
@@ -436,7 +445,18 @@ impl Session {
     }
 
     async fn idle(&mut self) -> anyhow::Result<()> {
-        let tag = self.imap()?.idle().await?;
+        let (tag, before) = self.imap()?.idle().await?;
+        let unasked = Manner {
+            expunges: self.listens == Listens::Always,
+            ..Manner::default()
+        };
+        ensure!(
+            before.is_empty() || self.listens != Listens::Never,
+            "{before:?} before IDLE"
+        );
+        for answer in &before {
+            self.hear(answer, unasked).context("before IDLE")?;
+        }
         let until = self.rng.random_range(0..150);
         let until = tokio::time::Instant::now() + Duration::from_millis(until);
         let manner = Manner {
@@ -455,6 +475,24 @@ impl Session {
         expect(&reply, &[])
     }
 
+    /// Hears what is told unasked.
+    async fn wait(&mut self) -> anyhow::Result<()> {
+        let until = self.rng.random_range(0..150);
+        let until = tokio::time::Instant::now() + Duration::from_millis(until);
+        let manner = Manner {
+            expunges: self.listens == Listens::Always,
+            ..Manner::default()
+        };
+        loop {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let Some(answer) = self.imap()?.untagged_within(left).await? else {
+                return Ok(());
+            };
+            ensure!(self.listens != Listens::Never, "{answer:?} unasked");
+            self.hear(&answer, manner).context("between commands")?;
+        }
+    }
+
     async fn status(&mut self) -> anyhow::Result<()> {
         let place = 1 - self.place()?;
         let items = "(MESSAGES UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ)";
@@ -469,13 +507,18 @@ impl Session {
         } else {
             "UNSELECT"
         };
-        // Neither says anything of the mailbox.
-        let belief = self.belief.take().context("selected")?;
-        let reply = self.say(word, &[], false).await;
-        self.belief = Some(belief);
+        // Neither says anything of the mailbox; what is told unasked may come before.
+        let reply = match self.listens {
+            Listens::Never => {
+                let belief = self.belief.take().context("selected")?;
+                let reply = self.say(word, &[], false).await;
+                self.belief = Some(belief);
+                reply
+            }
+            _ => self.say(word, &[], false).await,
+        };
         self.put_away();
-        expect(&reply?, &[])?;
-        Ok(())
+        expect(&reply?, &[])
     }
 }
 

@@ -35,6 +35,7 @@ pub async fn truth(client: &Client, account: &AccountName, name: &str) -> anyhow
     for page in pages {
         let mailbox = page.mailbox.context("no mailbox in the answer")?;
         truth.uidvalidity = mailbox.uidvalidity;
+        truth.uidnext = mailbox.uidnext;
         for message in page.messages {
             let flags = message
                 .flags

@@ -32,6 +32,8 @@ pub struct Row {
 pub struct Truth {
     /// Its uidvalidity.
     pub uidvalidity: u32,
+    /// The uid of the next message.
+    pub uidnext: u32,
     /// Rows by uid.
     pub rows: BTreeMap<u32, Row>,
 }

@@ -241,7 +241,11 @@ async fn run(seed: u64, rounds: u64, kill: bool) {
         }
         let resumed: u64 = world.sessions.iter().map(|s| s.resumed).sum();
         let handed: u64 = world.watchers.iter().map(|w| w.resumed).sum();
-        println!("seed {seed}: {rounds} rounds, {resumed} resumptions, {handed} watches");
+        let counted: u64 = world.sessions.iter().map(|s| s.counted).sum();
+        println!(
+            "seed {seed}: {rounds} rounds, {resumed} resumptions, {handed} watches, \
+             {counted} counters told unasked"
+        );
         if kill {
             world
                 .cluster

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, bail, ensure};
-use posthouse_tests::imap::{Imap, Reply, Search, Untagged, is_broken};
+use posthouse_tests::imap::{Imap, Reply, Search, Status, Token, Untagged, is_broken};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
@@ -68,6 +68,23 @@ pub struct Session {
     trace: VecDeque<String>,
     /// Times that it went on from what it had kept.
     pub(super) resumed: u64,
+    /// What it is told between its commands.
+    pub(super) listens: Listens,
+    /// Messages and next uid of a mailbox, as last told by STATUS since it was selected.
+    counters: [Option<(usize, u32)>; 2],
+    /// Times that counters were told until they were right.
+    pub(super) counted: u64,
+}
+
+/// What a client is told between its commands (RFC 5465).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listens {
+    /// Nothing: it has not said NOTIFY.
+    Never,
+    /// Everything but that messages are gone.
+    Delayed,
+    /// Everything, so that a number may mean another message at any time.
+    Always,
 }
 
 impl Session {
@@ -85,6 +102,9 @@ impl Session {
             kept: [None, None],
             trace: VecDeque::new(),
             resumed: 0,
+            listens: Listens::Never,
+            counters: [None, None],
+            counted: 0,
         }
     }
 
@@ -144,6 +164,7 @@ impl Session {
     pub(super) fn put_away(&mut self) {
         if let Some(belief) = self.belief.take() {
             let place = belief.place;
+            self.counters[place] = None;
             self.kept[place] = Some(belief.keep());
         }
     }
@@ -187,9 +208,38 @@ impl Session {
                 };
             }
             self.connection = Some(Connection { imap, node, deaths });
-            return Ok(());
+            return self.listen().await;
         }
         bail!("no node is there")
+    }
+
+    /// Half of the connections are told of both mailboxes unasked.
+    async fn listen(&mut self) -> anyhow::Result<()> {
+        self.counters = [None, None];
+        let (listens, word) = match self.rng.random_range(0..4u32) {
+            0 => (Listens::Always, "SELECTED"),
+            1 => (Listens::Delayed, "SELECTED-DELAYED"),
+            _ => {
+                self.listens = Listens::Never;
+                return Ok(());
+            }
+        };
+        self.listens = listens;
+        let items = if self.qresync {
+            "FLAGS MODSEQ"
+        } else {
+            "FLAGS"
+        };
+        let command = format!(
+            "NOTIFY SET STATUS ({word} (MessageNew ({items}) MessageExpunge FlagChange)) \
+             (MAILBOXES ({} {}) (MessageNew MessageExpunge FlagChange))",
+            PLACES[0], PLACES[1]
+        );
+        let reply = self.say(&command, &[], true).await?;
+        ensure!(reply.is_ok(), "{:?}", reply.status);
+        let told = self.counters.iter().all(Option::is_some);
+        ensure!(told, "STATUS of {:?}", self.counters);
+        Ok(())
     }
 
     fn deaths(&self, node: usize) -> u64 {
@@ -211,7 +261,7 @@ impl Session {
         self.note(&format!("C: {command}"));
         let reply = self.imap()?.say_with(command, literals).await?;
         let manner = Manner {
-            expunges,
+            expunges: expunges || self.listens == Listens::Always,
             earlier: command.contains("VANISHED"),
             bare: command.starts_with("FETCH") && !command.contains("UID"),
         };
@@ -237,6 +287,9 @@ impl Session {
     /// Takes one untagged answer.
     pub(super) fn hear(&mut self, answer: &Untagged, manner: Manner) -> anyhow::Result<()> {
         self.note(&format!("S: {answer:?}"));
+        if let Untagged::Other(tokens) = answer {
+            self.count(tokens)?;
+        }
         let Some(belief) = &mut self.belief else {
             return match answer {
                 Untagged::Status(_) | Untagged::Other(_) => Ok(()),
@@ -248,6 +301,25 @@ impl Session {
             Untagged::Search(found) => self.sane(found),
             _ => Ok(()),
         }
+    }
+
+    /// Takes STATUS of a mailbox that is not selected.
+    fn count(&mut self, tokens: &[Token]) -> anyhow::Result<()> {
+        let word = |at: usize| tokens.get(at).and_then(Token::word);
+        let name = word(1).unwrap_or_default();
+        let named = PLACES.iter().position(|p| p.eq_ignore_ascii_case(&name));
+        let (Some("STATUS"), Some(place)) = (word(0).as_deref(), named) else {
+            return Ok(());
+        };
+        let value = |item: &str| -> anyhow::Result<Option<u32>> {
+            let at = (3..tokens.len()).find(|at| word(*at).as_deref() == Some(item));
+            let value = at.and_then(|at| tokens.get(at + 1)).map(Token::number);
+            value.transpose()
+        };
+        if let (Some(messages), Some(next)) = (value("MESSAGES")?, value("UIDNEXT")?) {
+            self.counters[place] = Some((messages as usize, next));
+        }
+        Ok(())
     }
 
     /// Matches are messages that the client knows of, in their order.
@@ -277,7 +349,6 @@ impl Session {
 
     /// Selects a mailbox, from what is kept of it if QRESYNC is on.
     pub(super) async fn select(&mut self, place: Place) -> anyhow::Result<()> {
-        self.put_away();
         let mut belief = match self.kept[place].take() {
             Some(kept) if self.qresync => kept,
             _ => Belief::new(place, self.qresync),
@@ -318,7 +389,25 @@ impl Session {
                 return Err(error);
             }
         };
-        for answer in &reply.untagged {
+        // What comes before CLOSED is about the mailbox before.
+        let closed = |answer: &Untagged| match answer {
+            Untagged::Status(status) => status.code("CLOSED").is_some(),
+            _ => false,
+        };
+        let before = reply.untagged.iter().position(closed).unwrap_or(0);
+        let (before, after) = reply.untagged.split_at(before);
+        let manner = Manner {
+            expunges: self.listens == Listens::Always,
+            ..Manner::default()
+        };
+        for answer in before {
+            self.hear(answer, manner)?;
+        }
+        if let Some(before) = &mut self.belief {
+            before.end(&Status::default())?;
+        }
+        self.put_away();
+        for answer in after {
             self.note(&format!("S: {answer:?}"));
         }
         self.note(&format!("S: {:?}", reply.status));
@@ -334,7 +423,7 @@ impl Session {
         belief.uidvalidity = uidvalidity;
         let mut exists = None;
         let mut resumed = false;
-        for answer in &reply.untagged {
+        for answer in after {
             match answer {
                 Untagged::Exists(n) => {
                     ensure!(exists.replace(*n as usize).is_none(), "EXISTS twice");
@@ -364,6 +453,7 @@ impl Session {
         }
         belief.end(&reply.status)?;
         self.belief = Some(belief);
+        self.counters[place] = None;
         // What is not kept, or everything.
         let reply = self
             .say(&format!("UID FETCH {first}:* (FLAGS)"), &[], true)
@@ -389,9 +479,40 @@ impl Session {
         bail!("{} gets nowhere", self.name)
     }
 
+    /// What is told of the mailbox that is not selected comes to be what is.
+    async fn compare_counters(&mut self, place: Place, truth: &Truth) -> anyhow::Result<()> {
+        if self.listens == Listens::Never || self.counters[place].is_none() {
+            return Ok(());
+        }
+        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        let is = |counters: &Option<(usize, u32)>| {
+            counters.is_some_and(|(n, next)| n == truth.rows.len() && next == truth.uidnext)
+        };
+        let manner = Manner {
+            expunges: self.listens == Listens::Always,
+            ..Manner::default()
+        };
+        while !is(&self.counters[place]) {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let told = self.imap()?.untagged_within(left).await?;
+            let (counters, count) = (self.counters[place], truth.rows.len());
+            let answer = told.with_context(|| {
+                let next = truth.uidnext;
+                format!(
+                    "told {counters:?} of {}, not {count}, {next}",
+                    PLACES[place]
+                )
+            })?;
+            self.hear(&answer, manner)?;
+        }
+        self.counted += 1;
+        Ok(())
+    }
+
     async fn compare_once(&mut self, truths: &[Truth]) -> anyhow::Result<()> {
         let place = self.place()?;
         self.say("NOOP", &[], true).await?;
+        self.compare_counters(1 - place, &truths[1 - place]).await?;
         let compared = self
             .belief
             .as_ref()

@@ -195,15 +195,18 @@ impl Imap {
         }
     }
 
-    /// Begins IDLE, up to the continuation; gives the tag for [`Imap::done`].
-    pub async fn idle(&mut self) -> anyhow::Result<String> {
+    /// Begins IDLE, up to the continuation; gives the tag for [`Imap::done`], and what was told
+    /// before (RFC 5465).
+    pub async fn idle(&mut self) -> anyhow::Result<(String, Vec<Untagged>)> {
         let tag = self.send("IDLE", &[]).await?;
-        let answer = self.response().await?;
-        ensure!(
-            matches!(answer.first(), Some(Token::Atom(word)) if word == "+"),
-            "IDLE is answered with {answer:?}"
-        );
-        Ok(tag)
+        let mut before = Vec::new();
+        loop {
+            let answer = self.response().await?;
+            if matches!(answer.first(), Some(Token::Atom(word)) if word == "+") {
+                return Ok((tag, before));
+            }
+            before.push(self.typed(&answer).context("instead of a continuation")?);
+        }
     }
 
     /// Ends IDLE.

@@ -231,10 +231,10 @@ impl Store for Cluster {
     fn changes<'a>(
         &'a self,
         account: &'a AccountName,
-        mailbox: MailboxRef,
+        mailbox: Option<MailboxRef>,
         since: ModSeq,
     ) -> Answer<'a, GetChangesResponse> {
-        Box::pin(self.client.get_changes(account, Some(mailbox), since, 0))
+        Box::pin(self.client.get_changes(account, mailbox, since, 0))
     }
 
     fn fetch(

@@ -51,6 +51,7 @@ pub(super) async fn run(door: &Arc<Door>, mut wire: Wire, arrival: Arrival) -> G
         login: None,
         enabled: Enabled::default(),
         selected: None,
+        notify: None,
         errors: 0,
     };
     let greeting = format!(
@@ -101,6 +102,11 @@ impl Session {
             None => EARLY_LITERAL_BYTES,
         };
         let patience = config.idle_timeout();
+        if self.notify.is_some() {
+            // In a box: most sessions never wait so.
+            Box::pin(self.listen(patience)).await?;
+        }
+        let config = &self.door.config;
         match self.wire.command(config, literal, patience).await? {
             Input::Command(octets) => self.command(&octets).await,
             Input::Message(head) => {
@@ -158,7 +164,7 @@ impl Session {
             Err(Stop::Gone(gone)) => return Err(gone),
             Err(Stop::Silent) => return Ok(()),
         };
-        let updated = self.update(ask, expunges).await;
+        let updated = self.update_as_notified(ask, expunges).await;
         if let Err(Gone::Closed | Gone::Idle | Gone::Broken) = updated {
             return updated;
         }
@@ -209,6 +215,7 @@ fn manners(command: &Command) -> (Ask, bool) {
         }
         // Asked for inside.
         Command::Store(uid, ..) => (Ask::Never, *uid),
+        Command::Notify(_) => (Ask::Never, true),
         Command::Select(_) | Command::Close | Command::Unselect | Command::Logout => {
             (Ask::Never, false)
         }

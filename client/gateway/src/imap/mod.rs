@@ -10,6 +10,7 @@
 //! | [`session`] | who has logged in, what is enabled, what is selected |
 //! | [`view`] | the selected mailbox as the client knows it |
 //! | [`watching`], [`updates`] | what has happened in it, and when that is told |
+//! | [`notify`] | what else the client wants to be told unasked |
 //! | [`ahead`] | messages that the client is about to fetch |
 //! | [`op`] | one command a file |
 //! | [`store`], [`cluster`] | what the door needs of the cluster; the client library as such |
@@ -21,14 +22,14 @@
 //! set of uids, not a row per message. `\Recent` is not kept: IMAP4rev2 has none, and to
 //! IMAP4rev1 no message is recent.
 //!
-//! NOTIFY (RFC 5465) is not there, and not told by CAPABILITY: a session hears of the mailbox that
-//! it has selected, by IDLE or with any answer. A program that follows several mailboxes opens a
-//! connection for each, or asks by LIST with STATUS, which is one read.
+//! A session hears of the mailbox that it has selected by IDLE or with any answer. A program that
+//! follows several mailboxes says so by NOTIFY, or asks by LIST with STATUS, which is one read.
 
 pub mod ahead;
 pub mod cluster;
 pub mod connection;
 pub mod deflate;
+pub mod notify;
 pub mod op;
 pub mod parse;
 pub mod respond;

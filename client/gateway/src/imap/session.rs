@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use posthouse_client::ids::{AccountName, MailboxName};
+use roaring::RoaringBitmap;
 
 use super::Door;
 use super::ahead::Ahead;
+use super::notify::Notify;
 use super::respond::{Done, Stop};
 use super::utf7;
 use super::view::View;
@@ -31,6 +33,8 @@ pub struct Session {
     pub(super) enabled: Enabled,
     /// The selected mailbox.
     pub(super) selected: Option<Selected>,
+    /// What is told unasked, once the client has said so.
+    pub(super) notify: Option<Box<Notify>>,
     /// Bad commands so far; after the login, since the last good one.
     pub(super) errors: u32,
 }
@@ -51,6 +55,9 @@ pub struct Selected {
     pub watching: Watching,
     /// Messages that the client is about to fetch.
     pub ahead: Ahead,
+    /// Messages that the client has stored here itself, and was not told of yet; kept only where
+    /// items of new messages are told.
+    pub own: RoaringBitmap,
 }
 
 /// What a client has enabled (RFC 5161), or used.
@@ -94,6 +101,18 @@ impl Session {
         match selected.view.read_only {
             true => Err(Done::no("CANNOT", "the mailbox is open for reading only").into()),
             false => Ok(selected),
+        }
+    }
+
+    /// The client has stored messages in the mailbox of this uidvalidity, which no other mailbox of
+    /// the account has.
+    pub(super) fn stored_here(&mut self, uidvalidity: u32, uids: &RoaringBitmap) {
+        let tells_items = matches!(self.notified(), Some(Some(wanted)) if !wanted.items.is_empty());
+        if let Some(selected) = &mut self.selected
+            && tells_items
+            && selected.view.uidvalidity == uidvalidity
+        {
+            selected.own |= uids;
         }
     }
 

@@ -114,11 +114,11 @@ pub trait Store: Send + Sync {
         mailbox: MailboxRef,
         uids: Vec<UidRange>,
     ) -> Answer<'a, Expunged>;
-    /// What has changed in a mailbox.
+    /// What has changed in a mailbox, or in the whole account.
     fn changes<'a>(
         &'a self,
         account: &'a AccountName,
-        mailbox: MailboxRef,
+        mailbox: Option<MailboxRef>,
         since: ModSeq,
     ) -> Answer<'a, GetChangesResponse>;
     /// Messages in the order of their uids.

@@ -10,6 +10,7 @@ use posthouse_client::ids::Uid;
 use posthouse_client::proto::{Fetched, Keyword};
 use roaring::RoaringBitmap;
 
+use super::respond::Stop;
 use super::respond::text::{all_flags, flags, number, put, set};
 use super::session::Session;
 use super::store::{Event, Wanted};
@@ -31,6 +32,26 @@ impl Session {
     /// Asks the store as `ask` says, and tells the client; of messages that are gone only if
     /// `expunges` are allowed now.
     pub(super) async fn update(&mut self, ask: Ask, expunges: bool) -> Result<(), Gone> {
+        self.take_up(ask).await?;
+        self.tell(expunges, true).await
+    }
+
+    /// The same, as far as the client wants to be told (RFC 5465): for what it has not asked for.
+    pub(super) async fn update_as_notified(
+        &mut self,
+        ask: Ask,
+        expunges: bool,
+    ) -> Result<(), Gone> {
+        let with_flags = match self.notified() {
+            None => true,
+            Some(None) => return Ok(()),
+            Some(Some(selected)) => selected.flags,
+        };
+        self.take_up(ask).await?;
+        self.tell(expunges, with_flags).await
+    }
+
+    async fn take_up(&mut self, ask: Ask) -> Result<(), Gone> {
         let Some(selected) = &mut self.selected else {
             return Ok(());
         };
@@ -39,10 +60,10 @@ impl Session {
             Ask::IfNews => selected.watching.has_news(),
             Ask::Never => false,
         };
-        if refresh {
-            self.refresh().await?;
+        match refresh {
+            true => self.refresh().await,
+            false => Ok(()),
         }
-        self.tell(expunges).await
     }
 
     /// Takes up what has happened in the selected mailbox. A store that is silent right now does
@@ -59,7 +80,7 @@ impl Session {
             let asked = self
                 .door
                 .store
-                .changes(&login.account, view.mailbox(), view.modseq);
+                .changes(&login.account, Some(view.mailbox()), view.modseq);
             let changes = match asked.await {
                 Ok(changes) => changes,
                 Err(Error::NotFound { .. }) => return Err(Gone::MailboxGone),
@@ -86,8 +107,8 @@ impl Session {
         }
     }
 
-    /// Tells the client what has been taken up.
-    pub(super) async fn tell(&mut self, expunges: bool) -> Result<(), Gone> {
+    /// Tells the client what has been taken up; without `with_flags`, changes of flags wait.
+    pub(super) async fn tell(&mut self, expunges: bool, with_flags: bool) -> Result<(), Gone> {
         let Some(selected) = &mut self.selected else {
             return Ok(());
         };
@@ -96,6 +117,9 @@ impl Session {
             return Ok(());
         }
         let news = view.take_news(expunges);
+        if !with_flags {
+            view.tell(&news.updated);
+        }
         let out = self.wire.out();
         if self.enabled.qresync && !news.vanished.is_empty() {
             put(out, "* VANISHED ");
@@ -113,7 +137,34 @@ impl Session {
             number(out, exists);
             put(out, " EXISTS\r\n");
         }
-        self.tell_flags(&news.updated, true).await
+        self.tell_arrived(news.arrived).await?;
+        match with_flags {
+            true => self.tell_flags(&news.updated, true).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Tells items of messages that have come, if the client wants to know some (RFC 5465, section
+    /// 5.2); not of those that it has stored itself. Where they cannot be read now, it asks for them
+    /// itself: it knows that the messages are there.
+    async fn tell_arrived(&mut self, mut arrived: RoaringBitmap) -> Result<(), Gone> {
+        let items = match self.notified() {
+            Some(Some(wanted)) if !wanted.items.is_empty() => wanted.items.clone(),
+            _ => return Ok(()),
+        };
+        if let Some(selected) = &mut self.selected {
+            arrived -= &selected.own;
+            // What has come with them will not come again.
+            selected.own.clear();
+        }
+        match self.tell_items(&arrived, items).await {
+            Ok(()) => Ok(()),
+            Err(Stop::Gone(gone)) => Err(gone),
+            Err(stop) => {
+                tracing::debug!(?stop, "items of new messages could not be read");
+                Ok(())
+            }
+        }
     }
 
     /// Tells the flags (or the modseqs alone) of messages, as they are now.

@@ -66,6 +66,8 @@ pub struct News {
     pub vanished: RoaringBitmap,
     /// The number of messages, when it has grown.
     pub exists: Option<u64>,
+    /// Messages that have come.
+    pub arrived: RoaringBitmap,
     /// Messages whose flags may have changed.
     pub updated: RoaringBitmap,
 }
@@ -362,7 +364,8 @@ impl View {
             news.vanished = vanished;
         }
         if !self.arrived.is_empty() {
-            self.uids |= std::mem::take(&mut self.arrived);
+            news.arrived = std::mem::take(&mut self.arrived);
+            self.uids |= &news.arrived;
             news.exists = Some(self.uids.len());
         }
         news.updated = std::mem::take(&mut self.updated);

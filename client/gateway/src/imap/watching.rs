@@ -1,4 +1,5 @@
-//! Whether something has happened in the selected mailbox (RFC 9051, section 5.2).
+//! Whether something has happened in the selected mailbox (RFC 9051, section 5.2), or in any
+//! (RFC 5465).
 //!
 //! A session listens to its account. So it asks the store for changes when there are some, and a
 //! command that changes nothing costs no question; during IDLE the same news wake it up. A
@@ -19,7 +20,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A session's ear.
 pub struct Watching {
     follow: Option<Box<dyn Follow>>,
-    mailbox: MailboxId,
+    /// `None`: anything that happens to the account.
+    mailbox: Option<MailboxId>,
     /// There is news that nobody has asked the store for.
     news: bool,
     /// The store was asked, and gave no answer.
@@ -27,11 +29,11 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Listens for changes of a mailbox after `since`.
+    /// Listens for changes of a mailbox, or of the whole account, after `since`.
     pub fn new(
         store: &dyn Store,
         account: &AccountName,
-        mailbox: MailboxId,
+        mailbox: Option<MailboxId>,
         since: ModSeq,
     ) -> Watching {
         Watching {
@@ -84,7 +86,9 @@ impl Watching {
         match change {
             None => self.follow = None,
             Some(change) => {
-                let mine = change.mailboxes.contains(&self.mailbox.0);
+                let mine = self
+                    .mailbox
+                    .is_none_or(|id| change.mailboxes.contains(&id.0));
                 self.news |= mine || change.resync || change.gone;
             }
         }

@@ -339,6 +339,20 @@ impl Wire {
         !self.input.is_empty()
     }
 
+    /// Waits for octets that nobody has looked at, between two commands. Nothing is lost when it is
+    /// dropped, if nothing was queued.
+    pub async fn ready(&mut self, patience: Duration) -> Result<(), Gone> {
+        if self.has_input() {
+            return Ok(());
+        }
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Err(Gone::Shutdown),
+            filled = self.fill(patience) => filled,
+        }
+    }
+
     /// Begins TLS on this side (RFC 9051, section 6.2.1). What was sent before it in the clear
     /// must be gone.
     pub async fn start_tls(

@@ -42,11 +42,20 @@ static SUMMARY: LazyLock<Summary> = LazyLock::new(|| summarize(MAIL));
 /// A store of one account.
 pub struct Stateless;
 
-struct Silence;
+/// Tells of one change, and then of none.
+struct One(bool);
 
-impl Follow for Silence {
+impl Follow for One {
     fn next(&mut self) -> BoxFuture<'_, Option<Change>> {
-        Box::pin(std::future::pending())
+        if std::mem::replace(&mut self.0, true) {
+            return Box::pin(std::future::pending());
+        }
+        Box::pin(std::future::ready(Some(Change {
+            modseq: MODSEQ,
+            mailboxes: vec![1],
+            resync: false,
+            gone: false,
+        })))
     }
 }
 
@@ -435,12 +444,12 @@ impl Store for Stateless {
     fn changes<'a>(
         &'a self,
         _: &'a AccountName,
-        mailbox: MailboxRef,
+        mailbox: Option<MailboxRef>,
         since: ModSeq,
     ) -> Answer<'a, GetChangesResponse> {
         let id = match mailbox {
-            MailboxRef::Id { id, .. } => id.0,
-            MailboxRef::Name(_) => 1,
+            Some(MailboxRef::Id { id, .. }) => id.0,
+            Some(MailboxRef::Name(_)) | None => 1,
         };
         answer(match since {
             0..5 => Err(Error::TooOld {
@@ -514,6 +523,6 @@ impl Store for Stateless {
     }
 
     fn follow(&self, _: &AccountName, _: ModSeq) -> Box<dyn Follow> {
-        Box::new(Silence)
+        Box::new(One(false))
     }
 }

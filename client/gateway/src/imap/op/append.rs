@@ -37,6 +37,7 @@ pub(in crate::imap) async fn append(s: &mut Session, head: Head) -> Result<Done,
         .first;
     let mut uids = RoaringBitmap::new();
     uids.insert_range(stored.uid..stored.uid.saturating_add(count));
+    s.stored_here(stored.uidvalidity, &uids);
     let mut code = BytesMut::new();
     set(&mut code, &uids);
     let uids = String::from_utf8_lossy(&code);

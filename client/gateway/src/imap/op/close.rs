@@ -14,13 +14,13 @@ pub(super) async fn close(s: &mut Session) -> Result<Done, Stop> {
         let all = vec![UidRange { first: 1, last }];
         s.door.store.expunge(&account, mailbox, all).await?;
     }
-    s.selected = None;
+    s.deselect();
     Ok(Done::ok("closed"))
 }
 
 /// UNSELECT: removes nothing.
 pub(super) fn unselect(s: &mut Session) -> Result<Done, Stop> {
     s.selected()?;
-    s.selected = None;
+    s.deselect();
     Ok(Done::ok("no mailbox is selected"))
 }

@@ -9,6 +9,7 @@ use crate::imap::respond::text::ranges;
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 use crate::imap::updates::Ask;
+use crate::imap::view;
 
 async fn transfer(
     s: &mut Session,
@@ -29,8 +30,9 @@ async fn transfer(
         return Ok(None);
     }
     let done = s.door.store.copy(&account, from, spans, to, moved).await;
-    done.map(Some)
-        .map_err(|error| Done::of_target_error(&error).into())
+    let copied = done.map_err(|error| Done::of_target_error(&error))?;
+    s.stored_here(copied.uidvalidity, &view::set_of(&copied.to));
+    Ok(Some(copied))
 }
 
 fn copyuid(copied: &Copied) -> Option<String> {

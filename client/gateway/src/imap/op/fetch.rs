@@ -78,15 +78,7 @@ pub(super) async fn fetch(
     }
     let mut plan = Plan::new(command.items, command.changed_since.unwrap_or(0));
     plan.wanted.unconfirmed &= told_flags.is_empty();
-    let mut outcome = tell(s, &uids, &plan, &told_flags).await?;
-    if plan.wanted.unconfirmed && outcome.messages.len() < uids.len() {
-        // They are gone, or the node was behind: a quorum knows.
-        plan.wanted.unconfirmed = false;
-        let missing = &uids - &outcome.messages;
-        let more = tell(s, &missing, &plan, &told_flags).await?;
-        outcome.messages |= more.messages;
-        outcome.unknown_encoding |= more.unknown_encoding;
-    }
+    let outcome = tell_all(s, &uids, &mut plan, &told_flags).await?;
     if outcome.unknown_encoding {
         let text = "a part is encoded in a way that is not known";
         return Err(Done::no("UNKNOWN-CTE", text).into());
@@ -217,6 +209,25 @@ enum At {
     Message,
     /// In the literal of this section, with so many octets to come.
     Literal(u32, u64),
+}
+
+/// Tells all that are there, as a quorum knows it.
+async fn tell_all(
+    s: &mut Session,
+    uids: &RoaringBitmap,
+    plan: &mut Plan,
+    with_flags: &RoaringBitmap,
+) -> Result<Outcomes, Stop> {
+    let mut outcome = tell(s, uids, plan, with_flags).await?;
+    if plan.wanted.unconfirmed && outcome.messages.len() < uids.len() {
+        // They are gone, or the node was behind: a quorum knows.
+        plan.wanted.unconfirmed = false;
+        let missing = uids - &outcome.messages;
+        let more = tell(s, &missing, plan, with_flags).await?;
+        outcome.messages |= more.messages;
+        outcome.unknown_encoding |= more.unknown_encoding;
+    }
+    Ok(outcome)
 }
 
 async fn tell(
@@ -518,5 +529,22 @@ impl Session {
         tell(self, uids, &plan, &RoaringBitmap::new())
             .await
             .map(drop)
+    }
+
+    /// Tells these items of messages, and their uids. Sections are told without setting `\Seen`.
+    pub(in crate::imap) async fn tell_items(
+        &mut self,
+        uids: &RoaringBitmap,
+        mut items: Vec<Item>,
+    ) -> Result<(), Stop> {
+        if uids.is_empty() {
+            return Ok(());
+        }
+        if !items.contains(&Item::Uid) {
+            items.insert(0, Item::Uid);
+        }
+        let mut plan = Plan::new(items, 0);
+        let none = RoaringBitmap::new();
+        tell_all(self, uids, &mut plan, &none).await.map(drop)
     }
 }

@@ -1,5 +1,6 @@
 //! IDLE (RFC 9051, section 6.3.13; RFC 2177).
 
+use crate::imap::notify::news;
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 use crate::imap::updates::Ask;
@@ -9,28 +10,22 @@ use crate::imap::wire::{Gone, Line};
 pub(super) async fn idle(s: &mut Session) -> Result<Done, Stop> {
     s.account()?;
     s.wire.say("+ idling");
-    s.update(Ask::Always, true).await?;
+    s.update_as_notified(Ask::Always, true).await?;
     let (limit, idle) = (s.door.config.line_bytes, s.door.config.idle_timeout());
     let until = tokio::time::Instant::now() + idle;
     loop {
         s.wire.flush(s.door.config.data_timeout()).await?;
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         let news = {
-            let (wire, selected) = (&mut s.wire, &mut s.selected);
-            let news = async {
-                match selected {
-                    Some(selected) => selected.watching.wait().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let wire = &mut s.wire;
             tokio::select! {
                 biased;
                 line = wire.line(limit, left, true) => Some(line?),
-                () = news => None,
+                () = news(&mut s.selected, &mut s.notify) => None,
             }
         };
         match news {
-            None => s.update(Ask::Always, true).await?,
+            None => s.announce(true).await?,
             Some(Line::Good(line)) if line.eq_ignore_ascii_case(b"DONE") => {
                 return Ok(Done::ok("no longer idle"));
             }

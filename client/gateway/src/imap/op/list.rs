@@ -19,7 +19,7 @@ const PATTERNS: usize = 100;
 const PATTERN_BYTES: usize = 2_000;
 
 /// Names that may be told, and what is known of them.
-pub(super) struct Names<'a> {
+pub(in crate::imap) struct Names<'a> {
     all: BTreeMap<&'a str, Known<'a>>,
 }
 
@@ -121,6 +121,24 @@ pub(super) async fn list(s: &mut Session, command: List) -> Result<Done, Stop> {
         s.wire.relieve(patience).await?;
     }
     Ok(Done::ok("that is all"))
+}
+
+/// LIST of one name, which need not be there any more, with the name that it had before.
+pub(in crate::imap) fn say(s: &mut Session, names: &Names<'_>, name: &str, old: Option<&str>) {
+    let known = names.all.get(name).copied().unwrap_or_default();
+    let command = List {
+        return_subscribed: true,
+        ..List::default()
+    };
+    let attributes = attributes(names, name, &known, &command);
+    put(s.wire.out(), &format!("* LIST ({attributes}) \"/\" "));
+    s.say_name(name);
+    if let Some(old) = old {
+        put(s.wire.out(), " (\"OLDNAME\" (");
+        s.say_name(old);
+        put(s.wire.out(), "))");
+    }
+    put(s.wire.out(), "\r\n");
 }
 
 fn select<'a>(names: &'a Names<'a>, command: &List, patterns: &[String]) -> Vec<Told<'a>> {

@@ -2,6 +2,7 @@
 
 use posthouse_client::Error;
 
+use crate::imap::notify::Own;
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 
@@ -15,6 +16,7 @@ pub(super) async fn create(s: &mut Session, name: &[u8], uses: Vec<String>) -> R
         true => of_use(error),
         false => error.into(),
     })?;
+    s.note_own(Own::Created(&mailbox));
     let code = format!("MAILBOXID (M{})", mailbox.mailbox_id);
     Ok(Done::ok("created").code(code))
 }
@@ -34,6 +36,7 @@ pub(super) async fn delete(s: &mut Session, name: &[u8]) -> Result<Done, Stop> {
     let account = s.account()?;
     let name = s.name(name)?;
     s.door.store.delete(&account, &name).await?;
+    s.note_own(Own::Deleted(name.as_str()));
     Ok(Done::ok("deleted"))
 }
 
@@ -42,6 +45,7 @@ pub(super) async fn rename(s: &mut Session, from: &[u8], to: &[u8]) -> Result<Do
     let account = s.account()?;
     let (from, to) = (s.name(from)?, s.name(to)?);
     s.door.store.rename(&account, &from, &to).await?;
+    s.note_own(Own::Renamed(from.as_str(), to.as_str()));
     Ok(Done::ok("renamed"))
 }
 
@@ -50,6 +54,7 @@ pub(super) async fn subscribe(s: &mut Session, name: &[u8], on: bool) -> Result<
     let account = s.account()?;
     let name = s.name(name)?;
     s.door.store.subscribe(&account, &name, on).await?;
+    s.note_own(Own::Subscribed(name.as_str(), on));
     Ok(match on {
         true => Done::ok("subscribed"),
         false => Done::ok("not subscribed any more"),

@@ -8,14 +8,15 @@ use posthouse_client::ids::{MailboxName, MailboxRef};
 use posthouse_client::proto::Annotation;
 
 use super::mailboxes::of_use;
+use crate::imap::notify::Own;
 use crate::imap::parse::metadata::{GetMetadata, SetMetadata};
 use crate::imap::respond::done::Condition;
-use crate::imap::respond::text::{one_line, put, string};
+use crate::imap::respond::text::{astring, one_line, put, string};
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 
 /// Special uses of a mailbox, as LIST tells them, with spaces between them.
-const SPECIAL_USE: &str = "/private/specialuse";
+pub(in crate::imap) const SPECIAL_USE: &str = "/private/specialuse";
 /// Octets of all special uses that there are, and more.
 const SPECIAL_USE_BYTES: usize = 1_000;
 
@@ -98,7 +99,7 @@ pub(super) async fn get(s: &mut Session, command: GetMetadata) -> Result<Done, S
         let out = s.wire.out();
         for (i, (entry, value)) in told.iter().enumerate() {
             put(out, if i == 0 { " (" } else { " " });
-            put(out, entry);
+            astring(out, entry, utf8);
             put(out, " ");
             match value {
                 None => put(out, "NIL"),
@@ -118,6 +119,20 @@ pub(super) async fn get(s: &mut Session, command: GetMetadata) -> Result<Done, S
         0 => done,
         longest => done.code(format!("METADATA LONGENTRIES {longest}")),
     })
+}
+
+/// METADATA without values: these have changed (RFC 5464, section 4.4.2).
+pub(in crate::imap) fn say_changed(s: &mut Session, name: &str, entries: &[String]) {
+    put(s.wire.out(), "* METADATA ");
+    match name {
+        "" => put(s.wire.out(), "\"\""),
+        name => s.say_name(name),
+    }
+    for entry in entries {
+        put(s.wire.out(), " ");
+        astring(s.wire.out(), entry, false);
+    }
+    put(s.wire.out(), "\r\n");
 }
 
 /// The entry of a mailbox's special uses, if it has any.
@@ -162,7 +177,7 @@ pub(super) async fn set(s: &mut Session, command: SetMetadata) -> Result<Done, S
             value: value.unwrap_or_default().into(),
         });
     }
-    let mailbox = name.map(MailboxRef::Name);
+    let mailbox = name.clone().map(MailboxRef::Name);
     if let Some(mailbox) = &mailbox
         && let Some(uses) = annotations.iter().find(|a| a.entry == SPECIAL_USE)
     {
@@ -176,7 +191,7 @@ pub(super) async fn set(s: &mut Session, command: SetMetadata) -> Result<Done, S
     let set = s
         .door
         .store
-        .set_metadata(&account, mailbox, annotations)
+        .set_metadata(&account, mailbox, annotations.clone())
         .await;
     set.map_err(|error| match error {
         Error::TooLarge { limit, .. } => Stop::from(Done::no(
@@ -191,5 +206,7 @@ pub(super) async fn set(s: &mut Session, command: SetMetadata) -> Result<Done, S
         }),
         error => error.into(),
     })?;
+    let name = name.as_ref().map(MailboxName::as_str);
+    s.note_own(Own::Annotated(name, &annotations));
     Ok(Done::ok("set"))
 }

@@ -14,6 +14,7 @@ pub mod login;
 pub mod lsub;
 pub mod mailboxes;
 pub mod metadata;
+pub mod notify;
 pub mod quota;
 pub mod search;
 pub mod select;
@@ -52,6 +53,7 @@ pub(super) async fn run(s: &mut Session, tag: &str, command: Command) -> Result<
         Command::Namespace => simple::namespace(s),
         Command::Status(name, items) => status::status(s, &name, &items).await,
         Command::Idle => idle::idle(s).await,
+        Command::Notify(command) => notify::notify(s, command).await,
         Command::Close => close::close(s).await,
         Command::Unselect => close::unselect(s),
         Command::Expunge(set) => expunge::expunge(s, set).await,

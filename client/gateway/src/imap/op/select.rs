@@ -21,7 +21,7 @@ pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Sto
     if command.qresync.is_some() && !s.enabled.qresync {
         return Err(Done::bad("enable QRESYNC first").into());
     }
-    if s.selected.take().is_some() {
+    if s.deselect() {
         s.wire.say("* OK [CLOSED] the mailbox before is closed");
     }
     // A name that cannot be one is a failure like any other (RFC 9051, section 6.3.2).
@@ -33,7 +33,7 @@ pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Sto
     let first_unseen = opened.first_unseen;
     let mailbox = opened.mailbox.clone();
     let view = View::new(opened, command.read_only);
-    let watching = Watching::new(&*s.door.store, &account, view.id, view.modseq);
+    let watching = Watching::new(&*s.door.store, &account, Some(view.id), view.modseq);
 
     let rev2 = s.enabled.rev2;
     let out = s.wire.out();
@@ -73,10 +73,12 @@ pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Sto
         s.say_name(&mailbox.name);
         put(s.wire.out(), "\r\n");
     }
+    s.note_selected(view.id);
     s.selected = Some(Selected {
         view,
         watching,
         ahead: Ahead::default(),
+        own: RoaringBitmap::new(),
     });
     if let Some(resync) = command.qresync
         && resync.uidvalidity == uidvalidity
@@ -150,7 +152,12 @@ pub(super) async fn vanished_since(
     let there = view.uids().clone();
     let (mut from, mut vanished) = (since, RoaringBitmap::new());
     loop {
-        let changes = match s.door.store.changes(&account, mailbox.clone(), from).await {
+        let changes = match s
+            .door
+            .store
+            .changes(&account, Some(mailbox.clone()), from)
+            .await
+        {
             Ok(changes) => changes,
             Err(Error::TooOld { .. }) => {
                 let mut gone = asked - there;

@@ -30,12 +30,22 @@ pub(super) async fn status(
     Ok(Done::ok("that is all"))
 }
 
-/// `* STATUS name (items)`.
+/// `* STATUS name (items)` as the client asks for it.
 pub(super) async fn say(s: &mut Session, m: &Mailbox, items: &[StatusItem]) -> Result<(), Stop> {
     let storage = match items.contains(&StatusItem::DeletedStorage) && m.deleted > 0 {
         true => deleted_bytes(s, m).await?,
         false => 0,
     };
+    line(s, m, items, storage);
+    if items.contains(&StatusItem::HighestModSeq) {
+        // RFC 7162, section 3.1: asking for it is using it.
+        s.use_condstore();
+    }
+    Ok(())
+}
+
+/// `* STATUS name (items)`. `storage`: octets that EXPUNGE would free.
+pub(in crate::imap) fn line(s: &mut Session, m: &Mailbox, items: &[StatusItem], storage: u64) {
     put(s.wire.out(), "* STATUS ");
     s.say_name(&m.name);
     put(s.wire.out(), " (");
@@ -61,11 +71,6 @@ pub(super) async fn say(s: &mut Session, m: &Mailbox, items: &[StatusItem]) -> R
         put(s.wire.out(), &text);
     }
     put(s.wire.out(), ")\r\n");
-    if items.contains(&StatusItem::HighestModSeq) {
-        // RFC 7162, section 3.1: asking for it is using it.
-        s.use_condstore();
-    }
-    Ok(())
 }
 
 /// Octets that EXPUNGE would free (RFC 9208, section 4.1.4): no counter knows them.

@@ -57,7 +57,7 @@ pub(super) async fn store(
         true if s.enabled.condstore => s.tell_flags(&ours, false).await?,
         true => {}
     }
-    s.tell(uid).await?;
+    s.tell(uid, true).await?;
     let done = Done::ok("stored");
     if modified.is_empty() {
         return Ok(done);

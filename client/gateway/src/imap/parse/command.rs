@@ -3,11 +3,14 @@
 use super::fetch::FetchItems;
 use super::list::{List, StatusItem};
 use super::metadata::{GetMetadata, SetMetadata};
+use super::notify::Notify;
 use super::search::{Search, Sort, Thread};
 use super::select::Select;
 use super::store::Store;
 use super::token::Cursor;
-use super::{Bad, Limits, RawName, Secret, Set, fetch, list, metadata, search, select, store};
+use super::{
+    Bad, Limits, RawName, Secret, Set, fetch, list, metadata, notify, search, select, store,
+};
 
 /// A command.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,8 @@ pub enum Command {
     Status(RawName, Vec<StatusItem>),
     /// IDLE.
     Idle,
+    /// NOTIFY (RFC 5465).
+    Notify(Notify),
     /// CHECK.
     Check,
     /// CLOSE.
@@ -167,6 +172,7 @@ fn is_known(word: &str) -> bool {
             | "LIST"
             | "LSUB"
             | "STATUS"
+            | "NOTIFY"
             | "GETMETADATA"
             | "SETMETADATA"
             | "GETQUOTA"
@@ -223,6 +229,7 @@ fn with_arguments(c: &mut Cursor<'_>, limits: &Limits, word: &str) -> Result<Com
             c.space()?;
             Command::Status(name, list::status_items(c)?)
         }
+        "NOTIFY" => Command::Notify(notify::parse(c, limits)?),
         "GETMETADATA" => Command::GetMetadata(metadata::get(c, limits)?),
         "SETMETADATA" => Command::SetMetadata(metadata::set(c, limits)?),
         "GETQUOTA" => Command::GetQuota(c.astring()?),

@@ -72,13 +72,7 @@ pub enum Form {
 pub fn parse(c: &mut Cursor<'_>, limits: &Limits) -> Result<FetchItems, Bad> {
     let mut fetch = FetchItems::default();
     match c.peek() {
-        Some(b'(') => {
-            let items = &mut fetch.items;
-            c.list(|c| {
-                bounded(items, limits)?;
-                item(c, limits, items)
-            })?;
-        }
+        Some(b'(') => fetch.items = items(c, limits)?,
         _ => {
             let word = c.rest();
             let macros = [
@@ -112,9 +106,6 @@ pub fn parse(c: &mut Cursor<'_>, limits: &Limits) -> Result<FetchItems, Bad> {
             }
         }
     }
-    if fetch.items.is_empty() {
-        return Err(Bad("an item was expected"));
-    }
     if c.eat(b' ') {
         c.list(|c| {
             match c.word()?.as_str() {
@@ -136,6 +127,19 @@ pub fn parse(c: &mut Cursor<'_>, limits: &Limits) -> Result<FetchItems, Bad> {
         }
     }
     Ok(fetch)
+}
+
+/// Items in parentheses, at least one.
+pub fn items(c: &mut Cursor<'_>, limits: &Limits) -> Result<Vec<Item>, Bad> {
+    let mut items = Vec::new();
+    c.list(|c| {
+        bounded(&items, limits)?;
+        item(c, limits, &mut items)
+    })?;
+    match items.is_empty() {
+        true => Err(Bad("an item was expected")),
+        false => Ok(items),
+    }
 }
 
 fn item(c: &mut Cursor<'_>, limits: &Limits, items: &mut Vec<Item>) -> Result<(), Bad> {

@@ -5,12 +5,12 @@
 //! | [`token`] | words, numbers, strings, literals in place |
 //! | [`set`], [`date`] | sets of messages; dates |
 //! | [`command`] | tag and command, with the families that need few arguments |
-//! | [`select`], [`list`], [`fetch`], [`search`], [`store`], [`metadata`] | one family each |
+//! | [`select`], [`list`], [`fetch`], [`search`], [`store`], [`metadata`], [`notify`] | one family each |
 //! | [`append`] | what stands before the octets of a message |
 //!
 //! The reader is our own. `imap-codec` is maintained and exact, but it reads a closed command
 //! set: of what this door offers it lacks QRESYNC, LIST-EXTENDED, ESEARCH options, SEARCHRES,
-//! WITHIN, PARTIAL, OBJECTID, SAVEDATE, PREVIEW, REPLACE and literals of messages that are not
+//! WITHIN, PARTIAL, OBJECTID, SAVEDATE, PREVIEW, REPLACE, NOTIFY and literals of messages that are not
 //! held in memory, and its grammar cannot be extended from outside. Half of the commands through
 //! one parser and half through another would be two sets of edge cases. So it is the second
 //! opinion instead: a test has both read the same commands and compares what they understood.
@@ -24,6 +24,7 @@ pub mod date;
 pub mod fetch;
 pub mod list;
 pub mod metadata;
+pub mod notify;
 pub mod search;
 pub mod select;
 pub mod set;

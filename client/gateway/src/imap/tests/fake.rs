@@ -1,14 +1,12 @@
 //! A store in memory, with the semantics that the door relies on: uids ascend, every change has
 //! the next modseq, and what has changed since one can be asked.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
 use posthouse_client::ids::*;
-use posthouse_client::proto::search_key::Key;
 use posthouse_client::proto::section::Kind;
 use posthouse_client::proto::section_data::Outcome;
 use posthouse_client::proto::*;
@@ -22,55 +20,10 @@ use crate::imap::store::{Answer, Change, Event, Follow, Matches, Message, Query,
 use crate::imap::view::{ranges, set_of};
 use crate::spool::locked;
 
-pub struct Msg {
-    pub flags: u32,
-    pub keywords: BTreeSet<u32>,
-    pub modseq: u64,
-    pub octets: Bytes,
-    pub date_ms: u64,
-    pub email: u64,
-}
+mod state;
 
-pub struct Box_ {
-    pub name: String,
-    pub uidnext: u32,
-    pub modseq: u64,
-    pub messages: BTreeMap<u32, Msg>,
-    pub special: Vec<String>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum What {
-    Created,
-    Updated,
-    Vanished,
-}
-
-#[derive(Default)]
-pub struct State {
-    pub modseq: u64,
-    next_box: u32,
-    pub boxes: BTreeMap<u32, Box_>,
-    keywords: Vec<String>,
-    subscriptions: BTreeSet<String>,
-    annotations: BTreeMap<(Option<u32>, String), Bytes>,
-    log: Vec<(u64, u32, What, u32)>,
-    /// Changes up to this one are forgotten.
-    pub trimmed: u64,
-    /// So many questions for changes get no answer.
-    pub silent: u32,
-    /// Messages that only a confirmed view shows.
-    pub unconfirmed: BTreeSet<u32>,
-    /// A message that no call can be answered with.
-    pub damaged: Option<u32>,
-    /// Calls for messages.
-    pub fetches: u32,
-}
-
-const USES: [&str; 3] = ["\\Sent", "\\Junk", "\\Drafts"];
-/// As many annotations as there can be.
-pub const ANNOTATIONS: usize = 5;
-const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
+pub use self::state::ANNOTATIONS;
+use self::state::{Msg, State, USES, What, gone};
 
 /// A store of one account: ann@example.org, "secret".
 #[derive(Clone)]
@@ -79,150 +32,8 @@ pub struct Fake {
     moved: Arc<watch::Sender<u64>>,
 }
 
-fn gone(what: &str) -> Error {
-    Error::not_found(what, "it is not there")
-}
-
 fn answer<'a, T: Send + 'a>(result: Result<T, Error>) -> Answer<'a, T> {
     Box::pin(async move { result })
-}
-
-impl State {
-    fn find(&self, mailbox: &MailboxRef) -> Result<u32, Error> {
-        let found = match mailbox {
-            MailboxRef::Name(name) => self
-                .boxes
-                .iter()
-                .find(|(_, b)| b.name == name.as_str())
-                .map(|(id, _)| *id),
-            MailboxRef::Id { id, .. } => self.boxes.contains_key(&id.0).then_some(id.0),
-        };
-        found.ok_or_else(|| gone("mailbox"))
-    }
-
-    fn create(&mut self, name: &str) -> u32 {
-        self.next_box += 1;
-        self.modseq += 1;
-        let new = Box_ {
-            name: name.to_owned(),
-            uidnext: 1,
-            modseq: self.modseq,
-            messages: BTreeMap::new(),
-            special: Vec::new(),
-        };
-        self.boxes.insert(self.next_box, new);
-        self.next_box
-    }
-
-    fn log(&mut self, id: u32, what: What, uid: u32) {
-        let modseq = self.modseq;
-        self.log.push((modseq, id, what, uid));
-        if let Some(b) = self.boxes.get_mut(&id) {
-            b.modseq = modseq;
-            if let Some(m) = b.messages.get_mut(&uid) {
-                m.modseq = modseq;
-            }
-        }
-    }
-
-    fn flags(&mut self, names: &[String]) -> (u32, BTreeSet<u32>) {
-        let (mut bits, mut keywords) = (0, BTreeSet::new());
-        for name in names {
-            match SYSTEM.iter().position(|s| s.eq_ignore_ascii_case(name)) {
-                Some(i) => bits |= 1 << i,
-                None => {
-                    let known = self
-                        .keywords
-                        .iter()
-                        .position(|k| k.eq_ignore_ascii_case(name));
-                    let id = known.unwrap_or_else(|| {
-                        self.keywords.push(name.clone());
-                        self.keywords.len() - 1
-                    });
-                    keywords.insert(id as u32);
-                }
-            }
-        }
-        (bits, keywords)
-    }
-
-    /// Without a new modseq: the caller has taken one.
-    fn put(&mut self, id: u32, octets: Bytes, flags: &[String], date_ms: u64, email: u64) -> u32 {
-        let (bits, keywords) = self.flags(flags);
-        let b = self.boxes.get_mut(&id).unwrap();
-        let uid = b.uidnext;
-        b.uidnext += 1;
-        let message = Msg {
-            flags: bits,
-            keywords,
-            modseq: 0,
-            octets,
-            date_ms,
-            email,
-        };
-        b.messages.insert(uid, message);
-        self.log(id, What::Created, uid);
-        uid
-    }
-
-    fn wire(&self, id: u32) -> Mailbox {
-        let b = &self.boxes[&id];
-        let count = |f: &dyn Fn(&Msg) -> bool| b.messages.values().filter(|m| f(m)).count() as u64;
-        Mailbox {
-            name: b.name.clone(),
-            mailbox_id: id,
-            uidvalidity: 100 + id,
-            uidnext: b.uidnext,
-            highest_modseq: b.modseq,
-            messages: b.messages.len() as u64,
-            unseen: count(&|m| m.flags & 1 == 0),
-            deleted: count(&|m| m.flags & 8 != 0),
-            bytes: b.messages.values().map(|m| m.octets.len() as u64).sum(),
-            special_use: b.special.clone(),
-            subscribed: self.subscriptions.contains(&b.name),
-        }
-    }
-
-    fn names(&self) -> Vec<Keyword> {
-        let keyword = |(i, name): (usize, &String)| Keyword {
-            id: i as u32,
-            name: name.clone(),
-        };
-        self.keywords.iter().enumerate().map(keyword).collect()
-    }
-
-    fn matches(&self, key: &SearchKey, id: u32, uid: u32) -> bool {
-        let m = &self.boxes[&id].messages[&uid];
-        let within = |r: &search_key::Range, n: u64| n >= r.from && (r.to == 0 || n < r.to);
-        let contains = |text: &str| {
-            let octets = String::from_utf8_lossy(&m.octets).to_lowercase();
-            octets.contains(&text.to_lowercase())
-        };
-        match key.key.as_ref().unwrap() {
-            Key::AllOf(keys) => keys.keys.iter().all(|k| self.matches(k, id, uid)),
-            Key::AnyOf(keys) => keys.keys.iter().any(|k| self.matches(k, id, uid)),
-            Key::Not(key) => !self.matches(key, id, uid),
-            Key::Uids(uids) => set_of(&uids.uids).contains(uid),
-            Key::Flag(flag) => {
-                let on = match SYSTEM
-                    .iter()
-                    .position(|s| s.eq_ignore_ascii_case(&flag.name))
-                {
-                    Some(i) => m.flags & (1 << i) != 0,
-                    None => m
-                        .keywords
-                        .iter()
-                        .any(|k| self.keywords[*k as usize] == flag.name),
-                };
-                on != flag.off
-            }
-            Key::Modseq(range) => within(range, m.modseq),
-            Key::Size(range) => within(range, m.octets.len() as u64),
-            Key::InternalDateMs(range) => within(range, m.date_ms),
-            Key::Subject(text) | Key::Body(text) | Key::Text(text) => contains(text),
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 impl Fake {
@@ -426,7 +237,7 @@ impl Store for Fake {
         answer(self.change(|s| {
             let id = s.find(&MailboxRef::Name(name.clone()))?;
             s.boxes.remove(&id);
-            s.modseq += 1;
+            s.touch(Some(id));
             Ok(())
         }))
     }
@@ -438,9 +249,18 @@ impl Store for Fake {
         to: &'a MailboxName,
     ) -> Answer<'a, ()> {
         answer(self.change(|s| {
-            let id = s.find(&MailboxRef::Name(from.clone()))?;
-            s.boxes.get_mut(&id).unwrap().name = to.as_str().to_owned();
-            s.modseq += 1;
+            s.find(&MailboxRef::Name(from.clone()))?;
+            s.touch(None);
+            let ids: Vec<u32> = s.boxes.keys().copied().collect();
+            for id in ids {
+                let name = &s.boxes[&id].name;
+                let rest = name.strip_prefix(from.as_str()).map(str::to_owned);
+                let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'));
+                if let Some(rest) = rest {
+                    s.boxes.get_mut(&id).unwrap().name = format!("{to}{rest}");
+                    s.touch(Some(id));
+                }
+            }
             Ok(())
         }))
     }
@@ -452,6 +272,8 @@ impl Store for Fake {
         on: bool,
     ) -> Answer<'a, ()> {
         answer(self.change(|s| {
+            let id = s.find(&MailboxRef::Name(name.clone())).ok();
+            s.touch(id);
             let name = name.as_str().to_owned();
             let _ = if on {
                 s.subscriptions.insert(name)
@@ -474,7 +296,7 @@ impl Store for Fake {
             }
             let id = s.find(&mailbox)?;
             s.boxes.get_mut(&id).unwrap().special = uses;
-            s.modseq += 1;
+            s.touch(Some(id));
             Ok(())
         }))
     }
@@ -510,6 +332,7 @@ impl Store for Fake {
                 let message = format!("limit reached: {ANNOTATIONS} annotations");
                 return Err(Error::Refused { message });
             }
+            s.touch(id);
             for a in annotations {
                 match a.nil {
                     true => s.annotations.remove(&(id, a.entry)),
@@ -682,7 +505,7 @@ impl Store for Fake {
     fn changes<'a>(
         &'a self,
         _: &'a AccountName,
-        mailbox: MailboxRef,
+        mailbox: Option<MailboxRef>,
         since: ModSeq,
     ) -> Answer<'a, GetChangesResponse> {
         let mut s = locked(&self.state);
@@ -692,52 +515,46 @@ impl Store for Fake {
             return Box::pin(async move { Err(Error::Deadline { message }) });
         }
         let fold = |id: u32| {
-            let (mut created, mut updated, mut vanished) = (
-                RoaringBitmap::new(),
-                RoaringBitmap::new(),
-                RoaringBitmap::new(),
-            );
             // Pages are short, so that more than one is needed.
-            let log: Vec<_> = s
-                .log
-                .iter()
-                .filter(|(m, i, ..)| *m > since && *i == id)
-                .collect();
-            let end = log.get(3).map_or(s.modseq, |(m, ..)| *m);
-            for (_, _, what, uid) in log.iter().filter(|(m, ..)| *m <= end) {
-                match what {
-                    What::Created => {
-                        created.insert(*uid);
-                    }
-                    What::Updated if !created.contains(*uid) => {
-                        updated.insert(*uid);
-                    }
-                    What::Updated => {}
-                    What::Vanished => {
-                        created.remove(*uid);
-                        updated.remove(*uid);
-                        vanished.insert(*uid);
-                    }
-                }
-            }
+            let mine = |(m, i, ..): &&(u64, u32, What, u32)| *m > since && *i == id;
+            let fourth = s.log.iter().filter(mine).nth(3);
+            let end = fourth.map_or(s.modseq, |(m, ..)| *m);
             GetChangesResponse {
-                mailboxes: vec![MailboxChanges {
-                    mailbox_id: id,
-                    created: ranges(&created),
-                    updated: ranges(&updated),
-                    vanished: ranges(&vanished),
-                    ..MailboxChanges::default()
-                }],
+                mailboxes: vec![s.fold(id, since, end)],
                 up_to: end,
                 more: end < s.modseq,
                 account_changed: false,
+            }
+        };
+        let all = || {
+            let end = s.modseq.min(since + 3);
+            let folded = (1..=s.next_box).map(|id| s.fold(id, since, end));
+            GetChangesResponse {
+                mailboxes: folded
+                    .filter(|m| {
+                        let nothing = MailboxChanges {
+                            mailbox_id: m.mailbox_id,
+                            ..MailboxChanges::default()
+                        };
+                        *m != nothing
+                    })
+                    .collect(),
+                up_to: end,
+                more: end < s.modseq,
+                account_changed: s
+                    .touched
+                    .iter()
+                    .any(|(m, id)| *m > since && *m <= end && id.is_none()),
             }
         };
         answer(match since < s.trimmed {
             true => Err(Error::TooOld {
                 message: String::new(),
             }),
-            false => s.find(&mailbox).map(fold),
+            false => match &mailbox {
+                Some(mailbox) => s.find(mailbox).map(fold),
+                None => Ok(all()),
+            },
         })
     }
 

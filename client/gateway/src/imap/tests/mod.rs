@@ -6,4 +6,5 @@ mod client;
 mod dialogue;
 mod extensions;
 mod fake;
+mod notify;
 mod random;
