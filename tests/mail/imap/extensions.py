@@ -208,6 +208,54 @@ def idle(doors):
     assert watcher.search() == [2]
 
 
+def notify(doors):
+    """One connection is told of all mailboxes (RFC 5465), by other nodes, also while a leader dies."""
+    watcher, changer = doors.imaplib(0), doors.imapclient(1)
+    changer.create_folder("Lists")
+    assert "NOTIFY" in watcher.capabilities, watcher.capabilities
+    ok(watcher.select("INBOX"))
+    wishes = (
+        "(SELECTED (MessageNew (BODY.PEEK[HEADER.FIELDS (SUBJECT)]) MessageExpunge FlagChange)) "
+        "(PERSONAL (MessageNew MessageExpunge MailboxName SubscriptionChange))"
+    )
+    said = good(watcher, "NOTIFY", "SET STATUS", wishes)[1]
+    assert said["STATUS"][0].startswith(b"Lists (MESSAGES 0 UIDNEXT 1 "), said
+
+    def until(*wanted):
+        for text in wanted:
+            lines = []
+            while not any(text in line for line in lines):
+                lines.append(watcher.readline())
+                assert lines[-1] and len(lines) < 20, (text, lines)
+
+    changer.append("Lists", letter(1))
+    until(b"* STATUS Lists (MESSAGES 1 UIDNEXT 2 ")
+    changer.append("INBOX", letter(2))
+    until(b"* 1 EXISTS", b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (SUBJECT)]", b"Subject: letter 2")
+    doors.tell("listening")
+    changer.append("Lists", letter(3))
+    until(b"* STATUS Lists (MESSAGES 2 UIDNEXT 3 ")
+    changer.subscribe_folder("Lists")
+    until(b'\\Subscribed) "/" Lists')
+    changer.create_folder("Lists/deep")
+    until(b'"/" Lists/deep')
+    changer.rename_folder("Lists", "Liste")
+    until(b'"/" Liste ("OLDNAME" (Lists))')
+    changer.select_folder("INBOX")
+    changer.delete_messages([1])
+    until(b"* 1 FETCH (UID 1 FLAGS (\\Deleted))")
+    changer.expunge()
+    until(b"* 1 EXPUNGE")
+    status, text, _ = command(watcher, "NOTIFY", "SET", "(PERSONAL (Sunrise))")
+    assert status == "NO" and text.startswith("[BADEVENT (MessageNew "), text
+    good(watcher, "NOTIFY", "NONE")
+    changer.append("INBOX", letter(4))
+    assert "EXISTS" not in good(watcher, "NOOP")[1]
+    ok(watcher.select("Liste"))
+    assert ok(watcher.search(None, "ALL")) == [b"1 2"]
+    assert watcher.logout()[0] == "BYE"
+
+
 def moves(doors):
     """MOVE (RFC 6851) and UIDPLUS (RFC 4315)."""
     one, other = doors.imapclient(0), doors.imapclient(1)

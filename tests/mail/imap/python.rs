@@ -57,17 +57,21 @@ async fn imaplib_and_imapclient_use_every_extension() {
         run(name, &mut command, &dir).await;
     }
 
-    // What is changed through one node arrives at an IDLE at another, whoever leads.
-    let account = "idle@example.org";
-    create(&cluster, account).await;
-    let (leader, others) = leader_and_others(&cluster, account).await;
-    let doors = others.map(|i| Door::of(&cluster, i));
-    let mut command = case(&dir, "extensions.py", "idle", account, &doors);
-    let mut idle = start("idle", &mut command, &dir);
-    idle.line("idling", PATIENCE).await.unwrap();
-    cluster.kill(leader);
-    std::fs::write(dir.join("idling"), "").unwrap();
-    finish("idle", idle, &dir).await;
+    // What is changed through one node is told to a client of another one, whoever leads.
+    for (name, ready) in [("idle", "idling"), ("notify", "listening")] {
+        let account = format!("{name}@example.org");
+        create(&cluster, &account).await;
+        let (leader, others) = leader_and_others(&cluster, &account).await;
+        let doors = others.map(|i| Door::of(&cluster, i));
+        let mut command = case(&dir, "extensions.py", name, &account, &doors);
+        let mut told = start(name, &mut command, &dir);
+        told.line(ready, PATIENCE).await.unwrap();
+        cluster.kill(leader);
+        std::fs::write(dir.join(ready), "").unwrap();
+        finish(name, told, &dir).await;
+        cluster.restart(leader).await.unwrap();
+        cluster.wait_healthy(PATIENCE).await.unwrap();
+    }
 }
 
 /// The doors as a process of their own, apart from the nodes.
