@@ -409,6 +409,9 @@ impl Session {
         self.put_away();
         for answer in after {
             self.note(&format!("S: {answer:?}"));
+            if let Untagged::Other(tokens) = answer {
+                self.count(tokens)?;
+            }
         }
         self.note(&format!("S: {:?}", reply.status));
         ensure!(reply.is_ok(), "{:?}", reply.status);
