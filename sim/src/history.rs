@@ -491,6 +491,9 @@ pub struct Believed {
     pub messages: Vec<(u32, BTreeSet<String>)>,
     /// What it was told that makes no sense.
     pub problems: Vec<String>,
+    /// How many messages other mailboxes have, by the generation of their uids, as far as it was told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<(u32, u64)>,
 }
 
 /// A message as it was listed.

@@ -2,12 +2,13 @@
 //! what a full reading finds.
 //!
 //! Source: RFC 9051, sections 5.2, 5.5 and 7.5.1 (numbers, and when messages may be told to be gone);
-//! RFC 7162, section 3.2 (who comes back is told what has changed and what has vanished). Who is in
+//! RFC 7162, section 3.2 (who comes back is told what has changed and what has vanished); RFC 5465,
+//! section 5 (who says NOTIFY is told of other mailboxes). Who is in
 //! no mailbox at the end knows nothing that could be wrong; but it must be kept out for a reason: it
 //! may not log in, or the mailbox is gone. Where the account may have been deleted, nothing is said of
 //! the mailbox: another one may have its name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::story::Story;
 use super::{Findings, Invariant, JUDGED};
@@ -75,6 +76,7 @@ fn difference(
     let finals = history.iter().filter(|r| r.client == READER);
     let (mut read, mut named) = (false, false);
     let mut there: Option<&[MessageSeen]> = None;
+    let mut counts = BTreeMap::new();
     for r in finals {
         match (&r.call, &r.answer) {
             (Call::Mailboxes { account: of }, Answer::Done(Done::Mailboxes(seen)))
@@ -90,7 +92,12 @@ fn difference(
                     messages,
                     ..
                 }),
-            ) if of == account && *uid_validity == believed.uid_validity => there = Some(messages),
+            ) if of == account => {
+                counts.insert(*uid_validity, messages.len() as u64);
+                if *uid_validity == believed.uid_validity {
+                    there = Some(messages);
+                }
+            }
             _ => {}
         }
     }
@@ -120,11 +127,18 @@ fn difference(
         return Some(format!("knows uids {mine:?}, and there are {theirs:?}"));
     }
     let mut pairs = believed.messages.iter().zip(&there);
-    let (known, is) = pairs.find(|(known, is)| known != is)?;
-    let (uid, flags) = known;
+    if let Some(((uid, flags), is)) = pairs.find(|(known, is)| known != is) {
+        return Some(format!(
+            "knows {flags:?} of uid {uid}, which has {:?}",
+            is.1
+        ));
+    }
+    // Of other mailboxes that are there (RFC 5465, section 5).
+    let wrong = |(era, told): &&(u32, u64)| counts.get(era).is_some_and(|n| n != told);
+    let (era, told) = believed.counted.iter().find(wrong)?;
     Some(format!(
-        "knows {flags:?} of uid {uid}, which has {:?}",
-        is.1
+        "was told of {told} messages of uidvalidity {era}, and there are {}",
+        counts[era]
     ))
 }
 
@@ -148,6 +162,7 @@ mod tests {
                 0 => Vec::new(),
                 _ => told.iter().map(|p| p.to_string()).collect(),
             },
+            counted: vec![(7, 2), (99, 5)],
         };
         let mut there = [seen(1, 2, 1), seen(2, 4, 2)];
         there[0].flags = vec!["\\Seen".into()];

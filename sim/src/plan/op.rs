@@ -375,6 +375,10 @@ pub enum OpKind {
         qresync: bool,
         /// Idles; otherwise it asks from time to time.
         idle: bool,
+        /// Says NOTIFY (RFC 5465), so that it is told of all mailboxes of the account; without `idle`,
+        /// it asks nothing after that.
+        #[serde(default, skip_serializing_if = "is_false")]
+        notify: bool,
     },
     /// Asks what the account holds.
     Usage,

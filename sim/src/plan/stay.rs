@@ -37,6 +37,7 @@ pub fn draw(plan: &mut Plan) {
             password: 1,
             qresync: one_in(rng, 2),
             idle: !one_in(rng, 3),
+            notify: false,
         };
         // Who stays has a password; another one's change, or a new account of that name, keeps nobody
         // out to the end.
@@ -55,4 +56,15 @@ pub fn draw(plan: &mut Plan) {
         }
     }
     plan.ops.sort_by_key(|op| op.at_ms);
+    notify(plan);
+}
+
+/// Two of five say NOTIFY. Drawn from a stream of its own, too.
+fn notify(plan: &mut Plan) {
+    let rng = &mut stream(plan.seed, "notify", 0);
+    for op in &mut plan.ops {
+        if let OpKind::Stay { notify, .. } = &mut op.kind {
+            *notify = rng.random_range(0..5) < 2;
+        }
+    }
 }

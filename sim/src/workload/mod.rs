@@ -543,6 +543,7 @@ async fn programs(at: &At<'_>, account: u32, kind: &OpKind) {
             password,
             qresync,
             idle,
+            notify,
         } => {
             let stay = stay::Stay {
                 account,
@@ -550,6 +551,7 @@ async fn programs(at: &At<'_>, account: u32, kind: &OpKind) {
                 password: *password,
                 qresync: *qresync,
                 idle: *idle,
+                notify: *notify,
             };
             stay::stay(at, stay);
         }

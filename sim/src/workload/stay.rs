@@ -1,6 +1,7 @@
 //! A mail program that stays: it selects a mailbox, hears of what others do there by IDLE and NOOP,
 //! and comes back when it loses its connection, with what it has kept where it speaks QRESYNC
-//! (RFC 2177, 7162).
+//! (RFC 2177, 7162). Some say NOTIFY, and hear between commands as well, of other mailboxes of the
+//! account by their counters (RFC 5465).
 //!
 //! What it is told must make sense to it at every moment ([`super::belief`]); and at the end it
 //! must know what a full reading finds, whichever nodes have led meanwhile
@@ -24,6 +25,9 @@ use super::{At, Inner, account_name, credentials, mailbox_name};
 
 /// Before it comes back: a password is not tried more often.
 const AWAY: Duration = Duration::from_millis(1500);
+/// Between two words of a program that only listens: without any, it would not find out that its
+/// node is gone.
+const WORD: Duration = Duration::from_secs(10);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(700);
 /// How long it idles.
@@ -49,6 +53,8 @@ pub(super) struct Stay {
     pub qresync: bool,
     /// It idles; otherwise it asks.
     pub idle: bool,
+    /// It says NOTIFY; without `idle`, it asks nothing after that.
+    pub notify: bool,
 }
 
 /// A program that stays.
@@ -65,6 +71,8 @@ struct State {
     /// How the last connection ended.
     out: Option<String>,
     problems: Vec<String>,
+    /// Messages of other mailboxes, by uidvalidity, as last told.
+    counted: BTreeMap<u32, u64>,
 }
 
 /// Codes of refusals that keep a program out of a mailbox for as long as things stay as they are:
@@ -127,7 +135,12 @@ impl Stayer {
         let believed = self.believed();
         let there = finals.get(&(self.stay.account, believed.uid_validity));
         let kept_out = believed.out.as_deref().is_some_and(is_kept_out);
-        kept_out || there == Some(&believed.messages)
+        let counted = |(era, messages): &(u32, u64)| {
+            let there = finals.get(&(self.stay.account, *era));
+            there.is_none_or(|there| there.len() as u64 == *messages)
+        };
+        let told = there == Some(&believed.messages) && believed.counted.iter().all(counted);
+        kept_out || told
     }
 
     fn believed(&self) -> Believed {
@@ -145,6 +158,10 @@ impl Stayer {
             out: state.out.clone().filter(|_| !state.open),
             messages: messages.map(|m| (m.uid, flags(m))).collect(),
             problems: state.problems.clone(),
+            counted: match state.open {
+                true => state.counted.iter().map(|(era, n)| (*era, *n)).collect(),
+                false => Vec::new(),
+            },
         }
     }
 
@@ -163,6 +180,7 @@ impl Stayer {
         tracing::debug!(%why, "a connection of a program that stays has ended");
         let mut state = self.state.lock();
         state.open = false;
+        state.counted.clear();
         state.out = Some(why.to_string());
         match self.stay.qresync {
             true => state.belief.keep(),
@@ -176,9 +194,25 @@ impl Stayer {
             return Err(io::Error::other("the door closes"));
         }
         let mut state = self.state.lock();
+        if let Some((era, messages)) = counters(line) {
+            state.counted.insert(era, messages);
+        }
         let heard = state.belief.hear(Told::read(line), expunges);
         state.judge(heard)
     }
+}
+
+/// UIDVALIDITY and MESSAGES of a STATUS that tells both.
+fn counters(line: &[u8]) -> Option<(u32, u64)> {
+    let line = String::from_utf8_lossy(line.strip_prefix(b"* STATUS ")?).into_owned();
+    // Behind the name, which may hold anything.
+    let items = &line[line.rfind('(')?..];
+    let value = |name: &str| -> Option<u64> {
+        let mut words = items.split(|c: char| !c.is_ascii_alphanumeric());
+        words.find(|word| *word == name)?;
+        words.next()?.parse().ok()
+    };
+    Some((value("UIDVALIDITY")?.try_into().ok()?, value("MESSAGES")?))
 }
 
 impl State {
@@ -216,13 +250,15 @@ impl Connection<'_> {
             self.answer("ENABLE QRESYNC").await?;
         }
         self.select().await?;
+        if stay.notify {
+            self.get_to_know().await?;
+            self.notify().await?;
+        }
+        if stay.notify && !stay.idle {
+            return self.listen().await;
+        }
         loop {
-            let unknown = self.stayer.state.lock().belief.unknown();
-            if let Some((first, last)) = unknown {
-                // By numbers: until it is answered, nothing may be told to be gone.
-                let command = format!("FETCH {first}:{last} (UID FLAGS)");
-                self.tell(&command, false).await?;
-            }
+            self.get_to_know().await?;
             match stay.idle {
                 true => self.idle().await?,
                 false => {
@@ -230,6 +266,53 @@ impl Connection<'_> {
                     self.tell("NOOP", true).await?;
                 }
             }
+        }
+    }
+
+    /// Asks for what has not been told.
+    async fn get_to_know(&mut self) -> io::Result<()> {
+        let unknown = self.stayer.state.lock().belief.unknown();
+        if let Some((first, last)) = unknown {
+            // By numbers: until it is answered, nothing may be told to be gone.
+            let command = format!("FETCH {first}:{last} (UID FLAGS)");
+            self.tell(&command, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Says what is to be told from now on.
+    async fn notify(&mut self) -> io::Result<()> {
+        let selected = match self.stayer.stay.idle {
+            true => "SELECTED-DELAYED",
+            false => "SELECTED",
+        };
+        let tag = self
+            .say(&format!(
+                "NOTIFY SET STATUS ({selected} (MessageNew (FLAGS) MessageExpunge FlagChange)) \
+                 (PERSONAL (MessageNew MessageExpunge MailboxName))"
+            ))
+            .await?;
+        let status = self.ended(&tag, true).await?;
+        match status.starts_with("OK") {
+            true => Ok(()),
+            false => Err(io::Error::other(status)),
+        }
+    }
+
+    /// Asks nothing, and hears. A number may come to mean another message at any time.
+    async fn listen(&mut self) -> Result<std::convert::Infallible, io::Error> {
+        loop {
+            let until = Instant::now() + WORD;
+            while let Ok(line) = tokio::time::timeout_at(until, self.program.line(literal)).await {
+                self.stayer.hear(&line?, true)?;
+            }
+            // Where flags of a new message could not be told with it.
+            let unknown = self.stayer.state.lock().belief.unknown();
+            let word = match unknown {
+                Some(_) => "UID FETCH 1:* (FLAGS)",
+                None => "NAMESPACE",
+            };
+            self.tell(word, true).await?;
         }
     }
 
@@ -265,7 +348,7 @@ impl Connection<'_> {
     /// Gives a command in the open mailbox; it may be refused.
     async fn tell(&mut self, command: &str, expunges: bool) -> io::Result<()> {
         let tag = self.say(command).await?;
-        self.ended(&tag, expunges).await
+        self.ended(&tag, expunges).await.map(drop)
     }
 
     /// Hears of what happens for a while.
@@ -287,11 +370,11 @@ impl Connection<'_> {
             }
         }
         self.program.say(&[b"DONE".as_slice()]).await?;
-        self.ended(&tag, true).await
+        self.ended(&tag, true).await.map(drop)
     }
 
-    /// Hears of what happens until the answer with this tag has come.
-    async fn ended(&mut self, tag: &str, expunges: bool) -> io::Result<()> {
+    /// Hears of what happens until the answer with this tag has come; that answer.
+    async fn ended(&mut self, tag: &str, expunges: bool) -> io::Result<String> {
         let stayer = self.stayer;
         let status = in_time(async {
             loop {
@@ -308,7 +391,7 @@ impl Connection<'_> {
             belief.hear(code, false).map_err(io::Error::other)?;
         }
         belief.end();
-        Ok(())
+        Ok(status)
     }
 
     async fn say(&mut self, command: &str) -> io::Result<String> {
