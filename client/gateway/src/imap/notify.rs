@@ -34,8 +34,15 @@ use super::wire::Gone;
 
 /// Time between two looks at other mailboxes.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// Mailboxes of an account that can be followed: a session keeps their names.
+pub const MOST_MAILBOXES: usize = 10_000;
 /// Mailboxes whose annotations are followed when NOTIFY begins: each costs a read.
 pub const MOST_ANNOTATED: usize = 1_000;
+/// Annotations that are followed: a session keeps their names.
+const MOST_ANNOTATIONS: usize = 10_000;
+
+/// Names of mailboxes as the store knows them.
+pub type Names = BTreeSet<String>;
 
 /// What a client wants to be told; nothing, to begin with.
 #[derive(Default)]
@@ -48,7 +55,7 @@ pub struct Notify {
 
 /// Other mailboxes, as the client knows them.
 pub struct Others {
-    groups: Vec<Group<String>>,
+    groups: Vec<Group<Names>>,
     ear: Watching,
     /// Changes up to this modseq have been told.
     since: ModSeq,
@@ -96,23 +103,22 @@ struct MailboxMoved {
     itself: bool,
 }
 
-impl Filter<String> {
+impl Filter<Names> {
     fn covers(&self, name: &str, subscribed: bool) -> bool {
-        let below = |root: &String| match name.strip_prefix(root.as_str()) {
-            Some(rest) => root.is_empty() || rest.is_empty() || rest.starts_with('/'),
-            None => false,
-        };
         match self {
             Filter::Personal => true,
             Filter::Subscribed => subscribed,
-            Filter::Subtree(roots) => roots.iter().any(below),
-            Filter::Mailboxes(names) => names.iter().any(|n| n == name),
+            // Below no name lies everything.
+            Filter::Subtree(roots) => {
+                roots.contains(name) || above(name).chain([""]).any(|root| roots.contains(root))
+            }
+            Filter::Mailboxes(names) => names.contains(name),
         }
     }
 }
 
 /// All that these groups want to be told of a mailbox.
-fn wanted(groups: &[Group<String>], name: &str, subscribed: bool) -> Events {
+fn wanted(groups: &[Group<Names>], name: &str, subscribed: bool) -> Events {
     let covering = groups.iter().filter(|g| g.filter.covers(name, subscribed));
     covering.fold(Events::default(), |all, group| all.and(group.events))
 }
@@ -136,8 +142,9 @@ fn counters_of_flags(condstore: bool) -> Vec<StatusItem> {
     items
 }
 
-fn parent(name: &str) -> Option<&str> {
-    name.rsplit_once('/').map(|(parent, _)| parent)
+/// The names above a name, the nearest first.
+fn above(name: &str) -> impl Iterator<Item = &str> {
+    name.rmatch_indices('/').map(|(at, _)| &name[..at])
 }
 
 fn entries(annotations: Vec<Annotation>, special_use: &[String]) -> Entries {
@@ -221,7 +228,7 @@ impl Others {
     pub async fn new(
         store: &dyn Store,
         account: &AccountName,
-        groups: Vec<Group<String>>,
+        groups: Vec<Group<Names>>,
         listing: &ListMailboxesResponse,
     ) -> Result<Others, Error> {
         let since = listing.highest_modseq;
@@ -235,26 +242,58 @@ impl Others {
             next_look: Instant::now(),
             groups,
         };
-        for mailbox in others.annotated(listing) {
-            let entries = annotations_of(store, account, Some(mailbox)).await?;
-            let id = Some(mailbox.mailbox_id);
-            others.annotations.insert(id, entries);
-        }
-        if others.wants_account() {
-            let entries = annotations_of(store, account, None).await?;
-            others.annotations.insert(None, entries);
-        }
+        others.read_annotations(store, account, listing).await?;
         Ok(others)
     }
 
-    /// What the client wants to be told of a mailbox.
-    pub fn wanted(groups: &[Group<String>], mailbox: &Mailbox) -> Events {
-        wanted(groups, &mailbox.name, mailbox.subscribed)
+    /// The same account with other wishes. What has not been told yet is still to be told.
+    pub async fn change(
+        &mut self,
+        store: &dyn Store,
+        account: &AccountName,
+        groups: Vec<Group<Names>>,
+        listing: &ListMailboxesResponse,
+    ) -> Result<(), Error> {
+        let before = std::mem::replace(&mut self.groups, groups);
+        let read = self.read_annotations(store, account, listing).await;
+        if read.is_err() {
+            self.groups = before;
+        }
+        read
     }
 
-    fn annotated<'a>(&self, listing: &'a ListMailboxesResponse) -> Vec<&'a Mailbox> {
+    /// Annotations that are wanted, and not known yet.
+    async fn read_annotations(
+        &mut self,
+        store: &dyn Store,
+        account: &AccountName,
+        listing: &ListMailboxesResponse,
+    ) -> Result<(), Error> {
         let followed = |m: &&Mailbox| Others::wanted(&self.groups, m).metadata;
-        listing.mailboxes.iter().filter(followed).collect()
+        let followed: Vec<&Mailbox> = listing.mailboxes.iter().filter(followed).collect();
+        for mailbox in followed {
+            let id = Some(mailbox.mailbox_id);
+            if !self.annotations.contains_key(&id) {
+                let entries = annotations_of(store, account, Some(mailbox)).await?;
+                self.annotations.insert(id, entries);
+            }
+        }
+        if self.wants_account() && !self.annotations.contains_key(&None) {
+            let entries = annotations_of(store, account, None).await?;
+            self.annotations.insert(None, entries);
+        }
+        Ok(())
+    }
+
+    /// Whether the session keeps more than it should.
+    pub fn is_too_much(&self) -> bool {
+        let annotations: usize = self.annotations.values().map(BTreeMap::len).sum();
+        self.names.len() > MOST_MAILBOXES || annotations > MOST_ANNOTATIONS
+    }
+
+    /// What the client wants to be told of a mailbox.
+    pub fn wanted(groups: &[Group<Names>], mailbox: &Mailbox) -> Events {
+        wanted(groups, &mailbox.name, mailbox.subscribed)
     }
 
     fn wants_account(&self) -> bool {
@@ -318,7 +357,15 @@ impl Others {
         let mut annotations = Vec::new();
         for (at, m) in listing.mailboxes.iter().enumerate() {
             let wants = Others::wanted(&self.groups, m);
-            let is_new = !self.names.contains_key(&m.mailbox_id);
+            let is_new = match self.names.get(&m.mailbox_id) {
+                None => true,
+                // Under a name that it watches, the client now finds another mailbox, and LIST did not
+                // say which; or one that it did not watch before.
+                Some(old) if *old != m.name => {
+                    !wants.names || !wanted(&self.groups, old, m.subscribed).messages
+                }
+                Some(_) => false,
+            };
             let this = moved.mailboxes.get(&m.mailbox_id).copied();
             let this = this.unwrap_or_default();
             let all = moved.everything || is_new;
@@ -368,7 +415,7 @@ impl Others {
         let mut out = BTreeMap::new();
         // RFC 5465, section 5.4: the name that came or went, and the one above it.
         let mut came_or_went = |name: &str| {
-            for name in [Some(name), parent(name)].into_iter().flatten() {
+            for name in [Some(name), above(name).next()].into_iter().flatten() {
                 if wants(name).names {
                     out.entry(name.to_owned()).or_insert(None);
                 }
@@ -388,14 +435,14 @@ impl Others {
         for (_, name) in self.names.iter().filter(|(id, _)| !now.contains(id)) {
             came_or_went(name);
         }
-        for (old, new) in &renamed {
-            // Children are renamed with their parent, and it alone is told.
-            let moved_with = |(from, to): (&str, &str)| {
-                let (from, to) = (old.strip_prefix(from), new.strip_prefix(to));
-                from == to && from.is_some_and(|rest| rest.starts_with('/'))
+        let told = |old: &str, new: &str| wants(old).names || wants(new).names;
+        for (old, new) in renamed.iter().filter(|(old, new)| told(old, new)) {
+            // Children are renamed with their parent, and where that is told, it alone is.
+            let moved_with = |from: &str| {
+                let to = renamed.get(from).filter(|to| told(from, to));
+                to.is_some_and(|to| new.strip_prefix(to) == old.strip_prefix(from))
             };
-            let pairs = renamed.iter().map(|(from, to)| (*from, *to));
-            if !pairs.into_iter().any(moved_with) && (wants(new).names || wants(old).names) {
+            if !above(old).any(moved_with) {
                 out.insert((*new).to_owned(), Some((*old).to_owned()));
             }
         }
@@ -545,7 +592,7 @@ impl Session {
 
     /// Between commands there is no tagged answer that could say from which modseq the client may go
     /// on, where older changes wait.
-    fn say_correction(&mut self) {
+    pub(super) fn say_correction(&mut self) {
         let (true, true, Some(selected)) = (
             self.notify.is_some(),
             self.enabled.condstore,
@@ -576,17 +623,27 @@ impl Session {
             .await
         {
             Ok(found) => found,
-            Err(Error::NotFound { .. }) => {
-                // The account is gone; every command will say so.
-                notify.others = None;
-                return Ok(());
-            }
+            // The account is gone; every command will say so.
+            Err(Error::NotFound { .. }) => return self.overflow(),
             Err(error) => {
                 tracing::debug!(%error, "changes of an account could not be read");
                 return Ok(());
             }
         };
-        self.say_found(&found).await
+        let too_much = others.is_too_much();
+        self.say_found(&found).await?;
+        match too_much {
+            true => self.overflow(),
+            false => Ok(()),
+        }
+    }
+
+    /// Nothing is told any more, and that is the last that is told (RFC 5465, section 5.8).
+    fn overflow(&mut self) -> Result<(), Gone> {
+        self.notify = Some(Box::default());
+        self.wire
+            .say("* OK [NOTIFICATIONOVERFLOW] nothing more is told; ask, or say NOTIFY again");
+        Ok(())
     }
 
     async fn say_found(&mut self, found: &Found) -> Result<(), Gone> {

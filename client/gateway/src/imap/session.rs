@@ -58,6 +58,8 @@ pub struct Selected {
     /// Messages that the client has stored here itself, and was not told of yet; kept only where
     /// items of new messages are told.
     pub own: RoaringBitmap,
+    /// Messages whose items are still to be told.
+    pub untold: RoaringBitmap,
 }
 
 /// What a client has enabled (RFC 5161), or used.

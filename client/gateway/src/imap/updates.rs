@@ -10,6 +10,7 @@ use posthouse_client::ids::Uid;
 use posthouse_client::proto::{Fetched, Keyword};
 use roaring::RoaringBitmap;
 
+use super::parse::fetch::Item;
 use super::respond::Stop;
 use super::respond::text::{all_flags, flags, number, put, set};
 use super::session::Session;
@@ -25,6 +26,15 @@ pub enum Ask {
     /// When there is news.
     IfNews,
     /// Not at all.
+    Never,
+}
+
+/// How messages were read that nobody has asked for.
+enum Read {
+    All,
+    /// Not now.
+    Later,
+    /// Not all of them can be read.
     Never,
 }
 
@@ -113,7 +123,7 @@ impl Session {
             return Ok(());
         };
         let view = &mut selected.view;
-        if !view.has_news() {
+        if !view.has_news() && selected.untold.is_empty() {
             return Ok(());
         }
         let news = view.take_news(expunges);
@@ -137,7 +147,7 @@ impl Session {
             number(out, exists);
             put(out, " EXISTS\r\n");
         }
-        self.tell_arrived(news.arrived).await?;
+        self.tell_arrived(&news.arrived).await?;
         match with_flags {
             true => self.tell_flags(&news.updated, true).await,
             false => Ok(()),
@@ -145,26 +155,55 @@ impl Session {
     }
 
     /// Tells items of messages that have come, if the client wants to know some (RFC 5465, section
-    /// 5.2); not of those that it has stored itself. Where they cannot be read now, it asks for them
-    /// itself: it knows that the messages are there.
-    async fn tell_arrived(&mut self, mut arrived: RoaringBitmap) -> Result<(), Gone> {
+    /// 5.2); not of those that it has stored itself. Those that cannot be read now come later; one
+    /// that nobody can read is passed over.
+    async fn tell_arrived(&mut self, arrived: &RoaringBitmap) -> Result<(), Gone> {
         let items = match self.notified() {
             Some(Some(wanted)) if !wanted.items.is_empty() => wanted.items.clone(),
             _ => return Ok(()),
         };
-        if let Some(selected) = &mut self.selected {
-            arrived -= &selected.own;
-            // What has come with them will not come again.
-            selected.own.clear();
+        let Some(selected) = &mut self.selected else {
+            return Ok(());
+        };
+        selected.untold |= arrived - &selected.own;
+        // What has come with them will not come again.
+        selected.own.clear();
+        selected.untold &= selected.view.uids();
+        let all = std::mem::take(&mut selected.untold);
+        let mut left = match self.try_items(&all, &items).await? {
+            Read::All => return Ok(()),
+            Read::Later => return self.tell_later(all),
+            Read::Never => all,
+        };
+        for uid in left.clone() {
+            let one = RoaringBitmap::from([uid]);
+            if let Read::Later = self.try_items(&one, &items).await? {
+                return self.tell_later(left);
+            }
+            left.remove(uid);
         }
-        match self.tell_items(&arrived, items).await {
-            Ok(()) => Ok(()),
+        Ok(())
+    }
+
+    async fn try_items(&mut self, uids: &RoaringBitmap, items: &[Item]) -> Result<Read, Gone> {
+        match self.tell_items(uids, items.to_vec()).await {
+            Ok(()) => Ok(Read::All),
             Err(Stop::Gone(gone)) => Err(gone),
+            Err(Stop::Done(done)) if done.code == "UNAVAILABLE" => Ok(Read::Later),
             Err(stop) => {
                 tracing::debug!(?stop, "items of new messages could not be read");
-                Ok(())
+                Ok(Read::Never)
             }
         }
+    }
+
+    /// Items of these messages are still to be told.
+    fn tell_later(&mut self, uids: RoaringBitmap) -> Result<(), Gone> {
+        if let Some(selected) = &mut self.selected {
+            selected.untold |= uids;
+            selected.watching.not_answered();
+        }
+        Ok(())
     }
 
     /// Tells the flags (or the modseqs alone) of messages, as they are now.

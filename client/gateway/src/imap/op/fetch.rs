@@ -304,6 +304,8 @@ struct Telling<'a> {
     with_flags: &'a RoaringBitmap,
     enabled: Enabled,
     at: At,
+    /// The first section comes behind an item.
+    behind_items: bool,
     /// The message before.
     before: Neighbour,
     /// Those that came.
@@ -320,6 +322,7 @@ impl<'a> Telling<'a> {
             with_flags,
             enabled,
             at: At::Between,
+            behind_items: false,
             before: Neighbour::default(),
             messages: RoaringBitmap::new(),
             told_flags: RoaringBitmap::new(),
@@ -339,9 +342,12 @@ impl<'a> Telling<'a> {
         if self.plan.items.contains(&Item::ModSeq) || with_flags && self.enabled.condstore {
             view.show(row.modseq);
         }
-        if message(out, view, (n, row), self.plan, (with_flags, self.enabled)) {
+        let enabled = (with_flags, self.enabled);
+        let (told_flags, any) = message(out, view, (n, row), self.plan, enabled);
+        if told_flags {
             self.told_flags.insert(row.uid);
         }
+        self.behind_items = any;
         self.at = At::Message;
         Ok(())
     }
@@ -351,7 +357,8 @@ impl<'a> Telling<'a> {
         let item = self.plan.sections.get(piece.index as usize);
         if let Some(item) = item.filter(|_| self.at != At::Passing) {
             self.unknown_encoding |= piece.outcome() == Outcome::UnknownEncoding;
-            self.at = section(out, item, piece, self.at)?;
+            let space = piece.index > 0 || self.behind_items;
+            self.at = section(out, item, piece, self.at, space)?;
         }
         Ok(())
     }
@@ -367,14 +374,15 @@ impl<'a> Telling<'a> {
     }
 }
 
-/// `* n FETCH (` and all items of a message but sections; whether its flags were among them.
+/// `* n FETCH (` and all items of a message but sections; whether its flags were among them, and
+/// whether there were any.
 fn message(
     out: &mut BytesMut,
     view: &View,
     (n, row): (u32, &Fetched),
     plan: &Plan,
     (with_flags, enabled): (bool, Enabled),
-) -> bool {
+) -> (bool, bool) {
     put(out, "* ");
     number(out, n.into());
     put(out, " FETCH (");
@@ -399,11 +407,7 @@ fn message(
             one(out, view, row, item, enabled);
         }
     }
-    // The first section follows without a space.
-    if out.len() > start && !plan.sections.is_empty() {
-        put(out, " ");
-    }
-    told_flags || with_flags
+    (told_flags || with_flags, out.len() > start)
 }
 
 fn one(out: &mut BytesMut, view: &View, row: &Fetched, item: &Item, enabled: Enabled) {
@@ -465,20 +469,19 @@ fn one(out: &mut BytesMut, view: &View, row: &Fetched, item: &Item, enabled: Ena
     }
 }
 
-/// A piece of a section.
+/// A piece of a section; `space`: something comes before the section.
 fn section(
     out: &mut BytesMut,
     item: &SectionItem,
     piece: &SectionData,
     at: At,
+    space: bool,
 ) -> Result<At, Gone> {
     let left = match at {
         At::Literal(index, left) if index == piece.index => left,
         At::Literal(_, 1..) => return Err(Gone::Broken),
         _ => {
-            if piece.index > 0 {
-                put(out, " ");
-            }
+            put(out, if space { " " } else { "" });
             put(out, &item.label);
             put(out, " ");
             match (piece.outcome(), item.form) {
@@ -542,6 +545,10 @@ impl Session {
         }
         if !items.contains(&Item::Uid) {
             items.insert(0, Item::Uid);
+        }
+        // RFC 7162, section 3.1: told unasked, flags come with it.
+        if self.enabled.condstore && !items.contains(&Item::ModSeq) {
+            items.push(Item::ModSeq);
         }
         let mut plan = Plan::new(items, 0);
         let none = RoaringBitmap::new();

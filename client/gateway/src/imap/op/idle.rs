@@ -11,6 +11,7 @@ pub(super) async fn idle(s: &mut Session) -> Result<Done, Stop> {
     s.account()?;
     s.wire.say("+ idling");
     s.update_as_notified(Ask::Always, true).await?;
+    s.say_correction();
     let (limit, idle) = (s.door.config.line_bytes, s.door.config.idle_timeout());
     let until = tokio::time::Instant::now() + idle;
     loop {

@@ -1,9 +1,9 @@
 //! NOTIFY (RFC 5465, section 3.1).
 
-use posthouse_client::ids::MailboxName;
+use posthouse_client::ids::AccountName;
 
 use super::status;
-use crate::imap::notify::{MOST_ANNOTATED, Notify, Others};
+use crate::imap::notify::{MOST_ANNOTATED, MOST_MAILBOXES, Names, Notify, Others};
 use crate::imap::parse::RawName;
 use crate::imap::parse::fetch::Item;
 use crate::imap::parse::list::StatusItem;
@@ -11,6 +11,9 @@ use crate::imap::parse::notify::{self, Events, Filter, Group};
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
 use crate::imap::updates::Ask;
+
+/// Items of new messages; the store tells no more sections than this of one.
+const MOST_ITEMS: usize = 100;
 
 /// NOTIFY: from now on the client is told this, and nothing else.
 pub(super) async fn notify(s: &mut Session, command: notify::Notify) -> Result<Done, Stop> {
@@ -26,35 +29,24 @@ pub(super) async fn notify(s: &mut Session, command: notify::Notify) -> Result<D
         let code = format!("BADEVENT ({})", Events::NAMES);
         return Err(Done::no(&code, "there is no such event here").into());
     }
+    let items = wishes.selected.as_ref().map_or(0, |s| s.items.len());
+    if items > MOST_ITEMS {
+        return Err(overflow("too many items of new messages"));
+    }
     let selected = s.selected.as_ref().map(|selected| selected.view.id.0);
-    let mut others = None;
+    let mut others = s.notify.as_mut().and_then(|n| n.others.take());
     let groups = groups(s, wishes.groups);
-    if !groups.is_empty() {
-        let listing = s.door.store.mailboxes(&account).await?;
-        let wanted = |m| Others::wanted(&groups, m);
-        let annotated = listing.mailboxes.iter().filter(|m| wanted(m).metadata);
-        if annotated.count() > MOST_ANNOTATED {
-            let text = "too many mailboxes to follow the annotations of";
-            return Err(Done::no("NOTIFICATIONOVERFLOW", text).into());
-        }
-        for mailbox in listing.mailboxes.iter().filter(|_| wishes.status) {
-            let wants = wanted(mailbox);
-            if !wants.messages || Some(mailbox.mailbox_id) == selected {
-                continue;
+    if groups.is_empty() {
+        others = None;
+    } else {
+        let begun = begin(s, &account, groups, wishes.status, selected, &mut others).await;
+        if let Err(stop) = begun {
+            // The wishes before are still there.
+            if let Some(notify) = &mut s.notify {
+                notify.others = others;
             }
-            let mut items = vec![
-                StatusItem::Messages,
-                StatusItem::UidNext,
-                StatusItem::UidValidity,
-            ];
-            if wants.flags {
-                items.extend([StatusItem::Unseen, StatusItem::HighestModSeq]);
-            }
-            status::line(s, mailbox, &items, 0);
-            s.wire.relieve(s.door.config.data_timeout()).await?;
+            return Err(stop);
         }
-        let listened = Others::new(&*s.door.store, &account, groups, &listing).await;
-        others = Some(listened?);
     }
     if let Some(selected) = &wishes.selected
         && selected.items.contains(&Item::ModSeq)
@@ -70,16 +62,62 @@ pub(super) async fn notify(s: &mut Session, command: notify::Notify) -> Result<D
     Ok(Done::ok("so it will be"))
 }
 
+fn overflow(text: &'static str) -> Stop {
+    Done::no("NOTIFICATIONOVERFLOW", text).into()
+}
+
+/// Listens to the account with these wishes, from now on or instead of those before; tells the
+/// counters of mailboxes.
+async fn begin(
+    s: &mut Session,
+    account: &AccountName,
+    groups: Vec<Group<Names>>,
+    status: bool,
+    selected: Option<u32>,
+    others: &mut Option<Others>,
+) -> Result<(), Stop> {
+    let door = s.door.clone();
+    let listing = door.store.mailboxes(account).await?;
+    if listing.mailboxes.len() > MOST_MAILBOXES {
+        return Err(overflow("the account has too many mailboxes"));
+    }
+    let wants: Vec<Events> = listing
+        .mailboxes
+        .iter()
+        .map(|m| Others::wanted(&groups, m))
+        .collect();
+    if wants.iter().filter(|wants| wants.metadata).count() > MOST_ANNOTATED {
+        return Err(overflow("too many mailboxes to follow the annotations of"));
+    }
+    let store = &*door.store;
+    match others {
+        Some(others) => others.change(store, account, groups, &listing).await?,
+        None => *others = Some(Others::new(store, account, groups, &listing).await?),
+    }
+    for (mailbox, wants) in listing.mailboxes.iter().zip(wants) {
+        if !status || !wants.messages || Some(mailbox.mailbox_id) == selected {
+            continue;
+        }
+        let mut items = vec![
+            StatusItem::Messages,
+            StatusItem::UidNext,
+            StatusItem::UidValidity,
+        ];
+        if wants.flags {
+            items.extend([StatusItem::Unseen, StatusItem::HighestModSeq]);
+        }
+        status::line(s, mailbox, &items, 0);
+        s.wire.relieve(door.config.data_timeout()).await?;
+    }
+    Ok(())
+}
+
 /// Groups that ask for something, with the names that there can be.
-fn groups(s: &Session, groups: Vec<Group<RawName>>) -> Vec<Group<String>> {
-    let names = |names: Vec<RawName>, tree: bool| -> Vec<String> {
+fn groups(s: &Session, groups: Vec<Group<Vec<RawName>>>) -> Vec<Group<Names>> {
+    let names = |names: Vec<RawName>, tree: bool| -> Names {
         let name = |raw: RawName| match raw.is_empty() {
-            // Below no name lies everything.
             true => tree.then(String::new),
-            false => s
-                .name(&raw)
-                .ok()
-                .map(|n: MailboxName| n.as_str().to_owned()),
+            false => s.name(&raw).ok().map(|name| name.as_str().to_owned()),
         };
         names.into_iter().filter_map(name).collect()
     };

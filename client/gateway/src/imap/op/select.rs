@@ -79,6 +79,7 @@ pub(super) async fn select(s: &mut Session, command: Select) -> Result<Done, Sto
         watching,
         ahead: Ahead::default(),
         own: RoaringBitmap::new(),
+        untold: RoaringBitmap::new(),
     });
     if let Some(resync) = command.qresync
         && resync.uidvalidity == uidvalidity

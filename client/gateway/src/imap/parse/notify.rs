@@ -1,9 +1,11 @@
 //! NOTIFY (RFC 5465, section 8).
 
-use super::command::bounded;
 use super::fetch::{self, Item};
 use super::token::Cursor;
 use super::{Bad, Limits, RawName};
+
+/// Groups of one command; each is looked at for every mailbox.
+const GROUPS: usize = 50;
 
 /// NOTIFY.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +24,7 @@ pub struct Wishes {
     /// Of the selected mailbox; `None`: nothing.
     pub selected: Option<Selected>,
     /// Of other mailboxes. More than one group may be about a mailbox.
-    pub groups: Vec<Group<RawName>>,
+    pub groups: Vec<Group<Vec<RawName>>>,
     /// An event was named that this door does not know, or does not have.
     pub unknown: bool,
 }
@@ -40,24 +42,24 @@ pub struct Selected {
 
 /// Mailboxes, and what is to be told of them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group<Name> {
+pub struct Group<Names> {
     /// Which.
-    pub filter: Filter<Name>,
+    pub filter: Filter<Names>,
     /// What.
     pub events: Events,
 }
 
 /// Which mailboxes a group is about.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Filter<Name> {
+pub enum Filter<Names> {
     /// PERSONAL: all. INBOXES as well: mail may be delivered to any mailbox (section 6.3).
     Personal,
     /// SUBSCRIBED.
     Subscribed,
     /// SUBTREE: these and all below them.
-    Subtree(Vec<Name>),
+    Subtree(Names),
     /// MAILBOXES.
-    Mailboxes(Vec<Name>),
+    Mailboxes(Names),
 }
 
 /// What may happen to mailboxes (section 5).
@@ -130,7 +132,9 @@ pub fn parse(c: &mut Cursor<'_>, limits: &Limits) -> Result<Notify, Bad> {
                 wishes.selected = of_selected(c, limits, delayed, &mut wishes.unknown)?;
             }
             word => {
-                bounded(&wishes.groups, limits)?;
+                if wishes.groups.len() == GROUPS {
+                    return Err(Bad("too many groups"));
+                }
                 let filter = filter(c, limits, word)?;
                 c.space()?;
                 let (events, items) = events(c, limits, &mut wishes.unknown)?;
@@ -164,7 +168,7 @@ fn of_selected(
     }))
 }
 
-fn filter(c: &mut Cursor<'_>, limits: &Limits, word: &str) -> Result<Filter<RawName>, Bad> {
+fn filter(c: &mut Cursor<'_>, limits: &Limits, word: &str) -> Result<Filter<Vec<RawName>>, Bad> {
     let names = |c: &mut Cursor<'_>| {
         c.space()?;
         let names = match c.peek() {
@@ -200,7 +204,7 @@ fn events(
     }
     let (mut come, mut gone, mut annotations) = (false, false, false);
     let named = c.list(|c| {
-        match c.word()?.as_str() {
+        match c.atom()?.to_ascii_uppercase().as_str() {
             "MESSAGENEW" => {
                 come = true;
                 if c.rest().starts_with(b" (") {
@@ -289,7 +293,7 @@ mod tests {
     #[test]
     fn events_that_are_not_there_are_no_mistake_of_syntax() {
         for text in [
-            "SET (PERSONAL (Moonrise))",
+            "SET (PERSONAL (Moonrise+tides))",
             "SET (SELECTED (MessageNew MessageExpunge AnnotationChange))",
         ] {
             let Ok(Notify::Set(wishes)) = read(text) else {

@@ -327,3 +327,86 @@ async fn what_cannot_be_told_is_refused() {
     assert_eq!(c.ok("CAPABILITY").await.len(), 2);
     assert!(c.ok("CAPABILITY").await[0].contains(" NOTIFY"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn new_wishes_leave_nothing_untold_of_the_old_ones() {
+    let fake = Fake::new();
+    let mut other = session(&fake).await;
+    other.ok("CREATE a").await;
+    other.ok("CREATE b").await;
+    let mut c = session(&fake).await;
+    c.ok("NOTIFY SET (MAILBOXES a (MessageNew MessageExpunge MailboxName))")
+        .await;
+    append(&mut other, "a").await;
+    assert_eq!(
+        c.line().await,
+        "* STATUS a (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 102)"
+    );
+    // The next look is half a second away when this happens, and the wishes change before it.
+    append(&mut other, "a").await;
+    c.ok("NOTIFY SET (MAILBOXES (a b) (MessageNew MessageExpunge MailboxName))")
+        .await;
+    assert_eq!(
+        c.line().await,
+        "* STATUS a (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 102)"
+    );
+    // Wishes that are refused leave those before as they are.
+    assert!(
+        c.end("NOTIFY SET (PERSONAL (Dusk))")
+            .await
+            .starts_with("NO")
+    );
+    append(&mut other, "b").await;
+    assert_eq!(
+        c.line().await,
+        "* STATUS b (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 103)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_mailbox_under_a_watched_name_is_told() {
+    let fake = Fake::new();
+    let mut other = session(&fake).await;
+    other.ok("CREATE a").await;
+    other.ok("CREATE b").await;
+    other.ok("CREATE c/d").await;
+    append(&mut other, "b").await;
+    let mut c = session(&fake).await;
+    c.ok(
+        "NOTIFY SET (MAILBOXES a (MessageNew MessageExpunge FlagChange)) \
+          (SUBTREE c/d (MailboxName))",
+    )
+    .await;
+    other.ok("DELETE a").await;
+    other.ok("RENAME b a").await;
+    assert_eq!(
+        c.line().await,
+        "* STATUS a (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 103 UNSEEN 1)"
+    );
+    // The parent is renamed, and it is the child that is watched.
+    other.ok("CREATE c").await;
+    other.ok("RENAME c e").await;
+    assert_eq!(
+        c.line().await,
+        "* LIST (\\HasNoChildren) \"/\" e/d (\"OLDNAME\" (c/d))"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_nobody_can_read_keeps_no_other_from_being_told() {
+    let fake = Fake::new();
+    let mut c = Client::inbox(&fake).await;
+    c.ok("ENABLE CONDSTORE").await;
+    c.ok("NOTIFY SET (SELECTED (MessageNew (UID BODY.PEEK[TEXT]) MessageExpunge))")
+        .await;
+    fake.state.lock().unwrap().damaged = Some(1);
+    fake.deliver(MAIL);
+    fake.deliver(MAIL);
+    let mut told = Vec::new();
+    while !told.iter().any(|line: &String| line.contains("UID 2")) {
+        told.push(c.line().await);
+    }
+    let last = "* 2 FETCH (UID 2 MODSEQ (3) BODY[TEXT] {4}\r\nbody)";
+    assert_eq!(told.last().unwrap(), last, "{told:?}");
+    assert!(told.contains(&"* 2 EXISTS".to_owned()), "{told:?}");
+}
