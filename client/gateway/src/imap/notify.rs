@@ -255,32 +255,34 @@ impl Others {
         listing: &ListMailboxesResponse,
     ) -> Result<(), Error> {
         let before = std::mem::replace(&mut self.groups, groups);
+        let known: BTreeSet<Option<u32>> = self.annotations.keys().copied().collect();
         let read = self.read_annotations(store, account, listing).await;
         if read.is_err() {
             self.groups = before;
+            self.annotations.retain(|of, _| known.contains(of));
         }
         read
     }
 
-    /// Annotations that are wanted, and not known yet.
+    /// Reads the annotations that are wanted, and not known yet; refused when they are too many.
     async fn read_annotations(
         &mut self,
         store: &dyn Store,
         account: &AccountName,
         listing: &ListMailboxesResponse,
     ) -> Result<(), Error> {
-        let followed = |m: &&Mailbox| Others::wanted(&self.groups, m).metadata;
-        let followed: Vec<&Mailbox> = listing.mailboxes.iter().filter(followed).collect();
-        for mailbox in followed {
-            let id = Some(mailbox.mailbox_id);
-            if !self.annotations.contains_key(&id) {
-                let entries = annotations_of(store, account, Some(mailbox)).await?;
-                self.annotations.insert(id, entries);
+        let mailboxes = listing.mailboxes.iter();
+        let wanted = mailboxes.filter(|m| Others::wanted(&self.groups, m).metadata);
+        let mut wanted: Vec<Option<&Mailbox>> = wanted.map(Some).collect();
+        wanted.extend(self.wants_account().then_some(None));
+        wanted.retain(|of| !self.annotations.contains_key(&of.map(|m| m.mailbox_id)));
+        for of in wanted {
+            let entries = annotations_of(store, account, of).await?;
+            self.annotations.insert(of.map(|m| m.mailbox_id), entries);
+            if self.is_too_much() {
+                let message = "there are too many annotations to follow".to_owned();
+                return Err(Error::Refused { message });
             }
-        }
-        if self.wants_account() && !self.annotations.contains_key(&None) {
-            let entries = annotations_of(store, account, None).await?;
-            self.annotations.insert(None, entries);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! NOTIFY (RFC 5465, section 3.1).
 
+use posthouse_client::Error;
 use posthouse_client::ids::AccountName;
 
 use super::status;
@@ -90,10 +91,17 @@ async fn begin(
         return Err(overflow("too many mailboxes to follow the annotations of"));
     }
     let store = &*door.store;
-    match others {
-        Some(others) => others.change(store, account, groups, &listing).await?,
-        None => *others = Some(Others::new(store, account, groups, &listing).await?),
-    }
+    let begun = match others {
+        Some(others) => others.change(store, account, groups, &listing).await,
+        None => {
+            let new = Others::new(store, account, groups, &listing).await;
+            new.map(|new| *others = Some(new))
+        }
+    };
+    begun.map_err(|error| match error {
+        Error::Refused { .. } => overflow("too many annotations to follow"),
+        error => error.into(),
+    })?;
     for (mailbox, wants) in listing.mailboxes.iter().zip(wants) {
         if !status || !wants.messages || Some(mailbox.mailbox_id) == selected {
             continue;
