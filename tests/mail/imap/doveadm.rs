@@ -9,10 +9,11 @@ use std::process::Command;
 use posthouse_client::FlagChange;
 use posthouse_client::proto::{FlagMode, UidRange};
 use posthouse_tests::cluster::Cluster;
+use posthouse_tests::process::Process;
 use posthouse_tests::samples::{self, is_clean};
 use tempfile::TempDir;
 
-use super::beside::{Beside, Letters, kill_under, run_until_good, with_flags};
+use super::beside::{ATTEMPTS, Beside, Letters, kill_under, run_until_good, with_flags};
 use super::maildir::{Local, letters_of, with_lf};
 use super::*;
 
@@ -219,6 +220,23 @@ fn under_way(dir: &Path) -> u64 {
     part("cur") + part("new") + part("tmp")
 }
 
+/// A copy in whose middle something has changed. One that is done before anything has is begun anew,
+/// somewhere else: it may be faster than who changes something.
+async fn half_way(beside: &Beside, door: &Door, logs: &Path) -> (TempDir, Process) {
+    for _ in 0..ATTEMPTS {
+        let copy = place();
+        let mut copying = start("copy", &mut backup(copy.path(), door), logs);
+        let so_far = copy.path().join("copy");
+        beside
+            .middle(&mut copying, async || under_way(&so_far), 100)
+            .await;
+        if copying.is_running() {
+            return (copy, copying);
+        }
+    }
+    panic!("doveadm is always too fast");
+}
+
 #[tokio::test]
 async fn doveadm_copies_a_mailbox_that_changes_elsewhere_while_nodes_die() {
     let mut cluster = cluster().await;
@@ -228,17 +246,14 @@ async fn doveadm_copies_a_mailbox_that_changes_elsewhere_while_nodes_die() {
     let logs = cluster.dir().to_owned();
     let (leader, [near, far]) = leader_and_others(&cluster, ANN).await;
     let beside = Beside::start(&cluster, ANN, far, letters.len(), Letters::Alone).await;
-    let (one, other) = (place(), place());
+    let mut copies = Vec::new();
 
     // The leader dies under the first copy, and the node that it comes from under the second one.
     let door = Door::of(&cluster, near);
-    for (copy, victim) in [(&one, leader), (&other, near)] {
-        let mut copying = start("copy", &mut backup(copy.path(), &door), &logs);
-        let so_far = copy.path().join("copy");
-        beside
-            .middle(&mut copying, async || under_way(&so_far), 100)
-            .await;
+    for victim in [leader, near] {
+        let (copy, copying) = half_way(&beside, &door, &logs).await;
         let status = kill_under(&mut cluster, victim, copying).await;
+        copies.push(copy);
         println!("copy: {status}");
         if victim == leader {
             cluster.restart(leader).await.unwrap();
@@ -248,14 +263,14 @@ async fn doveadm_copies_a_mailbox_that_changes_elsewhere_while_nodes_die() {
 
     // Both are completed while the mailbox changes, and once more when it has come to rest.
     let door = Door::of(&cluster, leader);
-    for copy in [&one, &other] {
+    for copy in &copies {
         run_until_good("rest", &[0, CHANGED], || backup(copy.path(), &door), &logs).await;
     }
     let changes = beside.end().await;
     let mut expected = with_flags(&letters, &[]);
     changes.answer(&mut expected);
     changes.check(&cluster, ANN, expected, &[]).await;
-    for copy in [&one, &other] {
+    for copy in &copies {
         run_until_good("rest", &[0], || backup(copy.path(), &door), &logs).await;
         for (mailbox, folder) in [("INBOX", "copy"), ("Archive", "copy/Archive")] {
             let copied = copied(&copy.path().join(folder));
