@@ -123,15 +123,15 @@ fn wanted(groups: &[Group<Names>], name: &str, subscribed: bool) -> Events {
     covering.fold(Events::default(), |all, group| all.and(group.events))
 }
 
-/// What is told of a mailbox in which messages came or went.
-fn all_counters(wants: Events, condstore: bool) -> Vec<StatusItem> {
+/// What is told of a mailbox in which messages came or went; `modseq`: HIGHESTMODSEQ as well.
+pub fn all_counters(wants: Events, modseq: bool) -> Vec<StatusItem> {
     let mut items = vec![
         StatusItem::Messages,
         StatusItem::UidNext,
         StatusItem::UidValidity,
     ];
     items.extend(wants.flags.then_some(StatusItem::Unseen));
-    items.extend(condstore.then_some(StatusItem::HighestModSeq));
+    items.extend(modseq.then_some(StatusItem::HighestModSeq));
     items
 }
 

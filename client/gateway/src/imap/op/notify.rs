@@ -4,10 +4,9 @@ use posthouse_client::Error;
 use posthouse_client::ids::AccountName;
 
 use super::status;
-use crate::imap::notify::{MOST_ANNOTATED, MOST_MAILBOXES, Names, Notify, Others};
+use crate::imap::notify::{MOST_ANNOTATED, MOST_MAILBOXES, Names, Notify, Others, all_counters};
 use crate::imap::parse::RawName;
 use crate::imap::parse::fetch::Item;
-use crate::imap::parse::list::StatusItem;
 use crate::imap::parse::notify::{self, Events, Filter, Group};
 use crate::imap::respond::{Done, Stop};
 use crate::imap::session::Session;
@@ -106,14 +105,7 @@ async fn begin(
         if !status || !wants.messages || Some(mailbox.mailbox_id) == selected {
             continue;
         }
-        let mut items = vec![
-            StatusItem::Messages,
-            StatusItem::UidNext,
-            StatusItem::UidValidity,
-        ];
-        if wants.flags {
-            items.extend([StatusItem::Unseen, StatusItem::HighestModSeq]);
-        }
+        let items = all_counters(wants, wants.flags);
         status::line(s, mailbox, &items, 0);
         s.wire.relieve(door.config.data_timeout()).await?;
     }
